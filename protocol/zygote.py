@@ -1,0 +1,188 @@
+"""Words between the supervisor, the zygote and a worker that is being born, and how they travel: one JSON message and
+its file descriptors per SEQPACKET datagram.
+
+Both directions stay inside one host and are spoken by our own code only: a worker's birth socket is closed before the
+first line of plugin code runs. What plugins say travels on the ZeroMQ link, see `messages`.
+"""
+
+import os
+import signal
+import socket
+from enum import StrEnum
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from protocol.errors import ProtocolError
+from protocol.limits import MAX_NAME_LENGTH
+
+MAX_PACKET_BYTES: Final = 128 << 10
+MAX_PACKET_FDS: Final = 4
+MAX_PATHS: Final = 64
+MAX_PATH_LENGTH: Final = 4_096
+
+MIB: Final = 1 << 20
+
+Path: TypeAlias = Annotated[str, Meta(pattern="^/", max_length=MAX_PATH_LENGTH)]
+PluginName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
+Generation: TypeAlias = Annotated[int, Meta(ge=1)]
+
+
+class Layer(StrEnum):
+    """One independent part of the sandbox. `workers.sandbox.layers` says in words what each missing one costs."""
+
+    RLIMITS = "rlimits"
+    NAMESPACES = "namespaces"
+    CAPABILITIES = "capabilities"
+    LANDLOCK = "landlock"
+    LANDLOCK_NETWORK = "landlock_network"
+    LANDLOCK_SCOPES = "landlock_scopes"
+    SECCOMP = "seccomp"
+    SECCOMP_NOTIFY = "seccomp_notify"
+
+
+class LayerReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether a worker wears a layer; `detail` says how (limits, ABI, number of rules) or why it does not."""
+
+    layer: Layer
+    is_applied: bool
+    detail: str
+
+
+class PluginSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the plugin's class is: a file, an importable module, or an installed entry point."""
+
+    kind: Literal["path", "module", "entry_point"]
+    value: str
+
+
+class LoopSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `workers.loop` has to know before the link carries anything."""
+
+    plugin: PluginName
+    generation: Generation
+
+
+class WorkerLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Resources of one worker. `max_threads` binds only inside a user namespace: the kernel counts per user there."""
+
+    memory_bytes: Annotated[int, Meta(ge=64 * MIB)] = 1024 * MIB
+    """Private writable memory: heap, anonymous mappings, thread stacks."""
+    max_threads: Annotated[int, Meta(ge=8, le=4_096)] = 64
+    max_fds: Annotated[int, Meta(ge=32, le=65_536)] = 256
+    scheduling: Literal["idle", "normal"] = "idle"
+    """`idle`: a spinning plugin takes only the time that nobody else wants (supervisor's spawn p99 0.9 ms, not 8)."""
+
+
+class SandboxPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a worker may not be started without, beside the floor of Landlock, seccomp and rlimits."""
+
+    namespaces: Literal["auto", "require", "off"] = "auto"
+    require: tuple[Layer, ...] = ()
+
+
+class Spawn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="spawn"):
+    """Supervisor → zygote: start a worker. Carries three descriptors: birth socket, stdout, stderr."""
+
+    plugin: PluginName
+    generation: Generation
+    link_dir: Path
+    link_address: Annotated[str, Meta(pattern="^ipc:///")]
+    code: PluginSource
+    read_paths: Annotated[tuple[Path, ...], Meta(max_length=MAX_PATHS)] = ()
+    limits: WorkerLimits = WorkerLimits()
+    sandbox: SandboxPolicy = SandboxPolicy()
+    loop: LoopSettings
+
+    @property
+    def worker(self) -> str:
+        """The id by which all reports name this worker: `plugin#generation`."""
+        return f"{self.plugin}#{self.generation}"
+
+
+class Ready(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ready"):
+    """Zygote → supervisor, once: everything is preloaded, requests are served from now on."""
+
+    pid: int
+
+
+class Spawned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="spawned"):
+    """Zygote → supervisor: the process exists. Carries its pidfd; `pid` is for display."""
+
+    worker: str
+    pid: int
+
+
+class NotSpawned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="not_spawned"):
+    """Zygote → supervisor: the host refused a process. There will be no Exited."""
+
+    worker: str
+    reason: str
+
+
+class Exited(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="exited"):
+    """Zygote → supervisor: the worker is gone and reaped."""
+
+    worker: str
+    status: int
+    """The exit code, or minus the number of the signal that ended it."""
+    max_rss_bytes: int
+    """High-water mark of resident memory, with the pages shared with the zygote."""
+    cpu_s: float
+
+    def describe(self) -> str:
+        """`exit code 1` or `killed by SIGKILL`."""
+        if self.status >= 0:
+            return f"exit code {self.status}"
+        known = {number.value: number.name for number in signal.Signals}
+        return f"killed by {known.get(-self.status, f'signal {-self.status}')}"
+
+
+class Born(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="born"):
+    """Worker → supervisor: locked in, link bound, plugin not yet imported. Carries the seccomp notify fd, if any."""
+
+    layers: tuple[LayerReport, ...]
+
+
+class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="refused"):
+    """Worker → supervisor: this host cannot give a layer that is required; the worker exits."""
+
+    layer: str
+    reason: str
+
+
+ToZygote: TypeAlias = Spawn
+FromZygote: TypeAlias = Ready | Spawned | NotSpawned | Exited
+FromBirth: TypeAlias = Born | Refused
+
+_encoder = msgspec.json.Encoder()
+_to_zygote: msgspec.json.Decoder[ToZygote] = msgspec.json.Decoder(Spawn)
+_from_zygote: msgspec.json.Decoder[FromZygote] = msgspec.json.Decoder(FromZygote)
+_from_birth: msgspec.json.Decoder[FromBirth] = msgspec.json.Decoder(FromBirth)
+
+
+def encode(message: ToZygote | FromZygote | FromBirth) -> bytes:
+    """One datagram. Raises ProtocolError when it does not fit."""
+    packet = _encoder.encode(message)
+    if len(packet) > MAX_PACKET_BYTES:
+        raise ProtocolError(f"{type(message).__name__} takes {len(packet)} bytes, the limit is {MAX_PACKET_BYTES}")
+    return packet
+
+
+def decode_to_zygote(packet: bytes) -> ToZygote:
+    """What the supervisor asks of the zygote. Raises ProtocolError only."""
+    return _decode(_to_zygote, packet)
+
+
+def decode_from_zygote(packet: bytes) -> FromZygote:
+    """What the zygote reports. Raises ProtocolError only."""
+    return _decode(_from_zygote, packet)
+
+
+def decode_from_birth(packet: bytes) -> FromBirth:
+    """What a worker says while it is born. Raises ProtocolError only."""
+    return _decode(_from_birth, packet)
+
+
+def _decode[M](decoder: msgspec.json.Decoder[M], packet: bytes) -> M: ...

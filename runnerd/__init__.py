@@ -1,0 +1,1 @@
+"""The trusted side: supervisor, executor, store and everything that touches the key."""

@@ -1,0 +1,14 @@
+"""One thing that is wrong in the configuration: where, and what is allowed there."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`key` is the dotted path in the file ("" for the file itself); `text` says what is wrong and what is allowed."""
+
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.text}" if self.key else self.text

@@ -1,0 +1,68 @@
+"""Log records of the supervisor: readable on a terminal, one JSON object per line elsewhere.
+
+Every record carries a stable `action` (an API: see docs/log-events.md) and plain fields, through `extra=fields(...)`.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+_FIELDS = "runnerd_fields"
+_COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m", "DEBUG": "\x1b[2m"}
+
+
+def fields(action: str, **values: object) -> dict[str, Any]:
+    """For `extra=`: the stable name of what happened, and its details."""
+    return {_FIELDS: {"action": action, **values}}
+
+
+def configure(level: str) -> None:
+    """Set up the root logger once, at start. Everything goes to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    is_terminal = sys.stderr.isatty()
+    handler.setFormatter(TerminalFormatter() if is_terminal else JsonFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Libraries that log each request would drown what the operator needs to see.
+    for noisy in ("web3", "urllib3", "asyncio", "aiohttp", "websockets"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: time, level, logger, message, action, and the record's fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        entry: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, _FIELDS, {}),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str, ensure_ascii=False)
+
+
+class TerminalFormatter(logging.Formatter):
+    """`12:00:01.250 warning worker_exited worker alpha #3 ended: killed by SIGKILL  plugin=alpha`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        extra = dict(getattr(record, _FIELDS, {}))
+        action = extra.pop("action", record.name)
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
+        pairs = " ".join(f"{key}={value}" for key, value in extra.items() if value is not None)
+        text = f"{at} {record.levelname.lower():7} {action:20} {printable(record.getMessage())}"
+        line = f"{text}  {printable(pairs)}" if pairs else text
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        colour = _COLOURS.get(record.levelname)
+        return f"{colour}{line}\x1b[0m" if colour else line
+
+
+def printable(text: str) -> str:
+    """Plugins choose parts of what is logged: no escape sequence of theirs may reach a terminal."""
+    return "".join(c if c.isprintable() else "·" if c != "\n" else "⏎" for c in text)

@@ -1,0 +1,195 @@
+"""Statements about JobCalls: asked for once, finished once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from psycopg.rows import DictRow
+
+from protocol.messages import TriggerKind
+from runnerd.store.statement import Statement
+
+
+class JobOutcome(StrEnum):
+    """How a JobCall ended: the kinds of JobResult."""
+
+    ACTED = "acted"
+    NOOP = "noop"
+    DENIED = "denied"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCall:
+    """A JobCall that a producer asks for. `identity` makes a second one of the same plugin impossible."""
+
+    plugin: str
+    trigger: TriggerKind
+    identity: str
+    principal: str
+    due_at: datetime
+    fired_at: datetime
+    deadline_at: datetime
+    topic: str | None = None
+    payload: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCall:
+    """A durable request to decide. `attempts` counts the workers that ended while they decided it."""
+
+    id: int
+    plugin: str
+    trigger: TriggerKind
+    identity: str
+    principal: str
+    topic: str | None
+    payload: str
+    due_at: datetime
+    fired_at: datetime
+    deadline_at: datetime
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """The one final outcome of a JobCall."""
+
+    call: JobCall
+    outcome: JobOutcome
+    reason: str
+    finished_at: datetime
+    transaction: str | None = None
+
+
+def from_row(row: DictRow) -> JobCall:
+    """The JobCall in a row of `job_calls`."""
+    return JobCall(
+        id=row["id"],
+        plugin=row["plugin"],
+        trigger=TriggerKind(row["trigger"]),
+        identity=row["identity"],
+        principal=row["principal"],
+        topic=row["topic"],
+        payload=row["payload"],
+        due_at=row["due_at"],
+        fired_at=row["fired_at"],
+        deadline_at=row["deadline_at"],
+        attempts=row["attempts"],
+    )
+
+
+def insert(call: NewCall) -> Statement:
+    """Add the call, returning its row; no row if one of the same identity stands already."""
+    return Statement(
+        """
+        insert into job_calls (plugin, trigger, identity, topic, payload, principal, due_at, fired_at, deadline_at)
+        values (%(plugin)s, %(trigger)s, %(identity)s, %(topic)s, %(payload)s, %(principal)s, %(due_at)s, %(fired_at)s,
+                %(deadline_at)s)
+        on conflict (plugin, identity) do nothing
+        returning *
+        """,
+        {
+            "plugin": call.plugin,
+            "trigger": call.trigger.value,
+            "identity": call.identity,
+            "topic": call.topic,
+            "payload": call.payload,
+            "principal": call.principal,
+            "due_at": call.due_at,
+            "fired_at": call.fired_at,
+            "deadline_at": call.deadline_at,
+        },
+    )
+
+
+def move_cursor(plugin: str, trigger_key: str, due_at: datetime) -> Statement:
+    """Remember the last slot that became a JobCall; committed together with it."""
+    return Statement(
+        """
+        insert into trigger_cursors (plugin, trigger_key, due_at) values (%(plugin)s, %(key)s, %(due_at)s)
+        on conflict (plugin, trigger_key) do update set due_at = greatest(trigger_cursors.due_at, excluded.due_at)
+        """,
+        {"plugin": plugin, "key": trigger_key, "due_at": due_at},
+    )
+
+
+def cursor_of(plugin: str, trigger_key: str) -> Statement:
+    """The last slot of a trigger that became a JobCall."""
+    return Statement(
+        "select due_at from trigger_cursors where plugin = %(plugin)s and trigger_key = %(key)s",
+        {"plugin": plugin, "key": trigger_key},
+    )
+
+
+def find(plugin: str, identity: str) -> Statement:
+    """The call of an identity, with its outcome if it has one."""
+    return Statement(
+        "select * from job_calls where plugin = %(plugin)s and identity = %(identity)s",
+        {"plugin": plugin, "identity": identity},
+    )
+
+
+def finish(call_id: int, outcome: JobOutcome, reason: str, at: datetime) -> Statement:
+    """Record the one outcome. A call that has one keeps it."""
+    return Statement(
+        """
+        update job_calls set state = 'done', outcome = %(outcome)s, reason = %(reason)s, finished_at = %(at)s
+        where id = %(id)s and state <> 'done'
+        """,
+        {"id": call_id, "outcome": outcome.value, "reason": reason, "at": at},
+    )
+
+
+def decided(call_id: int) -> Statement:
+    """The Decision stands; only the executor still works on this call."""
+    return Statement("update job_calls set state = 'decided' where id = %(id)s and state = 'queued'", {"id": call_id})
+
+
+def count_attempt(call_id: int, attempts: int) -> Statement:
+    """A worker ended while it decided this call, for the `attempts`-th time."""
+    return Statement(
+        "update job_calls set attempts = %(attempts)s where id = %(id)s", {"id": call_id, "attempts": attempts}
+    )
+
+
+def queued() -> Statement:
+    """Calls that were asked for and not decided, oldest first: where a restart goes on."""
+    return Statement("select * from job_calls where state = 'queued' order by id")
+
+
+def recent(plugin: str | None, limit: int, *, only_decided: bool = False) -> Statement:
+    """The last calls with their Decision and transaction, newest first; of one plugin or of all."""
+    return Statement(
+        """
+        select c.*, d.generation, d.digest, d.outcome as decision, d.decide_ms, a.hash as transaction, i.vault,
+               i.state as intent_state, i.nonce
+        from job_calls c
+        left join decisions d on d.call_id = c.id
+        left join intents i on i.call_id = c.id
+        left join lateral (
+            select hash from attempts where call_id = c.id order by is_success desc nulls last, signed_at desc limit 1
+        ) a on true
+        where (%(plugin)s::text is null or c.plugin = %(plugin)s) and (not %(only_decided)s or d.call_id is not null)
+        order by c.id desc limit %(limit)s
+        """,
+        {"plugin": plugin, "limit": limit, "only_decided": only_decided},
+    )
+
+
+def last_results(plugins: Sequence[str]) -> Statement:
+    """The newest finished call of each plugin."""
+    return Statement(
+        """
+        select p.name as plugin, c.outcome, c.reason, c.finished_at
+        from unnest(%(plugins)s::text[]) as p (name)
+        cross join lateral (
+            select outcome, reason, finished_at from job_calls
+            where plugin = p.name and state = 'done' order by id desc limit 1
+        ) c
+        """,
+        {"plugins": list(plugins)},
+    )

@@ -1,0 +1,104 @@
+"""Statements about Decisions and the plugin state that commits with them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from protocol.messages import StatePut, StateWrite
+from runnerd.store.statement import Statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """A Decision as the ledger keeps it. `context` is the Decide frame and `outcome` the answer, both JSON text."""
+
+    call_id: int
+    plugin: str
+    generation: int
+    digest: str
+    attempt: int
+    context: str
+    outcome: str
+    decided_at: datetime
+    decide_ms: float
+
+
+def insert(record: DecisionRecord) -> Statement:
+    """Store the Decision of a call. There is one; a second is refused by the key."""
+    return Statement(
+        """
+        insert into decisions (call_id, plugin, generation, digest, attempt, context, outcome, decided_at, decide_ms)
+        values (%(call_id)s, %(plugin)s, %(generation)s, %(digest)s, %(attempt)s, %(context)s, %(outcome)s,
+                %(decided_at)s, %(decide_ms)s)
+        on conflict (call_id) do nothing
+        """,
+        {name: getattr(record, name) for name in DecisionRecord.__slots__},
+    )
+
+
+def write_state(plugin: str, writes: Sequence[StateWrite]) -> list[Statement]:
+    """The state writes of a Decision, to commit with it."""
+    return [
+        put_state(plugin, write.key, write.value) if isinstance(write, StatePut) else delete_state(plugin, write.key)
+        for write in writes
+    ]
+
+
+def put_state(plugin: str, key: str, value: str) -> Statement:
+    """Set one key."""
+    return Statement(
+        """
+        insert into plugin_state (plugin, key, value) values (%(plugin)s, %(key)s, %(value)s)
+        on conflict (plugin, key) do update set value = excluded.value
+        """,
+        {"plugin": plugin, "key": key, "value": value},
+    )
+
+
+def delete_state(plugin: str, key: str) -> Statement:
+    """Remove one key."""
+    return Statement(
+        "delete from plugin_state where plugin = %(plugin)s and key = %(key)s", {"plugin": plugin, "key": key}
+    )
+
+
+def get_state(plugin: str, key: str) -> Statement:
+    """The committed value of one key."""
+    return Statement(
+        "select value from plugin_state where plugin = %(plugin)s and key = %(key)s", {"plugin": plugin, "key": key}
+    )
+
+
+def compare_and_set_state(plugin: str, key: str, expected: str | None, value: str | None) -> Statement:
+    """Set `key` to `value` (None: remove) if its value is `expected` (None: absent). One row if it was done.
+
+    Not idempotent: run again it finds its own value.
+    """
+    parameters = {"plugin": plugin, "key": key, "expected": expected, "value": value}
+    if expected is None and value is None:
+        return Statement(
+            "select 1 where not exists (select 1 from plugin_state where plugin = %(plugin)s and key = %(key)s)",
+            parameters,
+        )
+    if expected is None:
+        return Statement(
+            """
+            insert into plugin_state (plugin, key, value) values (%(plugin)s, %(key)s, %(value)s)
+            on conflict (plugin, key) do nothing returning 1
+            """,
+            parameters,
+        )
+    if value is None:
+        return Statement(
+            """
+            delete from plugin_state where plugin = %(plugin)s and key = %(key)s and value = %(expected)s returning 1
+            """,
+            parameters,
+        )
+    return Statement(
+        """
+        update plugin_state set value = %(value)s
+        where plugin = %(plugin)s and key = %(key)s and value = %(expected)s returning 1
+        """,
+        parameters,
+    )

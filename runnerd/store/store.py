@@ -1,0 +1,196 @@
+"""The door to PostgreSQL: one writer with group commit, a few readers, migrations, and the lock that keeps us alone.
+
+A commit is all-or-nothing and durable when the await returns. Commits that arrive while one is under way share the
+next transaction, so the disk is asked once for many. Knows no table; the modules beside it build the statements.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from runnerd.log import fields
+from runnerd.store.errors import CommitRefused, StoreUnavailable
+from runnerd.store.migrate import lock_database, migrate
+from runnerd.store.statement import Statement
+
+logger = logging.getLogger(__name__)
+
+Rows: TypeAlias = list[DictRow]
+Connection: TypeAlias = AsyncConnection[DictRow]
+
+MAX_GROUP = 256
+"""Commits in one transaction: bounds the latency of the first and the work that is repeated if one is refused."""
+READERS = 4
+RECONNECT_S = (0.05, 2.0)
+CONNECT_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    statements: Sequence[Statement]
+    done: "asyncio.Future[list[Rows]]"
+    is_idempotent: bool
+
+
+class Store:
+    """Opened once, by the app. `dsn` is a libpq connection string; it may hold a password and is never logged."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._pending: list[_Commit] = []
+        self._wake = asyncio.Event()
+        self._writer: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            dsn,
+            connection_class=AsyncConnection[DictRow],
+            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": CONNECT_TIMEOUT_S},
+            min_size=1,
+            max_size=READERS,
+            open=False,
+            name="readers",
+        )
+        self.is_connected = False
+
+    async def open(self) -> None:
+        """Connect, take the database's lock, migrate. Raises StoreUnavailable or DatabaseInUse."""
+        try:
+            self._writer = await self._connect()
+            await migrate(self._writer)
+            await self._pool.open(wait=True, timeout=CONNECT_TIMEOUT_S * 2)
+        except psycopg.Error as error:
+            raise StoreUnavailable(_reason(error)) from error
+        self._task = asyncio.get_running_loop().create_task(self._write(), name="store:writer")
+
+    async def close(self) -> None:
+        """Let waiting commits finish, then disconnect. No commit may be asked for afterwards."""
+        if self._task is not None:
+            while self._pending:
+                await asyncio.wait([commit.done for commit in self._pending], timeout=CONNECT_TIMEOUT_S)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._pool.close()
+        if self._writer is not None:
+            await self._writer.close()
+
+    async def commit(self, *statements: Statement, is_idempotent: bool = True) -> list[Rows]:
+        """Run `statements` in one durable transaction; the rows of each. All or none.
+
+        Waits as long as the database is away. Raises CommitRefused when a constraint forbids it, and
+        StoreUnavailable for a commit that is not idempotent when the connection broke and the outcome is unknown.
+        """
+        commit = _Commit(statements, asyncio.get_running_loop().create_future(), is_idempotent)
+        self._pending.append(commit)
+        self._wake.set()
+        return await commit.done
+
+    async def fetch(self, statement: Statement) -> Rows:
+        """The rows of one query, on a reader. Raises StoreUnavailable."""
+        try:
+            async with self._pool.connection(timeout=CONNECT_TIMEOUT_S) as connection:
+                cursor = await connection.execute(statement.sql, statement.parameters)
+                return await cursor.fetchall()
+        except psycopg.Error as error:
+            raise StoreUnavailable(_reason(error)) from error
+
+    # --- the writer --------------------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                group = self._pending[:MAX_GROUP]
+                await self._commit_group(group)
+                # Removed only now: `close` waits for what stands here.
+                del self._pending[: len(group)]
+
+    async def _commit_group(self, group: Sequence[_Commit]) -> None:
+        try:
+            results = await self._run(group)
+        except psycopg.OperationalError as error:
+            await self._after_lost_connection(group, error)
+        except psycopg.Error as error:
+            if len(group) == 1:
+                _settle_error(group[0], CommitRefused(_reason(error)))
+                return
+            # One of them is refused and took the others with it: run each alone, so that only the guilty one fails.
+            for commit in group:
+                await self._commit_group([commit])
+        else:
+            for commit, rows in zip(group, results, strict=True):
+                if not commit.done.done():
+                    commit.done.set_result(rows)
+
+    async def _run(self, group: Sequence[_Commit]) -> list[list[Rows]]:
+        connection = self._writer
+        if connection is None or connection.closed:
+            raise psycopg.OperationalError("not connected")
+        cursors: list[list[psycopg.AsyncCursor[DictRow]]] = []
+        try:
+            async with connection.pipeline():
+                await connection.execute("begin")
+                for commit in group:
+                    cursors.append(
+                        [await connection.execute(s.sql, s.parameters, prepare=True) for s in commit.statements]
+                    )
+                await connection.execute("commit")
+        except psycopg.Error:
+            if not connection.closed:
+                await connection.rollback()
+            raise
+        return [[await cursor.fetchall() if cursor.description else [] for cursor in one] for one in cursors]
+
+    async def _after_lost_connection(self, group: Sequence[_Commit], error: psycopg.Error) -> None:
+        logger.error("the database is not reachable", extra=fields("store_lost", reason=_reason(error)))
+        self.is_connected = False
+        for commit in group:
+            if not commit.is_idempotent:
+                _settle_error(commit, StoreUnavailable("the connection broke while this was committed"))
+        await self._reconnect()
+        again = [commit for commit in group if not commit.done.done()]
+        if again:
+            await self._commit_group(again)
+
+    async def _reconnect(self) -> None:
+        delay_s, longest_s = RECONNECT_S
+        while True:
+            if self._writer is not None:
+                await self._writer.close()
+            try:
+                self._writer = await self._connect()
+            except (psycopg.Error, StoreUnavailable) as error:
+                logger.warning("no database yet", extra=fields("store_reconnecting", reason=_reason(error)))
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, longest_s)
+            else:
+                logger.info("the database is back", extra=fields("store_connected"))
+                return
+
+    async def _connect(self) -> Connection:
+        connection = await AsyncConnection.connect(
+            self._dsn, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S
+        )
+        await lock_database(connection)
+        self.is_connected = True
+        return connection
+
+
+def _settle_error(commit: _Commit, error: Exception) -> None:
+    if not commit.done.done():
+        commit.done.set_exception(error)
+
+
+def _reason(error: Exception) -> str:
+    """First line of libpq's message: the rest may repeat the connection string."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+__all__ = ["Rows", "Store"]

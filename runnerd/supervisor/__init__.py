@@ -1,0 +1,1 @@
+"""Supervision: one state machine, one worker, one link, one bounded queue and one restart budget per plugin."""

@@ -1,0 +1,96 @@
+"""The supervisor's end of one worker's link: it dials, sends messages, and decodes what comes.
+
+Knows messages, not their meaning. Everything that a worker can do wrong on the wire ends in one call of `on_broken`.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import zmq
+
+from protocol.codec import decode_from_worker, encode
+from protocol.errors import ProtocolError
+from protocol.limits import LINK_HWM, MAX_FRAME_BYTES
+from protocol.messages import FromWorker, Message
+
+MAX_FRAMES_PER_TURN = 64
+"""Frames taken from one link before the loop may serve another: a flooding worker cannot hold the loop."""
+
+
+class Link:
+    """One DEALER socket, read through ZeroMQ's own descriptor and `add_reader` (half the latency of zmq.asyncio)."""
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        address: str,
+        on_message: Callable[[FromWorker], None],
+        on_broken: Callable[[str], None],
+    ) -> None:
+        self._on_message = on_message
+        self._on_broken = on_broken
+        self._loop = asyncio.get_running_loop()
+        self._is_pump_due = False
+        self._is_closed = False
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        self._socket.setsockopt(zmq.SNDHWM, LINK_HWM)
+        self._socket.setsockopt(zmq.RCVHWM, LINK_HWM)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, -1)  # a generation is dialled once; a new one has a new address
+        self._socket.connect(address)
+        self._fd = self._socket.fileno()
+        self._loop.add_reader(self._fd, self._pump)
+        self._pump_soon()
+
+    def send(self, message: Message) -> None:
+        """Send at once. A worker that has stopped reading its link breaks it."""
+        self.send_frame(encode(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a frame that is encoded already (the ledger stores the very same bytes)."""
+        if self._is_closed:
+            return
+        try:
+            self._socket.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            self._break(f"it does not read its link: {LINK_HWM} messages wait")
+            return
+        # Sending may consume the edge that announced an incoming frame: look once more.
+        self._pump_soon()
+
+    def close(self) -> None:
+        """Hang up. Safe to call twice."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._loop.remove_reader(self._fd)
+            self._socket.close(linger=0)
+
+    def _pump_soon(self) -> None:
+        if not self._is_pump_due:
+            self._is_pump_due = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._is_pump_due = False
+        for _ in range(MAX_FRAMES_PER_TURN):
+            if self._is_closed:
+                return
+            try:
+                frame = self._socket.recv(zmq.NOBLOCK)
+                if self._socket.getsockopt(zmq.RCVMORE):
+                    self._break("it sent a message of several frames; the protocol has one frame per message")
+                    return
+            except zmq.Again:
+                return
+            try:
+                message = decode_from_worker(frame)
+            except ProtocolError as error:
+                self._break(str(error))
+                return
+            self._on_message(message)
+        self._pump_soon()
+
+    def _break(self, reason: str) -> None:
+        self.close()
+        self._on_broken(reason)

@@ -1,0 +1,320 @@
+"""When a plugin's worker is started, restarted, left alone or given up: a pure function of state, event and time.
+
+`transition(state, event, now, policy)` returns the next state and the effects to carry out. It holds no clock, no
+process and no timer; `host` is the shell around it. A pair that cannot happen raises, because it is a defect.
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TypeAlias, assert_never
+
+from runnerd.config.model import RestartPolicy
+
+MAX_SKIPS = 32
+
+
+class Phase(StrEnum):
+    """Where a plugin stands (DESIGN §6)."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    UNHEALTHY = "unhealthy"
+    BACKOFF = "backoff"
+    QUARANTINED = "quarantined"
+    STOPPING = "stopping"
+
+
+LIVE = frozenset({Phase.STARTING, Phase.READY, Phase.UNHEALTHY, Phase.STOPPING})
+"""Phases in which there is a worker process, or one on its way."""
+SERVING = frozenset({Phase.READY, Phase.UNHEALTHY})
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The operator, or the start of runnerd, wants it to run. Clears quarantine."""
+
+
+@dataclass(frozen=True, slots=True)
+class HelloAccepted:
+    """The handshake is done: only this makes a worker ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """It must not run as it is: sandbox refused, plugin not loadable, bad protocol, wrong vault."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The worker ended without being told to. `jitter` is a random number in [-1, 1]."""
+
+    reason: str
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The worker ended through no fault of its plugin (the zygote died)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The time in `wake_at` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallReturned:
+    """`decide` returned a valid Decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRaised:
+    """`decide` raised, or returned nonsense."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TickSkipped:
+    """A tick was not decided because the plugin is unhealthy."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """A commanded stop; never a crash."""
+
+    then_start: bool = False
+
+
+Event: TypeAlias = (
+    Start | HelloAccepted | Refused | Exited | Lost | Woke | CallReturned | CallRaised | TickSkipped | StopRequested
+)
+
+
+# --- effects ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a worker of this generation."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """Ask the worker to stop; end it when its grace has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    """End the worker now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write one line into the plugin's history."""
+
+    kind: str
+    detail: str
+
+
+Effect: TypeAlias = Spawn | StopWorker | KillWorker | Record
+
+
+# --- state -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """All that supervision remembers of one plugin. Times are monotonic seconds."""
+
+    phase: Phase = Phase.STOPPED
+    generation: int = 0
+    since: float = 0.0
+    reason: str = ""
+    crashes: tuple[float, ...] = field(default=())
+    restarts: int = 0
+    wake_at: float | None = None
+    calls_returned: int = 0
+    failures: int = 0
+    skips_left: int = 0
+    is_probe: bool = False
+    then_start: bool = False
+
+
+class IllegalTransition(Exception):
+    """An event came in a phase in which it cannot happen: a defect in the shell, not in the plugin."""
+
+    def __init__(self, phase: Phase, event: Event) -> None:
+        super().__init__(f"{type(event).__name__} while {phase}")
+
+
+Next: TypeAlias = tuple[WorkerState, tuple[Effect, ...]]
+
+
+def transition(state: WorkerState, event: Event, now: float, policy: RestartPolicy) -> Next:
+    """The next state and what to do. Raises IllegalTransition."""
+    match event:
+        case Start():
+            return _start(state, now)
+        case StopRequested():
+            return _stop(state, event, now)
+        case Woke():
+            return _wake(state, event, now)
+        case HelloAccepted():
+            return _hello(state, event, now)
+        case Refused():
+            return _refuse(state, event, now, policy)
+        case Exited():
+            return _exit(state, event, now, policy)
+        case Lost():
+            return _lose(state, event, now)
+        case CallReturned() | CallRaised() | TickSkipped():
+            return _call(state, event, now)
+        case _:
+            assert_never(event)
+
+
+def _start(state: WorkerState, now: float) -> Next:
+    if state.phase is Phase.STOPPING:
+        return replace(state, then_start=True), ()
+    if state.phase in LIVE:
+        return state, ()
+    fresh = replace(state, crashes=(), restarts=0, is_probe=False)
+    return _spawn(fresh, now)
+
+
+def _stop(state: WorkerState, event: StopRequested, now: float) -> Next:
+    if state.phase is Phase.STOPPING:
+        return replace(state, then_start=event.then_start), ()
+    if state.phase in LIVE:
+        stopping = _enter(state, Phase.STOPPING, now, "commanded stop")
+        return replace(stopping, then_start=event.then_start), (StopWorker(),)
+    if event.then_start:
+        return _start(state, now)
+    return _enter(state, Phase.STOPPED, now, "commanded stop"), ()
+
+
+def _wake(state: WorkerState, event: Event, now: float) -> Next:
+    if state.phase is Phase.BACKOFF:
+        return _spawn(state, now)
+    if state.phase is Phase.QUARANTINED:
+        return _spawn(replace(state, is_probe=True), now)
+    raise IllegalTransition(state.phase, event)
+
+
+def _hello(state: WorkerState, event: Event, now: float) -> Next:
+    if state.phase is Phase.STOPPING:
+        return state, ()
+    if state.phase is not Phase.STARTING:
+        raise IllegalTransition(state.phase, event)
+    ready = replace(_enter(state, Phase.READY, now, ""), calls_returned=0, failures=0, skips_left=0)
+    return ready, (Record("ready", f"generation {state.generation} is ready"),)
+
+
+def _refuse(state: WorkerState, event: Refused, now: float, policy: RestartPolicy) -> Next:
+    if state.phase is Phase.STOPPING:
+        return state, (KillWorker(),)
+    if state.phase not in LIVE:
+        raise IllegalTransition(state.phase, event)
+    quarantined, effects = _quarantine(state, event.reason, now, policy)
+    return quarantined, (KillWorker(), *effects)
+
+
+def _exit(state: WorkerState, event: Exited, now: float, policy: RestartPolicy) -> Next:
+    if state.phase is Phase.QUARANTINED:  # it was ended because it was refused
+        return state, ()
+    if state.phase is Phase.STOPPING:
+        return _stopped(state, now)
+    if state.phase not in LIVE:
+        raise IllegalTransition(state.phase, event)
+    if _was_stable(state, now, policy):
+        state = replace(state, crashes=(), restarts=0, is_probe=False)
+    crashes = (*(at for at in state.crashes if at > now - policy.crash_window_s), now)
+    state = replace(state, crashes=crashes)
+    record = Record("exited", event.reason)
+    if state.is_probe or len(crashes) >= policy.crashes_to_quarantine:
+        why = f"crashed {len(crashes)} times in {policy.crash_window_s:g} s, last: {event.reason}"
+        quarantined, effects = _quarantine(state, "probe failed: " + event.reason if state.is_probe else why, now, policy)
+        return quarantined, (record, *effects)
+    delay_s = backoff_s(state.restarts, event.jitter, policy)
+    state = replace(state, restarts=state.restarts + 1)
+    if delay_s == 0:
+        spawning, effects = _spawn(replace(state, reason=event.reason), now)
+        return spawning, (record, *effects)
+    waiting = replace(_enter(state, Phase.BACKOFF, now, event.reason), wake_at=now + delay_s)
+    return waiting, (record,)
+
+
+def _lose(state: WorkerState, event: Lost, now: float) -> Next:
+    if state.phase is Phase.STOPPING:
+        return _stopped(state, now)
+    if state.phase not in LIVE:
+        return state, ()
+    spawning, effects = _spawn(state, now)
+    return spawning, (Record("lost", event.reason), *effects)
+
+
+def _call(state: WorkerState, event: CallReturned | CallRaised | TickSkipped, now: float) -> Next:
+    if state.phase not in SERVING:
+        return state, ()  # an answer that was under way while the worker stopped or ended
+    match event:
+        case CallReturned():
+            healthy = _enter(state, Phase.READY, state.since, "") if state.phase is Phase.READY else state
+            if state.phase is Phase.UNHEALTHY:
+                healthy = _enter(state, Phase.READY, now, "")
+            return replace(healthy, calls_returned=state.calls_returned + 1, failures=0, skips_left=0), ()
+        case CallRaised():
+            failures = state.failures + 1
+            skips = min(2 ** (failures - 1), MAX_SKIPS)
+            # `since` moves only when it turns unhealthy: stability counts from the last change of phase.
+            since = state.since if state.phase is Phase.UNHEALTHY else now
+            unhealthy = _enter(state, Phase.UNHEALTHY, since, event.error)
+            return replace(unhealthy, failures=failures, skips_left=skips), ()
+        case TickSkipped():
+            return replace(state, skips_left=max(0, state.skips_left - 1)), ()
+        case _:
+            assert_never(event)
+
+
+def backoff_s(restarts: int, jitter: float, policy: RestartPolicy) -> float:
+    """Seconds before the next start: none for the first, then growing, capped, with ± `policy.jitter`."""
+    if restarts == 0:
+        return 0.0
+    # The exponent is bounded: beyond this every float power is above any cap anyway.
+    grown = policy.backoff_first_s * policy.backoff_factor ** min(restarts - 1, 64)
+    return min(grown, policy.backoff_max_s) * (1 + policy.jitter * jitter)
+
+
+def _was_stable(state: WorkerState, now: float, policy: RestartPolicy) -> bool:
+    return state.phase in SERVING and state.calls_returned > 0 and now - state.since >= policy.stable_after_s
+
+
+def _spawn(state: WorkerState, now: float) -> Next:
+    generation = state.generation + 1
+    starting = replace(_enter(state, Phase.STARTING, now, state.reason), generation=generation, then_start=False)
+    return starting, (Spawn(generation),)
+
+
+def _stopped(state: WorkerState, now: float) -> Next:
+    if state.then_start:
+        return _spawn(replace(state, crashes=(), restarts=0, is_probe=False), now)
+    return _enter(state, Phase.STOPPED, now, "commanded stop"), ()
+
+
+def _quarantine(state: WorkerState, reason: str, now: float, policy: RestartPolicy) -> Next:
+    quarantined = replace(_enter(state, Phase.QUARANTINED, now, reason), wake_at=now + policy.probe_every_s)
+    return quarantined, (Record("quarantined", reason),)
+
+
+def _enter(state: WorkerState, phase: Phase, now: float, reason: str) -> WorkerState:
+    return replace(state, phase=phase, since=now, reason=reason, wake_at=None)

@@ -1,0 +1,1 @@
+"""The untrusted side: plugin SDK, worker loop, zygote and sandbox."""

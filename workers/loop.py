@@ -1,0 +1,220 @@
+"""The worker's main: imports the plugin, says Hello, and answers calls until it is told to stop.
+
+Called by `workers.birth` inside the finished sandbox. Everything it sends is only *asked*: no rule that protects the
+vault is enforced here.
+"""
+
+import asyncio
+import logging
+import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import zmq
+
+from protocol.codec import decode_from_supervisor, encode
+from protocol.errors import ProtocolError
+from protocol.limits import MAX_LOG_MESSAGE_LENGTH, MAX_TRACEBACK_LENGTH, PROTOCOL_VERSION
+from protocol.messages import (
+    Decide,
+    DecideFailed,
+    Decision,
+    Hello,
+    LogLevel,
+    LogRecord,
+    Message,
+    Param,
+    Ping,
+    Pong,
+    Refused,
+    StateCompareAndSet,
+    StateGet,
+    StateRefused,
+    StateReply,
+    Stop,
+    Welcome,
+)
+from protocol.zygote import LoopSettings, PluginSource
+from workers.channel import Channel
+from workers.decide import DecideError, decide, is_async
+from workers.loader import load
+from workers.sdk.context import Context, Log
+from workers.sdk.plugin import declaration_of
+from workers.sdk.state import BlockingState, State
+
+THREADS = 16
+DRAIN_S = 1.0
+
+
+class StateError(Exception):
+    """The supervisor did not carry out a state request. The text is its reason."""
+
+
+def run(
+    socket: "zmq.Socket[bytes]", loop: asyncio.AbstractEventLoop, source: PluginSource, settings: LoopSettings
+) -> None:
+    """Serve the plugin on `socket` (bound) until Stop. Returns when the worker may exit."""
+    worker = WorkerLoop(socket, loop, settings)
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(worker.serve(source))
+
+
+class WorkerLoop:
+    """One plugin instance, its running calls, and the state requests that wait for an answer."""
+
+    def __init__(
+        self, socket: "zmq.Socket[bytes]", loop: asyncio.AbstractEventLoop, settings: LoopSettings
+    ) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._channel = Channel(socket, loop, self._on_frame)
+        self._calls: set[asyncio.Task[None]] = set()
+        self._requests: dict[int, asyncio.Future[StateReply]] = {}
+        self._next_request = 1
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="decide")
+        self._params: dict[str, Param] = {}
+        self._plugin: Any = None
+        self._stop: asyncio.Future[float] = loop.create_future()
+
+    async def serve(self, source: PluginSource) -> None:
+        """Hello, calls, and the end: everything between birth and exit."""
+        self._channel.open()
+        self._route_logging()
+        try:
+            plugin, digest = load(source)
+            declared = declaration_of(plugin)
+            self._plugin = plugin()
+        except BaseException as error:  # foreign code: a module may raise anything when it is imported
+            reason = "".join(traceback.format_exception(error))[-MAX_TRACEBACK_LENGTH:]
+            self._send(Refused(reason=reason))
+            await self._channel.drain(DRAIN_S)
+            return
+        self._send(
+            Hello(
+                version=PROTOCOL_VERSION,
+                generation=self._settings.generation,
+                plugin=declared.name,
+                vault=declared.vault,
+                triggers=declared.triggers,
+                reads=declared.reads,
+                digest=digest,
+            )
+        )
+        grace_s = await self._stop
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=grace_s)
+        await self._channel.drain(DRAIN_S)
+
+    # --- what the supervisor sends ---------------------------------------------------------------------------------
+
+    def _on_frame(self, frame: bytes) -> None:
+        try:
+            message = decode_from_supervisor(frame)
+        except ProtocolError as error:
+            print(f"the supervisor sent a frame that is not a message: {error}", file=sys.stderr)  # noqa: T201
+            self._end(0)
+            return
+        match message:
+            case Decide():
+                task = self._loop.create_task(self._call(message), name=f"call:{message.call.id}")
+                self._calls.add(task)
+                task.add_done_callback(self._calls.discard)
+            case StateReply() | StateRefused():
+                self._on_state(message)
+            case Ping():
+                self._send(Pong(nonce=message.nonce))
+            case Welcome():
+                self._params = message.params
+            case Stop():
+                self._end(message.grace_ms / 1000)
+            case Refused():
+                print(f"the supervisor refused this worker: {message.reason}", file=sys.stderr)  # noqa: T201
+                self._end(0)
+
+    def _end(self, grace_s: float) -> None:
+        if not self._stop.done():
+            self._stop.set_result(grace_s)
+
+    async def _call(self, request: Decide) -> None:
+        call = request.call
+        state = State(self)
+        context = Context(
+            call=call,
+            now=request.now,
+            block=request.block,
+            vault=request.vault,
+            reads=request.reads,
+            params=self._params,
+            state=state if is_async(self._plugin) else BlockingState(state, self._loop),
+            log=Log(lambda level, text: self._log(level, text, call.id)),
+        )
+        try:
+            outcome = await decide(self._plugin, context, self._threads)
+            decision = Decision(call_id=call.id, attempt=call.attempt, outcome=outcome, state_writes=state.writes)
+            self._channel.send(encode(decision))
+        except DecideError as error:
+            self._send(DecideFailed(call_id=call.id, attempt=call.attempt, error=error.error, traceback=error.trace))
+        except ProtocolError as error:
+            self._send(DecideFailed(call_id=call.id, attempt=call.attempt, error=str(error), traceback=""))
+
+    # --- state: workers.sdk.state.StateTransport ---------------------------------------------------------------------
+
+    async def fetch(self, key: str) -> str | None:
+        """The committed JSON text of `key`. Raises StateError with the supervisor's reason."""
+        reply = await self._request(StateGet(request_id=self._next_request, key=key))
+        return reply.value
+
+    async def compare_and_set(self, key: str, expected: str | None, value: str | None) -> bool:
+        """Set `key` at once if its committed text is `expected`. Raises StateError with the supervisor's reason."""
+        request = StateCompareAndSet(request_id=self._next_request, key=key, expected=expected, value=value)
+        return (await self._request(request)).is_swapped
+
+    async def _request(self, request: StateGet | StateCompareAndSet) -> StateReply:
+        self._next_request += 1
+        answer: asyncio.Future[StateReply] = self._loop.create_future()
+        self._requests[request.request_id] = answer
+        self._send(request)
+        return await answer
+
+    def _on_state(self, message: StateReply | StateRefused) -> None:
+        answer = self._requests.pop(message.request_id, None)
+        if answer is None or answer.done():
+            return
+        if isinstance(message, StateReply):
+            answer.set_result(message)
+        else:
+            answer.set_exception(StateError(message.reason))
+
+    # --- what the worker sends -------------------------------------------------------------------------------------
+
+    def _send(self, message: Message) -> None:
+        self._channel.send(encode(message))
+
+    def _log(self, level: LogLevel, text: str, call_id: int | None) -> None:
+        """From any thread: plugin code may log out of its own."""
+        printable = text.encode(errors="replace").decode()[:MAX_LOG_MESSAGE_LENGTH]
+        frame = encode(LogRecord(level=level, message=printable, call_id=call_id))
+        self._loop.call_soon_threadsafe(self._send_log, frame)
+
+    def _send_log(self, frame: bytes) -> None:
+        self._channel.send(frame, is_droppable=True)
+
+    def _route_logging(self) -> None:
+        """`logging` of the plugin and of the libraries it uses goes the same way as `ctx.log`."""
+        logging.basicConfig(level=logging.INFO, handlers=[_LinkHandler(self)], force=True)
+
+
+class _LinkHandler(logging.Handler):
+    def __init__(self, worker: WorkerLoop) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def emit(self, record: logging.LogRecord) -> None:
+        names = {logging.DEBUG: LogLevel.DEBUG, logging.INFO: LogLevel.INFO, logging.WARNING: LogLevel.WARNING}
+        level = names.get(record.levelno, LogLevel.ERROR if record.levelno >= logging.ERROR else LogLevel.INFO)
+        try:
+            text = f"{record.name}: {record.getMessage()}"
+        except (TypeError, ValueError):
+            text = f"{record.name}: {record.msg!r}"
+        self._worker._log(level, text, None)

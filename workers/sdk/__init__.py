@@ -1,0 +1,31 @@
+"""All that a plugin author imports. A plugin is a class with `name`, `vault`, `triggers`, `reads` and `decide(ctx)`.
+
+    from workers.sdk import Action, Cron, Noop, Plugin
+
+`workers.testing` runs a plugin as a pure function in a unit test.
+"""
+
+from protocol.actions import Action, Noop
+from protocol.messages import BlockRef, Call, TriggerKind, VaultRef
+from protocol.triggers import Cron, Event, Read
+from workers.sdk.context import Context, Log
+from workers.sdk.plugin import Plugin, PluginError
+from workers.sdk.state import BlockingState, State
+
+__all__ = [
+    "Action",
+    "BlockRef",
+    "BlockingState",
+    "Call",
+    "Context",
+    "Cron",
+    "Event",
+    "Log",
+    "Noop",
+    "Plugin",
+    "PluginError",
+    "Read",
+    "State",
+    "TriggerKind",
+    "VaultRef",
+]

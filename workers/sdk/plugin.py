@@ -1,0 +1,96 @@
+"""What a plugin declares, and the check of it. The check runs in the worker at start and in a plugin's own unit tests.
+
+Owns the rules for the class attributes only; running `decide` is `workers.decide`, importing code is `workers.loader`.
+"""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from protocol.actions import Action, Noop
+from protocol.limits import MAX_READS, MAX_TRIGGERS
+from protocol.triggers import Cron, Event, Read, Trigger
+
+if TYPE_CHECKING:
+    from workers.sdk.context import Context
+
+
+class PluginError(Exception):
+    """The plugin cannot be used as it is written. The text names the attribute and what it may hold."""
+
+
+class Plugin:
+    """Base class of a strategy. Subclass it, set the attributes, write `decide`.
+
+    One instance lives as long as its worker process. `decide` may run several times at once (up to the operator's
+    limit); a plain `def` runs in a thread, an `async def` in the worker's event loop. What must survive a restart
+    belongs into `ctx.state`, not into `self`.
+    """
+
+    name: ClassVar[str]
+    vault: ClassVar[str] = ""
+    triggers: ClassVar[Sequence[Trigger]] = ()
+    reads: ClassVar[Sequence[str | Read]] = ()
+
+    async def decide(self, ctx: "Context") -> list[Action] | Noop:
+        """Look at `ctx` and answer: the Actions wanted (all in one transaction), or a Noop with the reason."""
+        raise PluginError(f"{type(self).__name__} does not define decide(self, ctx)")
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a plugin class says of itself, checked."""
+
+    name: str
+    vault: str
+    triggers: tuple[Trigger, ...]
+    reads: tuple[Read, ...]
+
+
+def declaration_of(plugin: type) -> Declaration:
+    """The checked declaration of a plugin class. Raises PluginError naming the attribute that is wrong."""
+    name = getattr(plugin, "name", None)
+    if not isinstance(name, str) or not name:
+        raise PluginError(f"{plugin.__name__}.name must be a string such as name = 'range-maker'")
+    vault = getattr(plugin, "vault", "")
+    if not isinstance(vault, str):
+        raise PluginError(f"{plugin.__name__}.vault must be a string, the name of a vault in the configuration")
+    decide = getattr(plugin, "decide", None)
+    if not callable(decide) or decide is Plugin.decide:
+        raise PluginError(f"{plugin.__name__} must define decide(self, ctx)")
+    if len(inspect.signature(decide).parameters) != 2:  # noqa: PLR2004  # self and ctx
+        raise PluginError(f"{plugin.__name__}.decide must take exactly (self, ctx)")
+    return Declaration(name=name, vault=vault, triggers=_triggers(plugin), reads=_reads(plugin))
+
+
+def _triggers(plugin: type) -> tuple[Trigger, ...]:
+    triggers = _sequence(plugin, "triggers", "a list of Cron(...) and Event(...)")
+    for trigger in triggers:
+        if not isinstance(trigger, Cron | Event):
+            raise PluginError(f"{plugin.__name__}.triggers holds {trigger!r}; allowed are Cron(...) and Event(...)")
+    if len(triggers) > MAX_TRIGGERS:
+        raise PluginError(f"{plugin.__name__}.triggers holds {len(triggers)}, the limit is {MAX_TRIGGERS}")
+    return tuple(triggers)  # type: ignore[arg-type]  # checked one by one above
+
+
+def _reads(plugin: type) -> tuple[Read, ...]:
+    reads = []
+    for read in _sequence(plugin, "reads", "a list of read names and Read(...)"):
+        if not isinstance(read, str | Read):
+            raise PluginError(f"{plugin.__name__}.reads holds {read!r}; allowed are names and Read(...)")
+        reads.append(Read(read) if isinstance(read, str) else read)
+    if len(reads) > MAX_READS:
+        raise PluginError(f"{plugin.__name__}.reads holds {len(reads)}, the limit is {MAX_READS}")
+    keys = [read.key for read in reads]
+    doubled = {key for key in keys if keys.count(key) > 1}
+    if doubled:
+        raise PluginError(f"{plugin.__name__}.reads names {sorted(doubled)} twice; give one an alias")
+    return tuple(reads)
+
+
+def _sequence(plugin: type, attribute: str, wanted: str) -> Sequence[object]:
+    value = getattr(plugin, attribute, ())
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise PluginError(f"{plugin.__name__}.{attribute} must be {wanted}")
+    return value

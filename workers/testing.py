@@ -1,0 +1,122 @@
+"""Runs a plugin as a pure function: no process, no network, no mock. For plugin authors' unit tests.
+
+    decided = run(RangeMaker, reads={"spot": 200_000}, params={"width": 50})
+    assert decided.actions[0].name == "mint_range"
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from protocol.actions import Act, Action, Noop, Outcome
+from protocol.messages import BlockRef, Call, LogLevel, Param, StatePut, TriggerKind, VaultRef
+from protocol.values import PlainValue, to_value
+from workers.decide import DecideError, decide, is_async
+from workers.sdk.context import Context, Log
+from workers.sdk.plugin import declaration_of
+from workers.sdk.state import BlockingState, State
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+BLOCK = BlockRef(number=1, hash="0x" + "00" * 32, timestamp=int(EPOCH.timestamp()))
+VAULT = VaultRef(name="test", address="0x" + "11" * 20, chain_id=31337, actions=())
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a call came to: the outcome, the whole state after it, and the lines it logged."""
+
+    outcome: Outcome
+    state: dict[str, Any]
+    log: tuple[tuple[LogLevel, str], ...]
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """The Actions; empty for a Noop."""
+        return self.outcome.actions if isinstance(self.outcome, Act) else ()
+
+    @property
+    def noop(self) -> str | None:
+        """The reason of a Noop, else None."""
+        return self.outcome.reason if isinstance(self.outcome, Noop) else None
+
+
+class MemoryState:
+    """Committed state in a dict: the transport that stands in for the supervisor's table."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.texts = {key: _encode(value) for key, value in values.items()}
+
+    async def fetch(self, key: str) -> str | None:
+        """The committed JSON text of `key`."""
+        return self.texts.get(key)
+
+    async def compare_and_set(self, key: str, expected: str | None, value: str | None) -> bool:
+        """Set `key` if its text is `expected`."""
+        if self.texts.get(key) != expected:
+            return False
+        self.store(key, value)
+        return True
+
+    def store(self, key: str, value: str | None) -> None:
+        """Set or, with None, remove `key`."""
+        if value is None:
+            self.texts.pop(key, None)
+        else:
+            self.texts[key] = value
+
+
+def run(
+    plugin: Any,
+    *,
+    reads: Mapping[str, PlainValue] | None = None,
+    params: Mapping[str, Param] | None = None,
+    state: Mapping[str, Any] | None = None,
+    trigger: TriggerKind = TriggerKind.MANUAL,
+    topic: str | None = None,
+    payload: str = "",
+    attempt: int = 1,
+    now: datetime = EPOCH,
+    block: BlockRef = BLOCK,
+    vault: VaultRef = VAULT,
+) -> Decided:
+    """Call `plugin` (a class, or an instance to call it again) once.
+
+    Raises PluginError when the class is not a plugin, DecideError when `decide` raised or returned nonsense,
+    exactly as the worker would report it.
+    """
+    declaration_of(plugin if isinstance(plugin, type) else type(plugin))
+    instance = plugin() if isinstance(plugin, type) else plugin
+    memory = MemoryState(state or {})
+    lines: list[tuple[LogLevel, str]] = []
+    call = Call(id=1, attempt=attempt, trigger=trigger, topic=topic, payload=payload, due_at=now, fired_at=now)
+
+    async def once() -> Outcome:
+        view = State(memory)
+        context = Context(
+            call=call,
+            now=now,
+            block=block,
+            vault=vault,
+            reads={key: to_value(value) for key, value in (reads or {}).items()},
+            params=dict(params or {}),
+            state=view if is_async(instance) else BlockingState(view, asyncio.get_running_loop()),
+            log=Log(lambda level, text: lines.append((level, text))),
+        )
+        outcome = await decide(instance, context)
+        for write in view.writes:
+            memory.store(write.key, write.value if isinstance(write, StatePut) else None)
+        return outcome
+
+    outcome = asyncio.run(once())
+    return Decided(outcome, {key: msgspec.json.decode(text) for key, text in memory.texts.items()}, tuple(lines))
+
+
+def _encode(value: Any) -> str:
+    return msgspec.json.encode(value, order="sorted").decode()
+
+
+__all__ = ["BLOCK", "EPOCH", "VAULT", "DecideError", "Decided", "run"]
