@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from protocol.actions import Outcome
 from protocol.errors import ProtocolError
 from protocol.limits import MAX_FRAME_BYTES, PROTOCOL_VERSION
 from protocol.messages import FromSupervisor, FromWorker, Hello, Message
@@ -50,6 +51,11 @@ def decode_from_worker(frame: bytes) -> FromWorker:
 def decode_from_supervisor(frame: bytes) -> FromSupervisor:
     """The message that the supervisor sent. Raises ProtocolError, and nothing else, for whatever is not one."""
     return _decode(_from_supervisor, frame)
+
+
+def encode_outcome(outcome: Outcome) -> str:
+    """The JSON text of an outcome that was decoded before: what the ledger keeps of an answer."""
+    return _encoder.encode(outcome).decode()
 
 
 def _decode(decoder: msgspec.json.Decoder[M], frame: bytes) -> M:

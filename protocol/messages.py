@@ -223,7 +223,5 @@ class Stop(Message, frozen=True, tag="stop"):
     grace_ms: Annotated[int, Meta(ge=0)]
 
 
-FromWorker: TypeAlias = (
-    Hello | Refused | Decision | DecideFailed | StateGet | StateCompareAndSet | LogRecord | Pong
-)
+FromWorker: TypeAlias = Hello | Refused | Decision | DecideFailed | StateGet | StateCompareAndSet | LogRecord | Pong
 FromSupervisor: TypeAlias = Welcome | Refused | Decide | StateReply | StateRefused | Ping | Stop

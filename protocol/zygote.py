@@ -8,8 +8,10 @@ first line of plugin code runs. What plugins say travels on the ZeroMQ link, see
 import os
 import signal
 import socket
+from array import array
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -34,7 +36,7 @@ class Layer(StrEnum):
 
     RLIMITS = "rlimits"
     NAMESPACES = "namespaces"
-    CAPABILITIES = "capabilities"
+    PRIVILEGES = "privileges"
     LANDLOCK = "landlock"
     LANDLOCK_NETWORK = "landlock_network"
     LANDLOCK_SCOPES = "landlock_scopes"
@@ -152,6 +154,8 @@ class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     reason: str
 
 
+M = TypeVar("M")
+
 ToZygote: TypeAlias = Spawn
 FromZygote: TypeAlias = Ready | Spawned | NotSpawned | Exited
 FromBirth: TypeAlias = Born | Refused
@@ -163,26 +167,62 @@ _from_birth: msgspec.json.Decoder[FromBirth] = msgspec.json.Decoder(FromBirth)
 
 
 def encode(message: ToZygote | FromZygote | FromBirth) -> bytes:
-    """One datagram. Raises ProtocolError when it does not fit."""
-    packet = _encoder.encode(message)
+    """One datagram. Raises ProtocolError when it does not fit, or holds text that is not Unicode."""
+    try:
+        packet = _encoder.encode(message)
+    except UnicodeEncodeError as error:
+        raise ProtocolError(f"{type(message).__name__} cannot be encoded: {error.reason}") from error
     if len(packet) > MAX_PACKET_BYTES:
         raise ProtocolError(f"{type(message).__name__} takes {len(packet)} bytes, the limit is {MAX_PACKET_BYTES}")
     return packet
 
 
 def decode_to_zygote(packet: bytes) -> ToZygote:
-    """What the supervisor asks of the zygote. Raises ProtocolError only."""
+    """What the supervisor asks of the zygote. Raises ProtocolError, and nothing else, for whatever is not that."""
     return _decode(_to_zygote, packet)
 
 
 def decode_from_zygote(packet: bytes) -> FromZygote:
-    """What the zygote reports. Raises ProtocolError only."""
+    """What the zygote reports. Raises ProtocolError, and nothing else, for whatever is not that."""
     return _decode(_from_zygote, packet)
 
 
 def decode_from_birth(packet: bytes) -> FromBirth:
-    """What a worker says while it is born. Raises ProtocolError only."""
+    """What a worker says while it is born. Raises ProtocolError, and nothing else, for whatever is not that."""
     return _decode(_from_birth, packet)
 
 
-def _decode[M](decoder: msgspec.json.Decoder[M], packet: bytes) -> M: ...
+def send_packet(channel: socket.socket, packet: bytes, fds: Sequence[int] = ()) -> None:
+    """Send one datagram with copies of `fds`; the caller's own stay open. Raises what the socket raises."""
+    socket.send_fds(channel, [packet], fds)
+
+
+def receive_packet(channel: socket.socket) -> tuple[bytes, tuple[int, ...]]:
+    """The next datagram and its descriptors, all close-on-exec; `b""` at the end. The caller owns the descriptors.
+
+    Raises ProtocolError for a datagram that was cut short, after closing what came with it.
+    """
+    # Not socket.recv_fds: before Python 3.13 it ignores the flag that keeps descriptors from leaking through an exec.
+    space = socket.CMSG_LEN(MAX_PACKET_FDS * array("i").itemsize)
+    packet, ancillary, flags, _ = channel.recvmsg(MAX_PACKET_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    fds = array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        close_all(fds)
+        raise ProtocolError(f"a packet larger than {MAX_PACKET_BYTES} bytes, or with more than {MAX_PACKET_FDS} fds")
+    return packet, tuple(fds)
+
+
+def close_all(fds: Sequence[int]) -> None:
+    """Close descriptors that came with a packet nobody wants."""
+    for fd in fds:
+        os.close(fd)
+
+
+def _decode(decoder: msgspec.json.Decoder[M], packet: bytes) -> M:
+    try:
+        return decoder.decode(packet)
+    except (ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
+        raise ProtocolError(f"not a message of the zygote: {error}") from error

@@ -244,7 +244,9 @@ def _exit(state: WorkerState, event: Exited, now: float, policy: RestartPolicy) 
     record = Record("exited", event.reason)
     if state.is_probe or len(crashes) >= policy.crashes_to_quarantine:
         why = f"crashed {len(crashes)} times in {policy.crash_window_s:g} s, last: {event.reason}"
-        quarantined, effects = _quarantine(state, "probe failed: " + event.reason if state.is_probe else why, now, policy)
+        quarantined, effects = _quarantine(
+            state, "probe failed: " + event.reason if state.is_probe else why, now, policy
+        )
         return quarantined, (record, *effects)
     delay_s = backoff_s(state.restarts, event.jitter, policy)
     state = replace(state, restarts=state.restarts + 1)

@@ -1,6 +1,14 @@
 -- The first schema. Amounts in wei and gas are numeric(78): they hold uint256 exactly.
 -- Times are UTC. Text of contexts and decisions is the JSON frame itself, byte for byte, for replay.
 
+-- This ledger's own identity: part of every intent id, so that two ledgers never name the same effect.
+create table ledger (
+    id         uuid not null default gen_random_uuid(),
+    created_at timestamptz not null default now(),
+    is_only    boolean primary key default true check (is_only)
+);
+insert into ledger default values;
+
 create table job_calls (
     id          bigint generated always as identity primary key,
     plugin      text not null,

@@ -1,0 +1,76 @@
+"""A vault's catalogue, ready for use: the reads and actions its owner grants, with their ABI parsed once.
+
+Built from the configuration, asked by snapshots (reads) and by policy (actions).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runnerd.chain.abi import AbiFunction, parse_error, parse_function
+from runnerd.chain.address import parse_address
+from runnerd.config.model import ActionGrant, ArgumentLimit, VaultConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadEntry:
+    """A granted view function."""
+
+    contract: str
+    function: AbiFunction
+    errors: tuple[AbiFunction, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionEntry:
+    """A granted action and its limits."""
+
+    contract: str
+    function: AbiFunction
+    max_value_wei: int
+    limits: Mapping[str, ArgumentLimit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """What plugins may read and ask for at one vault."""
+
+    vault: str
+    max_actions: int
+    max_value_wei_per_day: int
+    reads: Mapping[str, ReadEntry]
+    actions: Mapping[str, ActionEntry]
+    errors: tuple[AbiFunction, ...]
+    """Custom errors of all contracts in it, to name a revert."""
+
+
+def build_catalogue(name: str, vault: VaultConfig) -> Catalogue:
+    """The catalogue of `[vaults.NAME]`. Raises AbiError; `config.check` has found those before, key by key."""
+    errors: dict[str, AbiFunction] = {}
+    for grant in (*vault.reads.values(), *vault.actions.values()):
+        for fragment in grant.errors:
+            error = parse_error(fragment)
+            errors[error.signature] = error
+    return Catalogue(
+        vault=name,
+        max_actions=vault.max_actions,
+        max_value_wei_per_day=vault.max_value_wei_per_day,
+        reads={
+            key: ReadEntry(
+                contract=parse_address(grant.contract),
+                function=parse_function(grant.function),
+                errors=tuple(parse_error(fragment) for fragment in grant.errors),
+            )
+            for key, grant in vault.reads.items()
+        },
+        actions={key: _action(grant) for key, grant in vault.actions.items()},
+        errors=tuple(errors.values()),
+    )
+
+
+def _action(grant: ActionGrant) -> ActionEntry:
+    return ActionEntry(
+        contract=parse_address(grant.contract),
+        function=parse_function(grant.function),
+        max_value_wei=grant.max_value_wei,
+        limits=grant.limits,
+    )

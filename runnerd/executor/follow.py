@@ -1,0 +1,113 @@
+"""Follows the open intents of one chain, block by block, until each is final: receipts in, observations out.
+
+Asks the node and applies `intent.observe`; what follows from it (send again, replace) the wallet's lane carries out.
+"""
+
+import asyncio
+import logging
+
+from runnerd.chain.errors import ChainError, RpcRefused
+from runnerd.chain.json_values import JsonValue
+from runnerd.chain.jsonrpc import Request
+from runnerd.chain.types import Receipt, decode_quantity, decode_receipt
+from runnerd.executor.intent import Broadcast, Mined, NonceTaken, NotSeen, Observation, Replace
+from runnerd.executor.lane import Lane
+from runnerd.executor.tracked import Book, Tracked
+from runnerd.log import fields
+from runnerd.network import Network
+from runnerd.tasks import Tasks
+
+logger = logging.getLogger("runnerd.executor")
+
+MAX_BATCH = 100
+
+
+class Follower:
+    """One per chain. `lanes` are the chain's wallets by address."""
+
+    def __init__(self, network: Network, lanes: dict[str, Lane], book: Book) -> None:
+        self._network = network
+        self._lanes = lanes
+        self._book = book
+        self._tasks = Tasks()
+
+    async def run(self) -> None:
+        """Until cancelled: first send again what a former process left open, then look at every new block."""
+        for tracked in self._book.of_chain(self._network.config.id):
+            await self._lanes[tracked.intent.wallet].broadcast(tracked, tracked.intent.latest)
+        seen = -1
+        while True:
+            block = await self._network.head.wait_beyond(seen, self._network.config.poll_s * 10)
+            if block is None:
+                continue
+            try:
+                await self._look(block.number)
+                seen = block.number
+            except ChainError as error:
+                logger.warning("receipts are not to be had: %s", error, extra=fields("receipts_unavailable"))
+                await asyncio.sleep(self._network.config.poll_s)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._tasks.cancel()
+
+    async def _look(self, head: int) -> None:
+        open_intents = self._book.of_chain(self._network.config.id)
+        for start in range(0, len(open_intents), MAX_BATCH):
+            await self._look_at(open_intents[start : start + MAX_BATCH], head)
+
+    async def _look_at(self, group: list[Tracked], head: int) -> None:
+        wallets = sorted({tracked.intent.wallet for tracked in group})
+        requests: list[Request] = [("eth_getTransactionCount", [wallet, "latest"]) for wallet in wallets]
+        hashes = [[attempt.hash for attempt in tracked.intent.attempts] for tracked in group]
+        requests += [("eth_getTransactionReceipt", [tx_hash]) for per_intent in hashes for tx_hash in per_intent]
+        answers = await self._network.rpc.batch(requests)
+        nonces = {
+            wallet: decode_quantity(_result(answer), "eth_getTransactionCount")
+            for wallet, answer in zip(wallets, answers, strict=False)
+        }
+        receipts = iter(answers[len(wallets) :])
+        for tracked, per_intent in zip(group, hashes, strict=True):
+            found = [decode_receipt(_result(next(receipts))) for _ in per_intent]
+            observation = _observation(tracked, found, nonces[tracked.intent.wallet], head)
+            await self._apply(tracked, observation)
+
+    async def _apply(self, tracked: Tracked, observation: Observation) -> None:
+        lane = self._lanes[tracked.intent.wallet]
+        for effect in await tracked.see(observation, self._network.patience):
+            match effect:
+                case Broadcast(attempt):
+                    self._tasks.spawn(lane.broadcast(tracked, attempt), f"broadcast:{tracked.intent.call_id}")
+                case Replace() if not tracked.is_replacing:
+                    self._tasks.spawn(self._replace(lane, tracked), f"replace:{tracked.intent.call_id}")
+
+    async def _replace(self, lane: Lane, tracked: Tracked) -> None:
+        tracked.is_replacing = True
+        try:
+            await lane.replace(tracked)
+        finally:
+            tracked.is_replacing = False
+
+
+def _observation(tracked: Tracked, receipts: list[Receipt | None], next_nonce: int, head: int) -> Observation:
+    for receipt in receipts:
+        if receipt is not None:
+            return Mined(
+                hash=receipt.transaction_hash,
+                block=receipt.block_number,
+                block_hash=receipt.block_hash,
+                is_success=receipt.status == 1,
+                head=max(head, receipt.block_number),
+                gas_used=receipt.gas_used,
+                effective_gas_price_wei=receipt.effective_gas_price_wei,
+            )
+    # Only a nonce that this very node counts as used, in the same batch, says more than "not seen".
+    if tracked.intent.nonce is not None and next_nonce > tracked.intent.nonce:
+        return NonceTaken(head)
+    return NotSeen(head)
+
+
+def _result(answer: JsonValue | RpcRefused) -> JsonValue:
+    if isinstance(answer, RpcRefused):
+        raise answer
+    return answer

@@ -1,0 +1,208 @@
+"""The one writer of a wallet on a chain: simulate → nonce → sign → store → broadcast, one intent after the other.
+
+Nonces are gapless because one is allotted only in the commit that stores the bytes signed with it. Everything after
+the first broadcast is watched by `follow`.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+from runnerd.chain.abi import AbiFunction
+from runnerd.chain.errors import ChainError, FeeCapTooLow, RpcRefused, RpcUnavailable
+from runnerd.chain.fees import Fees, build_fee_request, bump, decode_fees
+from runnerd.chain.simulate import CallMessage, Reverted, Simulated, build_simulation, decode_simulation
+from runnerd.chain.types import Block, decode_hash
+from runnerd.executor.intent import Accepted, Attempt, Broadcast, Intent, IntentState, Signed, SimulationReverted
+from runnerd.executor.tracked import Book, Tracked
+from runnerd.log import fields
+from runnerd.network import Network
+from runnerd.services.metrics import Metrics
+from runnerd.store import intents
+from runnerd.wallets.signer import Signer
+from runnerd.wallets.transaction import UnsignedTransaction
+
+logger = logging.getLogger("runnerd.executor")
+
+MAX_IN_FLIGHT = 16
+RETRY_S = 0.5
+_KNOWN = ("already known", "already imported", "known transaction", "already in mempool")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What signing needs, all of one block."""
+
+    block: Block
+    gas_limit: int
+    fees: Fees
+
+
+class Lane:
+    """Serves the intents of one wallet in order. `next_nonce` is the ledger's."""
+
+    def __init__(
+        self,
+        network: Network,
+        signer: Signer,
+        next_nonce: int,
+        errors: tuple[AbiFunction, ...],
+        book: Book,
+        metrics: Metrics,
+    ) -> None:
+        self.network = network
+        self.signer = signer
+        self.next_nonce = next_nonce
+        self._errors = errors
+        self._book = book
+        self._metrics = metrics
+        self._waiting: deque[Tracked] = deque()
+        self._wake = asyncio.Event()
+        book.on_ended(lambda _: self._wake.set())
+
+    def put(self, tracked: Tracked) -> None:
+        """Take a planned intent that stands in the ledger."""
+        self._waiting.append(tracked)
+        self._wake.set()
+
+    @property
+    def waiting(self) -> int:
+        """Planned intents that have no nonce yet."""
+        return len(self._waiting)
+
+    async def run(self) -> None:
+        """Until cancelled. An intent that the node cannot judge now waits, and so do those behind it."""
+        while True:
+            while self._waiting and self._book.in_flight(self.network.config.id, self.signer.address) < MAX_IN_FLIGHT:
+                if await self._serve(self._waiting[0]):
+                    self._waiting.popleft()
+                else:
+                    await asyncio.sleep(RETRY_S)
+            self._wake.clear()
+            if not self._waiting or self._book.in_flight(self.network.config.id, self.signer.address) >= MAX_IN_FLIGHT:
+                await self._wake.wait()
+
+    async def _serve(self, tracked: Tracked) -> bool:
+        """Whether the intent has left the queue: signed, denied or expired."""
+        if self._book.clock.now() >= tracked.call.deadline_at:
+            await self._book.expire(tracked, "its deadline passed before it could be signed")
+            return True
+        try:
+            ready = await self.prepare(tracked.intent)
+        except (RpcUnavailable, RpcRefused, FeeCapTooLow) as error:
+            logger.warning(
+                "intent %d cannot be simulated now: %s", tracked.intent.call_id, error,
+                extra=fields("intent_waits", call=tracked.intent.call_id, plugin=tracked.intent.plugin),
+            )  # fmt: skip
+            return False
+        if isinstance(ready, SimulationReverted):
+            await tracked.see(ready, self.network.patience)
+            return True
+        nonce = self.next_nonce
+        attempt = self._sign(tracked.intent, nonce, ready)
+        at = self._book.clock.now()
+        # Stored, durably, before anyone can see the bytes. If this raises nothing was given away.
+        await self._book.store.commit(
+            *intents.allot_nonce(tracked.intent, nonce, ready.block.number, at),
+            intents.add_attempt(tracked.intent.call_id, nonce, attempt, at),
+        )
+        self.next_nonce = nonce + 1
+        for effect in await tracked.see(Signed(nonce, attempt), self.network.patience):
+            if isinstance(effect, Broadcast):
+                await self.broadcast(tracked, effect.attempt)
+        return True
+
+    async def prepare(self, intent: Intent) -> Ready | SimulationReverted:
+        """Simulate at the newest block and fetch fees, in one round trip. Raises what proves nothing."""
+        network = self.network
+        block = await network.head.fetch()
+        message = CallMessage(sender=self.signer.address, to=intent.target, data=intent.calldata, value_wei=0)
+        call, estimate, history = await network.rpc.batch(
+            [*build_simulation(block, message), build_fee_request(network.fees)]
+        )
+        margin = round((network.config.gas_limit_factor - 1) * 100)
+        simulated = decode_simulation(block, call, estimate, gas_margin_percent=margin, errors=self._errors)
+        match simulated:
+            case Reverted():
+                return SimulationReverted(simulated.reason, block.number)
+            case Simulated():
+                return Ready(block, simulated.gas_limit, decode_fees(history, network.fees))
+
+    async def replace(self, tracked: Tracked) -> None:
+        """Sign the intent again at its nonce, with fees that replace the last attempt, and send it."""
+        intent = tracked.intent
+        try:
+            ready = await self.prepare(intent)
+        except ChainError as error:
+            logger.warning("no replacement now: %s", error, extra=fields("replacement_waits", call=intent.call_id))
+            return
+        if isinstance(ready, SimulationReverted):
+            logger.warning(
+                "not replaced, it would revert now: %s", ready.reason,
+                extra=fields("replacement_refused", call=intent.call_id, plugin=intent.plugin),
+            )  # fmt: skip
+            return
+        fees = bump(intent.latest.fees, ready.fees, self.network.fees)
+        if fees is None or intent.nonce is None:
+            logger.warning(
+                "not replaced, fees would be above max_fee_per_gas_wei",
+                extra=fields("replacement_capped", call=intent.call_id, plugin=intent.plugin),
+            )
+            return
+        attempt = self._sign(intent, intent.nonce, Ready(ready.block, ready.gas_limit, fees))
+        add = intents.add_attempt(intent.call_id, intent.nonce, attempt, self._book.clock.now())
+        await self._book.store.commit(add)
+        for effect in await tracked.see(Signed(intent.nonce, attempt), self.network.patience):
+            if isinstance(effect, Broadcast):
+                await self.broadcast(tracked, effect.attempt)
+
+    async def broadcast(self, tracked: Tracked, attempt: Attempt) -> None:
+        """Hand the stored bytes to the node. Whatever it answers, the bytes may be out: nothing is concluded from an error."""
+        method = "eth_sendRawTransaction"
+        try:
+            answer = decode_hash(await self.network.rpc.call(method, ["0x" + attempt.raw.hex()]), method)
+        except (RpcRefused, RpcUnavailable) as error:
+            is_known = isinstance(error, RpcRefused) and any(word in error.message.lower() for word in _KNOWN)
+            if not is_known:
+                logger.warning(
+                    "broadcast is unclear: %s", error,
+                    extra=fields("broadcast_unclear", call=tracked.intent.call_id, tx=attempt.hash),
+                )  # fmt: skip
+                await self._book.store.commit(intents.send_error(attempt.hash, str(error)[:500]))
+                return
+        else:
+            if answer != attempt.hash:
+                logger.error(
+                    "the node answers with another hash", extra=fields("node_lies", tx=attempt.hash, answer=answer)
+                )
+                return
+        self._metrics.accepted(tracked.intent.plugin)
+        at = self._book.clock.now()
+        if tracked.intent.state not in (IntentState.FINAL, IntentState.REVERTED):
+            await tracked.see(
+                Accepted(attempt.hash),
+                self.network.patience,
+                *intents.accepted(tracked.intent.call_id, attempt.hash, at),
+            )
+
+    def _sign(self, intent: Intent, nonce: int, ready: Ready) -> Attempt:
+        signed = self.signer.sign(
+            UnsignedTransaction(
+                chain_id=intent.chain_id,
+                nonce=nonce,
+                to=intent.target,
+                value_wei=0,
+                data=intent.calldata,
+                gas_limit=ready.gas_limit,
+                max_fee_per_gas_wei=ready.fees.max_fee_per_gas_wei,
+                max_priority_fee_per_gas_wei=ready.fees.max_priority_fee_per_gas_wei,
+            )
+        )
+        return Attempt(
+            hash=signed.hash,
+            raw=signed.raw,
+            fees=ready.fees,
+            gas_limit=ready.gas_limit,
+            signed_block=ready.block.number,
+        )

@@ -1,0 +1,122 @@
+"""An intent under way, with its call: the one mutable place where its state is kept in step with the ledger."""
+
+import logging
+from collections.abc import Callable
+
+from psycopg.rows import DictRow
+
+from runnerd.clock import Clock
+from runnerd.executor.intent import (
+    ENDED,
+    Effect,
+    Finish,
+    Intent,
+    IntentState,
+    Mined,
+    NotSeen,
+    Observation,
+    Patience,
+    observe,
+)
+from runnerd.log import fields
+from runnerd.results import Results
+from runnerd.store import intents
+from runnerd.store.calls import JobCall, JobOutcome, from_row
+from runnerd.store.statement import Statement
+from runnerd.store.store import Store
+
+logger = logging.getLogger("runnerd.executor")
+
+
+class Tracked:
+    """One open intent. `see` applies an observation, stores what changed, and returns what is to be done."""
+
+    def __init__(self, intent: Intent, call: JobCall, book: "Book") -> None:
+        self.intent = intent
+        self.call = call
+        self.is_replacing = False
+        self._book = book
+
+    async def see(self, observation: Observation, patience: Patience, *also: Statement) -> tuple[Effect, ...]:
+        """Apply `observation`. The state in memory moves at once, the commit follows in the same order.
+
+        A `Finish` is carried out here: the intent's end and the JobResult are one transaction.
+        """
+        before = self.intent
+        self.intent, effects = observe(before, observation, patience)
+        changes = [*also]
+        if isinstance(observation, Mined):
+            changes.append(intents.mined(observation))
+        if isinstance(observation, NotSeen) and before.state is IntentState.INCLUDED:
+            changes.append(intents.fell_out(self.intent.call_id))
+        if self.intent.state is not before.state:
+            changes.append(intents.set_state(self.intent.call_id, self.intent.state, self._book.clock.now()))
+            logger.info(
+                "intent %d: %s -> %s", self.intent.call_id, before.state, self.intent.state,
+                extra=fields("intent_state", plugin=self.intent.plugin, call=self.intent.call_id,
+                             state=self.intent.state.value, nonce=self.intent.nonce),
+            )  # fmt: skip
+        finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
+        if finish is not None:
+            await self._book.end(self, finish, changes)
+        elif changes:
+            await self._book.store.commit(*changes)
+        return tuple(effect for effect in effects if effect is not finish)
+
+
+class Book:
+    """All open intents, by call id."""
+
+    def __init__(self, store: Store, results: Results, clock: Clock) -> None:
+        self.store = store
+        self.clock = clock
+        self.open: dict[int, Tracked] = {}
+        self._results = results
+        self._on_ended: list[Callable[[Intent], None]] = []
+
+    def on_ended(self, listener: Callable[[Intent], None]) -> None:
+        """Call `listener` with each intent that has ended."""
+        self._on_ended.append(listener)
+
+    def add(self, intent: Intent, call: JobCall) -> Tracked:
+        """Track an intent that stands in the ledger."""
+        tracked = Tracked(intent, call, self)
+        if intent.state not in ENDED:
+            self.open[intent.call_id] = tracked
+        return tracked
+
+    def of_chain(self, chain_id: int) -> list[Tracked]:
+        """The open intents of one chain that were signed, oldest first."""
+        return [t for t in self.open.values() if t.intent.chain_id == chain_id and t.intent.attempts]
+
+    def in_flight(self, chain_id: int, wallet: str) -> int:
+        """How many signed intents of a wallet have not ended."""
+        return sum(1 for t in self.of_chain(chain_id) if t.intent.wallet == wallet)
+
+    async def end(self, tracked: Tracked, finish: Finish, changes: list[Statement]) -> None:
+        """The end of an intent and of its call, in one commit."""
+        self.open.pop(tracked.intent.call_id, None)
+        outcome = JobOutcome.ACTED if finish.is_success else JobOutcome.FAILED
+        await self._results.finish(
+            tracked.call, outcome, finish.reason[:500], *changes, transaction=finish.hash or None
+        )
+        for listener in self._on_ended:
+            listener(tracked.intent)
+
+    async def expire(self, tracked: Tracked, reason: str) -> None:
+        """Give up an intent that was never signed."""
+        self.open.pop(tracked.intent.call_id, None)
+        change = intents.set_state(tracked.intent.call_id, IntentState.DENIED, self.clock.now(), reason)
+        await self._results.finish(tracked.call, JobOutcome.EXPIRED, reason, change)
+        for listener in self._on_ended:
+            listener(tracked.intent)
+
+
+async def load_book(book: Book, intent_rows: list[DictRow]) -> None:
+    """Track what a former process left open."""
+    ids = [row["call_id"] for row in intent_rows]
+    attempt_rows = await book.store.fetch(intents.attempts_of(ids))
+    call_rows = await book.store.fetch(intents.calls_of(ids))
+    jobs = {row["id"]: from_row(row) for row in call_rows}
+    for intent in intents.from_rows(intent_rows, attempt_rows):
+        book.add(intent, jobs[intent.call_id])

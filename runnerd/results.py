@@ -1,0 +1,67 @@
+"""The end of every JobCall: one JobResult, committed once, then given to whoever waits for it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from runnerd.clock import Clock
+from runnerd.log import fields
+from runnerd.store import calls
+from runnerd.store.calls import JobCall, JobOutcome, JobResult
+from runnerd.store.statement import Statement
+from runnerd.store.store import Store
+
+logger = logging.getLogger("runnerd.results")
+
+
+class Results:
+    """Commits outcomes and tells consumers. Consumers are called in the loop and must not block."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._consumers: list[Callable[[JobResult], None]] = []
+        self._waiting: dict[int, list[asyncio.Future[JobResult]]] = {}
+
+    def add_consumer(self, consumer: Callable[[JobResult], None]) -> None:
+        """Call `consumer` with every JobResult after it was committed."""
+        self._consumers.append(consumer)
+
+    async def finish(
+        self,
+        call: JobCall,
+        outcome: JobOutcome,
+        reason: str,
+        *together_with: Statement,
+        transaction: str | None = None,
+    ) -> JobResult:
+        """Commit the outcome, in one transaction with `together_with`, and publish it."""
+        at = self._clock.now()
+        await self._store.commit(*together_with, calls.finish(call.id, outcome, reason, at))
+        result = JobResult(call=call, outcome=outcome, reason=reason, finished_at=at, transaction=transaction)
+        level = logging.INFO if outcome in (JobOutcome.ACTED, JobOutcome.NOOP) else logging.WARNING
+        logger.log(
+            level, "call %d of %s: %s (%s)", call.id, call.plugin, outcome, reason,
+            extra=fields("call_finished", plugin=call.plugin, call=call.id, outcome=outcome.value, tx=transaction),
+        )  # fmt: skip
+        for consumer in self._consumers:
+            consumer(result)
+        for waiter in self._waiting.pop(call.id, []):
+            if not waiter.done():
+                waiter.set_result(result)
+        return result
+
+    @contextmanager
+    def waiting_for(self, call_id: int) -> Iterator["asyncio.Future[JobResult]"]:
+        """A future of the call's result, to be awaited inside the block."""
+        waiter: asyncio.Future[JobResult] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(call_id, []).append(waiter)
+        try:
+            yield waiter
+        finally:
+            waiters = self._waiting.get(call_id, [])
+            if waiter in waiters:
+                waiters.remove(waiter)
+            if not waiters:
+                self._waiting.pop(call_id, None)

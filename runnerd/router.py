@@ -1,0 +1,56 @@
+"""From a producer to a plugin's queue: a JobCall is committed first, with the producer's cursor, and only then offered."""
+
+import logging
+from collections.abc import Sequence
+
+from runnerd.clock import Clock
+from runnerd.log import fields
+from runnerd.results import Results
+from runnerd.services.metrics import Metrics
+from runnerd.store import calls
+from runnerd.store.calls import JobCall, JobOutcome, NewCall
+from runnerd.store.statement import Statement
+from runnerd.store.store import Store
+from runnerd.supervisor.host import PluginHost
+
+logger = logging.getLogger("runnerd.router")
+
+
+class Router:
+    """Knows the hosts by name. Adding and removing hosts is the app's."""
+
+    def __init__(self, store: Store, results: Results, metrics: Metrics, clock: Clock) -> None:
+        self.hosts: dict[str, PluginHost] = {}
+        self._store = store
+        self._results = results
+        self._metrics = metrics
+        self._clock = clock
+        self.is_draining = False
+
+    async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> list[JobCall]:
+        """Commit the calls together with the producer's cursors, and hand them on.
+
+        Returns those that are new: one whose identity stands in the ledger already is dropped without a word.
+        """
+        results = await self._store.commit(*(calls.insert(call) for call in new_calls), *cursors)
+        accepted = [calls.from_row(row) for rows in results[: len(new_calls)] for row in rows]
+        for call in accepted:
+            self._metrics.called(call.plugin, call.trigger.value)
+            await self._offer(call)
+        return accepted
+
+    async def recover(self) -> int:
+        """Offer what a former process left undecided, oldest first. Returns how many."""
+        rows = await self._store.fetch(calls.queued())
+        for row in rows:
+            await self._offer(calls.from_row(row))
+        if rows:
+            logger.info("%d calls of a former run go on", len(rows), extra=fields("calls_recovered", calls=len(rows)))
+        return len(rows)
+
+    async def _offer(self, call: JobCall) -> None:
+        host = self.hosts.get(call.plugin)
+        if host is None:
+            await self._results.finish(call, JobOutcome.FAILED, f"no plugin {call.plugin!r} is configured")
+        elif not self.is_draining:  # else it stays queued in the ledger, for the next start
+            host.offer(call)

@@ -1,0 +1,120 @@
+"""The metrics of runnerd, in one registry. Names are an API: docs/metrics.md lists them.
+
+The supervisor counts; the http process only serves the text that `render` gives it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from runnerd.store.calls import JobResult
+
+_DECIDE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LAG_S = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
+_ACCEPT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+
+
+class Phases(Protocol):
+    """The value of a plugin's state label."""
+
+    value: str
+
+
+class Metrics:
+    """All counters, gauges and histograms."""
+
+    def __init__(self, phases: Iterable[str]) -> None:
+        self.registry = CollectorRegistry()
+        self._phases = tuple(phases)
+        self._calls = Counter("runnerd_calls", "JobCalls committed", ["plugin", "trigger"], registry=self.registry)
+        self._outcomes = Counter(
+            "runnerd_call_outcomes", "JobCalls by final outcome", ["plugin", "outcome"], registry=self.registry
+        )
+        self._decide = Histogram(
+            "runnerd_decide_seconds", "From Decide sent to its answer", ["plugin"], buckets=_DECIDE_S,
+            registry=self.registry,
+        )  # fmt: skip
+        self._state = Gauge(
+            "runnerd_worker_state", "1 for the state a plugin is in", ["plugin", "state"], registry=self.registry
+        )
+        self._starts = Counter("runnerd_worker_starts", "Workers started", ["plugin"], registry=self.registry)
+        self._denied = Counter(
+            "runnerd_sandbox_denials", "System calls that the sandbox denied", ["plugin", "syscall"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._accepted = Counter(
+            "runnerd_transactions_accepted", "Broadcasts that a node accepted", ["plugin"], registry=self.registry
+        )
+        self._transactions = Gauge(
+            "runnerd_intents_open", "Intents that have not ended, by state", ["state"], registry=self.registry
+        )
+        self._queue = Gauge("runnerd_queue_depth", "JobCalls that wait", ["plugin"], registry=self.registry)
+        self._lag = Histogram(
+            "runnerd_loop_lag_seconds", "How late the supervisor's loop wakes", buckets=_LAG_S, registry=self.registry
+        )
+        self._database = Gauge("runnerd_database_up", "1 while PostgreSQL is connected", registry=self.registry)
+        self._head = Gauge("runnerd_chain_head", "Newest block seen", ["chain"], registry=self.registry)
+        self._missed = Counter(
+            "runnerd_cron_slots_missed", "Cron slots that passed while runnerd or the plugin was down", ["plugin"],
+            registry=self.registry,
+        )  # fmt: skip
+
+    def called(self, plugin: str, trigger: str) -> None:
+        """A JobCall was committed."""
+        self._calls.labels(plugin, trigger).inc()
+
+    def finished(self, result: JobResult) -> None:
+        """A JobResult was committed. A consumer of Results."""
+        self._outcomes.labels(result.call.plugin, result.outcome.value).inc()
+
+    def decided(self, plugin: str, seconds: float) -> None:
+        """A worker answered."""
+        self._decide.labels(plugin).observe(seconds)
+
+    def phase(self, plugin: str, phase: Phases) -> None:
+        """A plugin changed its state."""
+        for known in self._phases:
+            self._state.labels(plugin, known).set(1 if known == phase.value else 0)
+
+    def started(self, plugin: str) -> None:
+        """A worker was started."""
+        self._starts.labels(plugin).inc()
+
+    def denied_syscall(self, plugin: str, syscall: str) -> None:
+        """The sandbox denied a system call."""
+        self._denied.labels(plugin, syscall).inc()
+
+    def accepted(self, plugin: str) -> None:
+        """A node accepted a transaction."""
+        self._accepted.labels(plugin).inc()
+
+    def lag(self, seconds: float) -> None:
+        """The loop woke this late."""
+        self._lag.observe(seconds)
+
+    def missed(self, plugin: str, slots: int) -> None:
+        """Cron slots that nobody fired."""
+        self._missed.labels(plugin).inc(slots)
+
+    def watch_queue(self, plugin: str, depth: Callable[[], int]) -> None:
+        """Read a plugin's queue depth whenever metrics are asked for."""
+        self._queue.labels(plugin).set_function(depth)
+
+    def forget(self, plugin: str) -> None:
+        """The plugin is not configured any more."""
+        self._queue.remove(plugin)
+        for known in self._phases:
+            self._state.remove(plugin, known)
+
+    def observe_parts(self, *, is_database_up: bool, heads: Mapping[str, int], intents: Mapping[str, int]) -> None:
+        """What is looked up when metrics are asked for."""
+        self._database.set(1 if is_database_up else 0)
+        for chain, head in heads.items():
+            self._head.labels(chain).set(head)
+        for state, count in intents.items():
+            self._transactions.labels(state).set(count)
+
+    def render(self) -> bytes:
+        """The text of /metrics."""
+        return generate_latest(self.registry)

@@ -1,0 +1,64 @@
+"""A call's context from the chain: one block, and all of the plugin's reads at exactly that block."""
+
+from collections.abc import Sequence
+
+from protocol.messages import BlockRef, VaultRef
+from protocol.triggers import Read
+from protocol.values import Value
+from runnerd.catalogue import Catalogue
+from runnerd.chain.errors import AbiError, ChainError
+from runnerd.chain.reads import ReadRequest, fetch_reads
+from runnerd.network import Network
+from runnerd.supervisor.host import Snapshot, SnapshotFailed
+
+
+class VaultSnapshots:
+    """`supervisor.host.Snapshots` over the configured vaults."""
+
+    def __init__(self, vaults: dict[str, tuple[VaultRef, Catalogue, Network]]) -> None:
+        self._vaults = vaults
+        self._requests: dict[tuple[str, str], ReadRequest] = {}
+
+    def check(self, vault: str, reads: Sequence[Read]) -> str | None:
+        """Why these reads cannot be served, or None. Encodes them once; `take` uses what was encoded."""
+        _, catalogue, _ = self._vaults[vault]
+        for read in reads:
+            entry = catalogue.reads.get(read.name)
+            if entry is None:
+                granted = ", ".join(catalogue.reads) or "none"
+                return f"read {read.name!r} is not in the catalogue of vault {vault}; granted: {granted}"
+            try:
+                self._request(vault, read)
+            except AbiError as error:
+                return f"read {read.name!r}: {error}"
+        return None
+
+    async def take(self, vault: str, reads: Sequence[Read]) -> Snapshot:
+        """The newest block and all reads at it. Raises SnapshotFailed."""
+        reference, _, network = self._vaults[vault]
+        try:
+            block = await network.head.fetch()
+            values: dict[str, Value] = {}
+            if reads:
+                values = await fetch_reads(network.rpc, block, [self._request(vault, read) for read in reads])
+        except ChainError as error:
+            raise SnapshotFailed(str(error)) from error
+        return Snapshot(
+            block=BlockRef(number=block.number, hash=block.hash, timestamp=block.timestamp),
+            vault=reference,
+            reads=values,
+        )
+
+    def _request(self, vault: str, read: Read) -> ReadRequest:
+        _, catalogue, _ = self._vaults[vault]
+        key = _key(vault, read)
+        if key not in self._requests:
+            entry = catalogue.reads[read.name]
+            self._requests[key] = ReadRequest(
+                name=read.key, to=entry.contract, function=entry.function, args=read.args, errors=entry.errors
+            )
+        return self._requests[key]
+
+
+def _key(vault: str, read: Read) -> tuple[str, str]:
+    return vault, repr(read)

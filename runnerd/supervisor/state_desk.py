@@ -1,0 +1,44 @@
+"""Answers a worker's state requests from the ledger: reads, and the immediate compare-and-set."""
+
+from collections.abc import Callable
+
+from protocol.messages import Message, StateCompareAndSet, StateGet, StateRefused, StateReply
+from runnerd.store import decisions
+from runnerd.store.errors import StoreError
+from runnerd.store.store import Store
+
+MAX_AT_ONCE = 256
+
+
+class StateDesk:
+    """One plugin's window to its own keys; the plugin's name is ours, never the worker's word."""
+
+    def __init__(self, plugin: str, store: Store) -> None:
+        self._plugin = plugin
+        self._store = store
+        self._at_once = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request may be taken."""
+        return self._at_once < MAX_AT_ONCE
+
+    async def answer(self, request: StateGet | StateCompareAndSet, send: Callable[[Message], None]) -> None:
+        """Carry out one request and send the reply."""
+        self._at_once += 1
+        try:
+            send(await self._carry_out(request))
+        except StoreError as error:
+            send(StateRefused(request_id=request.request_id, reason=str(error)[:500]))
+        finally:
+            self._at_once -= 1
+
+    async def _carry_out(self, request: StateGet | StateCompareAndSet) -> StateReply:
+        if isinstance(request, StateCompareAndSet):
+            swap = decisions.compare_and_set_state(self._plugin, request.key, request.expected, request.value)
+            (rows,) = await self._store.commit(swap, is_idempotent=False)
+            return StateReply(
+                request_id=request.request_id, value=request.value if rows else None, is_swapped=bool(rows)
+            )
+        rows = await self._store.fetch(decisions.get_state(self._plugin, request.key))
+        return StateReply(request_id=request.request_id, value=rows[0]["value"] if rows else None)

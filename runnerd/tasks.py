@@ -1,0 +1,45 @@
+"""Background tasks with an owner: named, referenced, awaited at the end, and never failing in silence."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from runnerd.log import fields
+
+logger = logging.getLogger(__name__)
+
+
+class Tasks:
+    """The tasks of one owner. A task that raises is logged with its name; the others go on."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run `coroutine` beside the caller. `name` reads `kind:subject`."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    async def finish(self, timeout_s: float) -> None:
+        """Wait for what runs; cancel what still does when the time is over."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+        await self.cancel()
+
+    async def cancel(self) -> None:
+        """Cancel all and wait until they are gone."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error(
+                "task %s failed: %s", task.get_name(), task.exception(),
+                exc_info=task.exception(), extra=fields("task_failed", task=task.get_name()),
+            )  # fmt: skip

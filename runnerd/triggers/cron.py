@@ -1,0 +1,146 @@
+"""Fires cron triggers: one heap of due times for all plugins, one timer for the earliest of them.
+
+A slot is a JobCall with an identity of its own, committed with the trigger's cursor: it can neither be lost by a crash
+between the two nor fire twice. Slots that passed while nobody could fire them are counted, not replayed.
+"""
+
+import asyncio
+import heapq
+import logging
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from protocol.messages import TriggerKind
+from protocol.triggers import Cron
+from runnerd.clock import Clock
+from runnerd.log import fields
+from runnerd.router import Router
+from runnerd.services.metrics import Metrics
+from runnerd.store import calls
+from runnerd.store.calls import NewCall
+from runnerd.store.store import Store
+from runnerd.triggers.schedule import NextSlot, key_of, next_slot
+
+logger = logging.getLogger("runnerd.cron")
+
+MAX_SLEEP_S = 30.0
+"""The wall clock may be set while we sleep: look at it at least this often."""
+
+
+@dataclass(order=True, slots=True)
+class _Entry:
+    due_at: datetime
+    plugin: str = field(compare=False)
+    key: str = field(compare=False)
+    after: NextSlot = field(compare=False)
+    call_deadline: timedelta = field(compare=False)
+
+
+class CronProducer:
+    """Owns the heap. `declare` replaces a plugin's triggers, `forget` removes them."""
+
+    def __init__(self, router: Router, store: Store, metrics: Metrics, clock: Clock) -> None:
+        self._router = router
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._heap: list[_Entry] = []
+        self._keys: dict[str, dict[str, Cron]] = {}
+        self._changed = asyncio.Event()
+
+    async def declare(self, plugin: str, triggers: list[Cron], call_deadline_s: float) -> None:
+        """Schedule exactly these triggers for `plugin`. Raises ScheduleError for the first that names no time."""
+        wanted = {key_of(trigger): trigger for trigger in triggers}
+        if self._keys.get(plugin) == wanted:
+            return
+        slots = {key: next_slot(trigger) for key, trigger in wanted.items()}
+        self.forget(plugin)
+        self._keys[plugin] = wanted
+        now = self._clock.now()
+        for key, after in slots.items():
+            await self._report_gap(plugin, key, after, now)
+            entry = _Entry(after(now), plugin, key, after, timedelta(seconds=call_deadline_s))
+            heapq.heappush(self._heap, entry)
+        self._changed.set()
+
+    def forget(self, plugin: str) -> None:
+        """Fire nothing for `plugin` any more."""
+        self._keys.pop(plugin, None)
+        self._heap = [entry for entry in self._heap if entry.plugin != plugin]
+        heapq.heapify(self._heap)
+        self._changed.set()
+
+    def next_due(self, plugin: str) -> datetime | None:
+        """When `plugin` is called next."""
+        return min((entry.due_at for entry in self._heap if entry.plugin == plugin), default=None)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._changed.clear()
+            now = self._clock.now()
+            due = self._take_due(now)
+            if due:
+                await self._fire(due, now)
+                continue
+            wait_s = MAX_SLEEP_S
+            if self._heap:
+                wait_s = min(wait_s, (self._heap[0].due_at - now).total_seconds())
+            try:
+                async with asyncio.timeout(max(wait_s, 0)):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    def _take_due(self, now: datetime) -> list[_Entry]:
+        """Pop what is due and push its next slot, which is always in the future: a backlog never builds up."""
+        due = []
+        while self._heap and self._heap[0].due_at <= now:
+            entry = self._heap[0]
+            due.append(_Entry(entry.due_at, entry.plugin, entry.key, entry.after, entry.call_deadline))
+            following = entry.after(entry.due_at)
+            if following <= now:
+                skipped = self._slots_until(entry.after, following, now)
+                self._missed(entry.plugin, entry.key, skipped)
+                following = entry.after(now)
+            entry.due_at = following
+            heapq.heapreplace(self._heap, entry)
+        return due
+
+    async def _fire(self, due: list[_Entry], now: datetime) -> None:
+        new_calls = [
+            NewCall(
+                plugin=entry.plugin,
+                trigger=TriggerKind.CRON,
+                identity=f"{entry.key} @ {entry.due_at.isoformat()}",
+                principal="schedule",
+                due_at=entry.due_at,
+                fired_at=now,
+                deadline_at=now + entry.call_deadline,
+            )
+            for entry in due
+        ]
+        await self._router.submit(
+            new_calls, *(calls.move_cursor(entry.plugin, entry.key, entry.due_at) for entry in due)
+        )
+
+    async def _report_gap(self, plugin: str, key: str, after: NextSlot, now: datetime) -> None:
+        rows = await self._store.fetch(calls.cursor_of(plugin, key))
+        if rows:
+            missed = self._slots_until(after, after(rows[0]["due_at"]), now)
+            if missed:
+                self._missed(plugin, key, missed)
+
+    def _slots_until(self, after: NextSlot, first: datetime, now: datetime) -> int:
+        count = 0
+        while first <= now and count < 10_000:  # noqa: PLR2004  # a long downtime: the exact count is of no use
+            count += 1
+            first = after(first)
+        return count
+
+    def _missed(self, plugin: str, key: str, slots: int) -> None:
+        self._metrics.missed(plugin, slots)
+        logger.warning(
+            "%d slots of %s passed while nothing could fire them", slots, key,
+            extra=fields("cron_slots_missed", plugin=plugin, trigger=key, slots=slots),
+        )  # fmt: skip

@@ -1,0 +1,180 @@
+"""Fires event triggers: PostgreSQL notifications on the topics that plugins declare, over one LISTEN connection.
+
+A plain notification is lossless only while this connection stands; a gap is logged when it did not. The payload is
+never trusted as more than text.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections import deque
+from datetime import timedelta
+
+import psycopg
+from psycopg import AsyncConnection, sql
+
+from protocol.messages import TriggerKind
+from runnerd.clock import Clock
+from runnerd.log import fields
+from runnerd.router import Router
+from runnerd.store.calls import NewCall
+
+logger = logging.getLogger("runnerd.events")
+
+PROBE_EVERY_S = 3.0
+PROBE_DEADLINE_S = 3.0
+RECONNECT_S = (0.05, 5.0)
+MAX_GROUP = 256
+"""JobCalls committed at once when notifications come faster than commits."""
+
+
+class EventProducer:
+    """Owns the LISTEN connection. `declare` replaces a plugin's topics, `forget` removes them."""
+
+    def __init__(self, dsn: str, router: Router, clock: Clock) -> None:
+        self._dsn = dsn
+        self._router = router
+        self._clock = clock
+        self._topics: dict[str, dict[str, timedelta]] = {}
+        self._heard: deque[tuple[str, str]] = deque()
+        self._wake = asyncio.Event()
+        self._connection: AsyncConnection[tuple[object, ...]] | None = None
+        self._listening: set[str] = set()
+        self._stream = uuid.uuid4().hex
+        self._count = 0
+        self.is_connected = False
+
+    def declare(self, plugin: str, topics: list[str], call_deadline_s: float) -> None:
+        """Call `plugin` for notifications on exactly these topics."""
+        self.forget(plugin)
+        for topic in topics:
+            self._topics.setdefault(topic, {})[plugin] = timedelta(seconds=call_deadline_s)
+        self._wake.set()
+
+    def forget(self, plugin: str) -> None:
+        """Call `plugin` for nothing any more."""
+        for plugins in self._topics.values():
+            plugins.pop(plugin, None)
+        self._topics = {topic: plugins for topic, plugins in self._topics.items() if plugins}
+        self._wake.set()
+
+    async def wait_listening(self, topic: str, deadline_s: float) -> bool:
+        """Whether `topic` is listened to within the deadline."""
+        until = asyncio.get_running_loop().time() + deadline_s
+        while topic not in self._listening and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.01)
+        return topic in self._listening
+
+    async def run(self) -> None:
+        """Until cancelled: connect, listen, and connect again when the connection is gone."""
+        delay_s, longest_s = RECONNECT_S
+        while True:
+            try:
+                await self._listen()
+            except (psycopg.Error, OSError, TimeoutError) as error:
+                lost_at = self._clock.now()
+                if self.is_connected:
+                    delay_s = RECONNECT_S[0]
+                self.is_connected = False
+                self._listening.clear()
+                logger.warning(
+                    "not listening; notifications sent now are lost: %s", str(error).strip() or type(error).__name__,
+                    extra=fields("listen_lost", since=lost_at.isoformat(), topics=sorted(self._topics)),
+                )  # fmt: skip
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, longest_s)
+
+    async def _listen(self) -> None:
+        async with await AsyncConnection.connect(
+            self._dsn, autocommit=True, connect_timeout=5, keepalives_idle=5, keepalives_interval=2, keepalives_count=2
+        ) as connection:
+            self.is_connected = True
+            connection.add_notify_handler(self._on_notify)
+            loop = asyncio.get_running_loop()
+            fd = connection.fileno()
+            loop.add_reader(fd, self._on_readable, connection)
+            try:
+                await self._serve(connection)
+            finally:
+                loop.remove_reader(fd)
+
+    async def _serve(self, connection: AsyncConnection[tuple[object, ...]]) -> None:
+        while True:
+            self._wake.clear()
+            if set(self._topics) != self._listening:
+                await self._adjust(connection)
+            if self._heard:
+                await self._fire()
+                continue
+            try:
+                async with asyncio.timeout(PROBE_EVERY_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                # A half-open connection looks alive for minutes: ask it something.
+                await self._execute(connection, sql.SQL("select 1"))
+
+    async def _adjust(self, connection: AsyncConnection[tuple[object, ...]]) -> None:
+        for topic in set(self._topics) - self._listening:
+            await self._execute(connection, sql.SQL("listen {}").format(sql.Identifier(topic)))
+            self._listening.add(topic)
+            logger.info("listening on %s", topic, extra=fields("listening", topic=topic))
+        for topic in self._listening - set(self._topics):
+            await self._execute(connection, sql.SQL("unlisten {}").format(sql.Identifier(topic)))
+            self._listening.discard(topic)
+
+    async def _execute(
+        self, connection: AsyncConnection[tuple[object, ...]], statement: sql.SQL | sql.Composed
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        # psycopg waits on the same descriptor itself while it executes.
+        loop.remove_reader(connection.fileno())
+        try:
+            async with asyncio.timeout(PROBE_DEADLINE_S):
+                await connection.execute(statement)
+        finally:
+            if not connection.closed:
+                loop.add_reader(connection.fileno(), self._on_readable, connection)
+
+    def _on_readable(self, connection: AsyncConnection[tuple[object, ...]]) -> None:
+        """Straight from libpq: half the latency of the `notifies()` generator, and LISTEN stays possible meanwhile."""
+        try:
+            connection.pgconn.consume_input()
+        except psycopg.Error:
+            # The next statement on this connection raises and ends it; wake the loop so that this is now.
+            asyncio.get_running_loop().remove_reader(connection.fileno())
+            self._listening.clear()
+            self._wake.set()
+            return
+        while (notification := connection.pgconn.notifies()) is not None:
+            self._hear(notification.relname.decode(errors="replace"), notification.extra.decode(errors="replace"))
+
+    def _on_notify(self, notification: psycopg.Notify) -> None:
+        """Notifications that came while psycopg itself was reading."""
+        self._hear(notification.channel, notification.payload)
+
+    def _hear(self, topic: str, payload: str) -> None:
+        self._heard.append((topic, payload))
+        self._wake.set()
+
+    async def _fire(self) -> None:
+        now = self._clock.now()
+        new_calls = []
+        for _ in range(min(len(self._heard), MAX_GROUP)):
+            topic, payload = self._heard.popleft()
+            self._count += 1
+            for plugin, call_deadline in self._topics.get(topic, {}).items():
+                new_calls.append(
+                    NewCall(
+                        plugin=plugin,
+                        trigger=TriggerKind.EVENT,
+                        identity=f"notify {self._stream} {self._count}",
+                        principal=f"pg:{topic}",
+                        due_at=now,
+                        fired_at=now,
+                        deadline_at=now + call_deadline,
+                        topic=topic,
+                        payload=payload,
+                    )
+                )
+        if new_calls:
+            await self._router.submit(new_calls)

@@ -1,0 +1,82 @@
+"""When a cron trigger is due: a pure function of the trigger and a moment. UTC in and out; time zones stay inside.
+
+`every_seconds` slots are multiples since the Unix epoch, so they do not drift and are the same after a restart.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from croniter import croniter
+from croniter.croniter import CroniterError
+
+from protocol.triggers import Cron
+
+NextSlot: TypeAlias = Callable[[datetime], datetime]
+"""The first slot strictly after a moment."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = timedelta(microseconds=1)
+WITH_SECONDS = 6
+
+
+class ScheduleError(ValueError):
+    """The trigger names no time: bad expression or unknown time zone. The text says which and what is allowed."""
+
+
+def key_of(trigger: Cron) -> str:
+    """The stable name of a trigger, for its cursor and its calls' identities."""
+    if trigger.every_seconds is not None:
+        return f"every {trigger.every_seconds.normalize():f} s"
+    return f"cron {trigger.expression} {trigger.timezone}"
+
+
+def next_slot(trigger: Cron) -> NextSlot:
+    """The slots of `trigger`. Raises ScheduleError."""
+    if trigger.every_seconds is not None:
+        return _interval(trigger.every_seconds)
+    return _expression(trigger.expression or "", trigger.timezone)
+
+
+def _interval(every_seconds: Decimal) -> NextSlot:
+    step = int(every_seconds * 1_000_000)
+
+    def after(moment: datetime) -> datetime:
+        elapsed = (moment - _EPOCH) // _MICRO
+        return _EPOCH + timedelta(microseconds=(elapsed // step + 1) * step)
+
+    return after
+
+
+def _expression(expression: str, timezone: str) -> NextSlot:
+    try:
+        zone = ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ScheduleError(f"unknown time zone {timezone!r}; use an IANA name such as Europe/Berlin or UTC") from None
+    is_second_first = len(expression.split()) == WITH_SECONDS
+    try:
+        croniter(expression, datetime(2026, 1, 1, tzinfo=zone), second_at_beginning=is_second_first)
+    except (CroniterError, ValueError) as error:
+        raise ScheduleError(
+            f"bad cron expression {expression!r}: {error}; five fields (minute hour day month weekday), "
+            "or six with seconds first"
+        ) from None
+
+    def after(moment: datetime) -> datetime:
+        iterator = croniter(expression, moment.astimezone(zone), second_at_beginning=is_second_first, ret_type=datetime)
+        while True:
+            slot: datetime = iterator.get_next()
+            due = slot.astimezone(UTC)
+            # croniter fires in both runs of the hour that autumn repeats (FACTS); we fire in the first.
+            if due > moment and not _is_repeat(slot, zone):
+                return due
+
+    return after
+
+
+def _is_repeat(slot: datetime, zone: ZoneInfo) -> bool:
+    """Whether this wall time happened already, before the clock was set back."""
+    first = slot.replace(tzinfo=zone, fold=0)
+    return slot.astimezone(UTC) > first.astimezone(UTC)
