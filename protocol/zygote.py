@@ -135,10 +135,7 @@ class Exited(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
 
     def describe(self) -> str:
         """`exit code 1` or `killed by SIGKILL`."""
-        if self.status >= 0:
-            return f"exit code {self.status}"
-        known = {number.value: number.name for number in signal.Signals}
-        return f"killed by {known.get(-self.status, f'signal {-self.status}')}"
+        return describe_status(self.status)
 
 
 class Born(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="born"):
@@ -213,6 +210,14 @@ def receive_packet(channel: socket.socket) -> tuple[bytes, tuple[int, ...]]:
         close_all(fds)
         raise ProtocolError(f"a packet larger than {MAX_PACKET_BYTES} bytes, or with more than {MAX_PACKET_FDS} fds")
     return packet, tuple(fds)
+
+
+def describe_status(status: int) -> str:
+    """The end of a process in words: an exit code, or minus the number of a signal."""
+    if status >= 0:
+        return f"exit code {status}"
+    known = {number.value: number.name for number in signal.Signals}
+    return f"killed by {known.get(-status, f'signal {-status}')}"
 
 
 def close_all(fds: Sequence[int]) -> None:

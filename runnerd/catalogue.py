@@ -46,10 +46,10 @@ class Catalogue:
 def build_catalogue(name: str, vault: VaultConfig) -> Catalogue:
     """The catalogue of `[vaults.NAME]`. Raises AbiError; `config.check` has found those before, key by key."""
     errors: dict[str, AbiFunction] = {}
-    for grant in (*vault.reads.values(), *vault.actions.values()):
-        for fragment in grant.errors:
-            error = parse_error(fragment)
-            errors[error.signature] = error
+    fragments = [fragment for read in vault.reads.values() for fragment in read.errors]
+    fragments += [fragment for action in vault.actions.values() for fragment in action.errors]
+    for error in map(parse_error, fragments):
+        errors[error.signature] = error
     return Catalogue(
         vault=name,
         max_actions=vault.max_actions,

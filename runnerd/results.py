@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 
 from runnerd.clock import Clock
 from runnerd.log import fields
@@ -15,6 +16,15 @@ from runnerd.store.store import Store
 logger = logging.getLogger("runnerd.results")
 
 
+@dataclass(frozen=True, slots=True)
+class Last:
+    """A plugin's newest outcome, for the status table."""
+
+    outcome: str
+    reason: str
+    finished_at: datetime
+
+
 class Results:
     """Commits outcomes and tells consumers. Consumers are called in the loop and must not block."""
 
@@ -23,10 +33,16 @@ class Results:
         self._clock = clock
         self._consumers: list[Callable[[JobResult], None]] = []
         self._waiting: dict[int, list[asyncio.Future[JobResult]]] = {}
+        self.last: dict[str, Last] = {}
 
     def add_consumer(self, consumer: Callable[[JobResult], None]) -> None:
         """Call `consumer` with every JobResult after it was committed."""
         self._consumers.append(consumer)
+
+    async def load(self, plugins: list[str]) -> None:
+        """The newest outcomes from a former run."""
+        for row in await self._store.fetch(calls.last_results(plugins)):
+            self.last[row["plugin"]] = Last(row["outcome"], row["reason"], row["finished_at"])
 
     async def finish(
         self,
@@ -45,6 +61,7 @@ class Results:
             level, "call %d of %s: %s (%s)", call.id, call.plugin, outcome, reason,
             extra=fields("call_finished", plugin=call.plugin, call=call.id, outcome=outcome.value, tx=transaction),
         )  # fmt: skip
+        self.last[call.plugin] = Last(outcome.value, reason, at)
         for consumer in self._consumers:
             consumer(result)
         for waiter in self._waiting.pop(call.id, []):
@@ -52,13 +69,15 @@ class Results:
                 waiter.set_result(result)
         return result
 
-    @contextmanager
-    def waiting_for(self, call_id: int) -> Iterator["asyncio.Future[JobResult]"]:
-        """A future of the call's result, to be awaited inside the block."""
+    async def wait_for(self, call_id: int, timeout_s: float) -> JobResult | None:
+        """The result of a call, or None when it did not come in time."""
         waiter: asyncio.Future[JobResult] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(call_id, []).append(waiter)
         try:
-            yield waiter
+            async with asyncio.timeout(timeout_s):
+                return await waiter
+        except TimeoutError:
+            return None
         finally:
             waiters = self._waiting.get(call_id, [])
             if waiter in waiters:

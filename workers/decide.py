@@ -44,9 +44,13 @@ def _outcome(returned: object) -> Outcome:
     if isinstance(returned, list | tuple):
         for item in returned:
             if not isinstance(item, Action):
-                raise PluginError(f"decide returned a list that holds a {type(item).__name__}; only Actions may be in it")
+                raise PluginError(
+                    f"decide returned a list that holds a {type(item).__name__}; only Actions may be in it"
+                )
         return Act(actions=tuple(returned))
-    raise PluginError(f"decide returned a {type(returned).__name__}; it must return a list of Actions or a Noop(reason)")
+    raise PluginError(
+        f"decide returned a {type(returned).__name__}; it must return a list of Actions or a Noop(reason)"
+    )
 
 
 def _text(error: BaseException) -> str:

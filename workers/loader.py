@@ -37,7 +37,9 @@ def load(source: PluginSource) -> tuple[type, str]:
         case "entry_point":
             found = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == source.value]
             if not found:
-                raise PluginError(f"no installed package has an entry point {source.value!r} in group {ENTRY_POINT_GROUP}")
+                raise PluginError(
+                    f"no installed package has an entry point {source.value!r} in group {ENTRY_POINT_GROUP}"
+                )
             digest = _digest_of_module(found[0].module)
             return _checked_class(found[0].load(), source.value), digest
     raise PluginError(f"unknown kind of plugin source {source.kind!r}")

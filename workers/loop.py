@@ -63,9 +63,7 @@ def run(
 class WorkerLoop:
     """One plugin instance, its running calls, and the state requests that wait for an answer."""
 
-    def __init__(
-        self, socket: "zmq.Socket[bytes]", loop: asyncio.AbstractEventLoop, settings: LoopSettings
-    ) -> None:
+    def __init__(self, socket: "zmq.Socket[bytes]", loop: asyncio.AbstractEventLoop, settings: LoopSettings) -> None:
         self._loop = loop
         self._settings = settings
         self._channel = Channel(socket, loop, self._on_frame)

@@ -1,7 +1,7 @@
 """Runs a plugin as a pure function: no process, no network, no mock. For plugin authors' unit tests.
 
-    decided = run(RangeMaker, reads={"spot": 200_000}, params={"width": 50})
-    assert decided.actions[0].name == "mint_range"
+decided = run(RangeMaker, reads={"spot": 200_000}, params={"width": 50})
+assert decided.actions[0].name == "mint_range"
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The configuration: one TOML file, decoded into frozen structs, checked as a whole before anything starts."""
 
-from runnerd.config.load import ConfigError, Problem, load_config
+from runnerd.config.load import ConfigError, load_config
 from runnerd.config.model import (
     ActionGrant,
     ArgumentLimit,
@@ -15,6 +15,7 @@ from runnerd.config.model import (
     VaultConfig,
     WalletConfig,
 )
+from runnerd.config.problem import Problem
 
 __all__ = [
     "ActionGrant",

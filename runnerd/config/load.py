@@ -61,7 +61,7 @@ class _Reader:
 
     def table(self, raw: object, kind: type[S], where: str) -> S | None:
         try:
-            return msgspec.convert(raw, kind, strict=True)
+            return msgspec.convert(raw, kind, strict=True, dec_hook=_path)
         except msgspec.ValidationError as error:
             self.problems.append(_problem(error, kind, where))
             return None
@@ -157,6 +157,13 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
     return structs.replace(config, wallets=wallets, plugins=plugins)
 
 
+def _path(kind: type, value: object) -> Path:
+    """msgspec's way to ask for a type it does not know; Path is the only one in our tables."""
+    if kind is Path and isinstance(value, str) and value and "\0" not in value:
+        return Path(value)
+    raise ValueError("Expected a path as text")
+
+
 def _problem(error: msgspec.ValidationError, kind: type[Struct], where: str) -> Problem:
     match = _AT.match(str(error))
     text, path = (match["text"], match["path"] or "") if match else (str(error), "")
@@ -190,5 +197,3 @@ def _allowed(key: str, names: list[str]) -> str:
     close = difflib.get_close_matches(key, names, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"{hint}allowed: {', '.join(names)}"
-
-

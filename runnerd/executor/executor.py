@@ -4,7 +4,6 @@ Owns the order "store, then act" and the day's spending. Signing is `lane`, watc
 """
 
 import hashlib
-import logging
 from datetime import UTC, datetime, time
 
 from protocol.actions import Noop
@@ -17,7 +16,6 @@ from runnerd.executor.intent import ENDED, Intent, IntentState
 from runnerd.executor.lane import Lane
 from runnerd.executor.policy import Approved, Denied, judge
 from runnerd.executor.tracked import Book
-from runnerd.log import fields
 from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.store import calls, decisions, intents
@@ -25,9 +23,6 @@ from runnerd.store.calls import JobOutcome
 from runnerd.store.decisions import DecisionRecord
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
-
-logger = logging.getLogger("runnerd.executor")
-
 
 class VaultDesk:
     """One vault in operation: its catalogue, its adapter, its wallet's lane, and what it spent today."""
@@ -103,20 +98,19 @@ class Executor:
                 vault.spend(judgement.value_wei, now)
                 await self._plan(decided, vault, judgement, with_decision)
 
-    async def resume(self, rows: int) -> None:
-        """Give the planned intents of a former process to their wallets again; the signed ones are `follow`'s."""
-        for tracked in self._book.open.values():
-            if tracked.intent.state is IntentState.PLANNED:
-                self._vaults[tracked.intent.vault].lane.put(tracked)
-        logger.info("resumed", extra=fields("executor_resumed", intents=rows))
+    async def resume(self, vaults: frozenset[str]) -> None:
+        """Take up what a former process left of these vaults: the day's spending, and planned intents.
 
-    async def load_spending(self) -> None:
-        """What the vaults spent since midnight UTC, from the ledger."""
+        Signed ones are `follow`'s.
+        """
         now = self._clock.now()
         midnight = datetime.combine(now.date(), time.min, UTC)
         for row in await self._store.fetch(intents.spent_since(midnight)):
-            if row["vault"] in self._vaults:
+            if row["vault"] in vaults & self._vaults.keys():
                 self._vaults[row["vault"]].spend(int(row["value_wei"]), now)
+        for tracked in self._book.open.values():
+            if tracked.intent.state is IntentState.PLANNED and tracked.intent.vault in vaults & self._vaults.keys():
+                self._vaults[tracked.intent.vault].lane.put(tracked)
 
     async def _plan(
         self, decided: Decided, vault: VaultDesk, approved: Approved, with_decision: list[Statement]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocol.actions import Action
-from protocol.values import Value
+from protocol.values import Depth1, Value
 from runnerd.catalogue import ActionEntry, Catalogue
 from runnerd.chain.abi import encode_call
 from runnerd.chain.errors import AbiError
@@ -75,10 +75,10 @@ def _broken_rule(action: Action, entry: ActionEntry) -> str | None:
     return None
 
 
-def _broken_limit(name: str, value: Value, limit: ArgumentLimit) -> str | None:
+def _broken_limit(name: str, value: Value | Depth1, limit: ArgumentLimit) -> str | None:
     if isinstance(value, list):
         for item in value:
-            broken = _broken_limit(name, item, limit)
+            broken = _broken_limit(name, item, limit)  # type: ignore[arg-type]  # one level less deep
             if broken is not None:
                 return broken
         return None
@@ -95,13 +95,13 @@ def _broken_limit(name: str, value: Value, limit: ArgumentLimit) -> str | None:
     return None
 
 
-def _is_same(value: Value, allowed: Value) -> bool:
+def _is_same(value: Value | Depth1, allowed: Value) -> bool:
     """Equal in type and value; hex text (addresses, bytes) without regard to case."""
     if isinstance(value, str) and isinstance(allowed, str) and allowed.lower().startswith("0x"):
         return value.lower() == allowed.lower()
     return type(value) is type(allowed) and value == allowed
 
 
-def _shown(value: Value) -> str:
+def _shown(value: Value | Depth1) -> str:
     text = str(value)
     return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004  # a line of the ledger, not a dump

@@ -4,7 +4,7 @@ The supervisor counts; the http process only serves the text that `render` gives
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -13,12 +13,6 @@ from runnerd.store.calls import JobResult
 _DECIDE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LAG_S = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 _ACCEPT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
-
-
-class Phases(Protocol):
-    """The value of a plugin's state label."""
-
-    value: str
 
 
 class Metrics:
@@ -72,7 +66,7 @@ class Metrics:
         """A worker answered."""
         self._decide.labels(plugin).observe(seconds)
 
-    def phase(self, plugin: str, phase: Phases) -> None:
+    def phase(self, plugin: str, phase: StrEnum) -> None:
         """A plugin changed its state."""
         for known in self._phases:
             self._state.labels(plugin, known).set(1 if known == phase.value else 0)

@@ -69,10 +69,15 @@ class Store:
             raise StoreUnavailable(_reason(error)) from error
         self._task = asyncio.get_running_loop().create_task(self._write(), name="store:writer")
 
+    async def run_until_failed(self) -> None:
+        """Wait for the end of the writer, which means that another runnerd has taken the database. Raises DatabaseInUse."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
     async def close(self) -> None:
         """Let waiting commits finish, then disconnect. No commit may be asked for afterwards."""
         if self._task is not None:
-            while self._pending:
+            while self._pending and not self._task.done():
                 await asyncio.wait([commit.done for commit in self._pending], timeout=CONNECT_TIMEOUT_S)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -31,7 +31,6 @@ from protocol.messages import (
 )
 from protocol.triggers import Read, Trigger
 from protocol.values import Value
-from protocol.zygote import Exited as ExitReport
 from runnerd.clock import Clock
 from runnerd.config.model import PluginConfig
 from runnerd.errors import RunnerdError
@@ -50,6 +49,7 @@ from runnerd.supervisor.spawning import spawn_request
 from runnerd.supervisor.state_desk import StateDesk
 from runnerd.supervisor.worker import Birthplace, Listener, Worker
 from runnerd.tasks import Tasks
+from runnerd.triggers import schedule
 
 logger = logging.getLogger("runnerd.host")
 
@@ -121,6 +121,7 @@ class PluginHost:
         self.config = config
         self.state = WorkerState(generation=last_generation, since=services.clock.monotonic())
         self.declared: Hello | None = None
+        self._first_generation = last_generation + 1
         self.worker: Worker | None = None
         self._services = services
         self._desk = Desk(config.parallel, config.queue)
@@ -181,6 +182,11 @@ class PluginHost:
         else:
             self._pump()
             self._sweep_later()
+
+    @property
+    def restarts(self) -> int:
+        """Starts of a worker since runnerd started, without the first."""
+        return max(0, self.state.generation - self._first_generation)
 
     @property
     def waiting(self) -> int:
@@ -302,6 +308,11 @@ class PluginHost:
             return f"the class calls itself {hello.plugin!r}; set class_name = {hello.plugin!r} under [plugins.{self.name}]"
         if hello.vault and hello.vault != self.config.vault:
             return f"the class is written for vault {hello.vault!r}, the configuration gives it {self.config.vault!r}"
+        for trigger in hello.triggers if self.config.triggers is None else ():
+            try:
+                schedule.check(trigger)
+            except schedule.ScheduleError as error:
+                return str(error)
         return self._services.snapshots.check(self.config.vault, hello.reads)
 
     @property
@@ -445,16 +456,6 @@ class PluginHost:
             self._dispatch(machine.Exited(reason[:500], random.uniform(-1, 1)))  # noqa: S311  # jitter, not a secret
         if self.state.phase not in machine.LIVE:
             self._at_rest.set()
-
-    def on_exit(self, report: ExitReport) -> None:
-        """The zygote has reaped a worker of this plugin."""
-        if self.worker is not None and self.worker.id == report.worker:
-            self.worker.on_exit(report)
-
-    def on_zygote_death(self, reason: str) -> None:
-        """All workers are gone with the zygote."""
-        if self.worker is not None:
-            self.worker.on_zygote_death(reason)
 
     def _on_denied(self, worker: Worker, syscall: str) -> None:
         self._services.metrics.denied_syscall(self.name, syscall)

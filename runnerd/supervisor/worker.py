@@ -16,12 +16,12 @@ from typing import Protocol
 import zmq
 
 from protocol.messages import FromWorker, Hello, LogLevel, LogRecord, Message, Ping, Pong, Refused, Stop
-from protocol.zygote import Exited, Spawn
+from protocol.zygote import Exited, LayerReport, Spawn
 from runnerd.log import fields
 from runnerd.supervisor.denials import Denials
 from runnerd.supervisor.link import Link
 from runnerd.supervisor.output import Output, RateLimit
-from runnerd.supervisor.zygote import BirthFailed, BirthRefused, BornWorker
+from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker
 
 logger = logging.getLogger("runnerd.worker")
 
@@ -60,7 +60,7 @@ class Worker:
     def __init__(self, request: Spawn, listener: Listener) -> None:
         self.plugin = request.plugin
         self.generation = request.generation
-        self.layers: tuple[str, ...] = ()
+        self.layers: tuple[LayerReport, ...] = ()
         self.pid = 0
         self.is_lost = False
         self.denials: Counter[str] = Counter()
@@ -98,9 +98,6 @@ class Worker:
             self._finish(f"could not be started: {failure}")
             return
         self._born, self.pid, self.layers = born, born.pid, born.layers
-        if self._has_ended:  # the zygote reported its exit before we got here
-            self._release()
-            return
         self._outputs = [
             Output(born.stdout_fd, self._log_limit, lambda line: self._log_output(logging.INFO, line)),
             Output(born.stderr_fd, self._log_limit, lambda line: self._log_output(logging.WARNING, line)),
@@ -108,6 +105,7 @@ class Worker:
         if born.notify_fd is not None:
             self._denials = Denials(born.notify_fd, self._on_denial, self._on_denial_flood)
         self._link = Link(context, born.link_address, self._on_message, self._on_link_broken)
+        born.exited.add_done_callback(self._on_exited)
         self._arm("hello", hello_deadline_s, lambda: self.kill(f"no Hello within {hello_deadline_s:g} s"))
 
     def send(self, message: Message) -> None:
@@ -137,16 +135,15 @@ class Worker:
         self._end_reason = self._end_reason or reason
         self._signal(signal.SIGKILL)
 
-    def on_exit(self, exited: Exited) -> None:
-        """The zygote has reaped it."""
-        how = exited.describe()
+    def _on_exited(self, exited: "asyncio.Future[Exited]") -> None:
+        if exited.cancelled():
+            # The zygote is gone, and so is this worker: by PDEATHSIG, and here once more to be sure.
+            self._signal(signal.SIGKILL)
+            self.is_lost = True
+            self._finish("the zygote died")
+            return
+        how = exited.result().describe()
         self._finish(f"{self._end_reason} ({how})" if self._end_reason else how)
-
-    def on_zygote_death(self, reason: str) -> None:
-        """The zygote is gone, and so is this worker: PDEATHSIG, and here once more to be sure."""
-        self._signal(signal.SIGKILL)
-        self.is_lost = True
-        self._finish(f"the zygote died: {reason}")
 
     def count_denial(self, syscall: str) -> bool:
         """Count a denied system call; True for the first of its name in this generation."""

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from croniter import croniter
 from croniter.croniter import CroniterError
 
-from protocol.triggers import Cron
+from protocol.triggers import Cron, Trigger
 
 NextSlot: TypeAlias = Callable[[datetime], datetime]
 """The first slot strictly after a moment."""
@@ -31,6 +31,12 @@ def key_of(trigger: Cron) -> str:
     if trigger.every_seconds is not None:
         return f"every {trigger.every_seconds.normalize():f} s"
     return f"cron {trigger.expression} {trigger.timezone}"
+
+
+def check(trigger: Trigger) -> None:
+    """Raises ScheduleError when a cron trigger names no time."""
+    if isinstance(trigger, Cron):
+        next_slot(trigger)
 
 
 def next_slot(trigger: Cron) -> NextSlot:

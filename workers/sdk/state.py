@@ -110,5 +110,7 @@ def _key(key: str) -> str:
 def _text(value: Any) -> str:
     text = _encoder.encode(value).decode()
     if len(text) > MAX_STATE_VALUE_LENGTH:
-        raise ValueError(f"a state value is at most {MAX_STATE_VALUE_LENGTH} characters of JSON, this one has {len(text)}")
+        raise ValueError(
+            f"a state value is at most {MAX_STATE_VALUE_LENGTH} characters of JSON, this one has {len(text)}"
+        )
     return text

@@ -1,0 +1,258 @@
+"""The composition root: the only place where the parts meet. Builds them, starts them in order, stops them in reverse."""
+
+import asyncio
+import logging
+import signal
+import time
+
+import zmq
+
+from protocol.messages import VaultRef
+from runnerd.catalogue import build_catalogue
+from runnerd.chain.erc7821 import Erc7821Vault
+from runnerd.chains import ChainDesk
+from runnerd.clock import SystemClock
+from runnerd.commands import Commands
+from runnerd.config.load import ConfigError, load_config
+from runnerd.config.model import Config
+from runnerd.config.problem import Problem
+from runnerd.control.server import ControlServer
+from runnerd.executor.executor import Executor, VaultDesk
+from runnerd.executor.tracked import Book, load_book
+from runnerd.log import fields
+from runnerd.network import open_network
+from runnerd.pauses import Pauses
+from runnerd.plugins import Plugins
+from runnerd.results import Results
+from runnerd.router import Router
+from runnerd.services.http import HttpProcess
+from runnerd.services.lag import LagMonitor
+from runnerd.services.metrics import Metrics
+from runnerd.services.systemd import Systemd
+from runnerd.snapshot import VaultSnapshots
+from runnerd.status import StatusReader
+from runnerd.store import intents, workers
+from runnerd.store.embedded import EmbeddedPostgres
+from runnerd.store.statement import Statement
+from runnerd.store.store import Store
+from runnerd.supervisor.host import HostServices
+from runnerd.supervisor.machine import Phase
+from runnerd.tasks import Tasks
+from runnerd.triggers.cron import CronProducer
+from runnerd.triggers.events import EventProducer
+from runnerd.unlock import unlock
+from runnerd.wallets.signer import Signer
+from runnerd.zygotes import Zygotes
+
+logger = logging.getLogger("runnerd")
+
+MAX_SOCKETS = 16_384
+ADMISSION_PATIENCE_S = 5.0
+"""How long readiness waits for the chains: a node that is down must not keep the operator from a running daemon."""
+
+
+class App:
+    """One runnerd. `run` returns the exit code; everything it started has ended then."""
+
+    def __init__(self, config: Config, http: HttpProcess | None, systemd: Systemd) -> None:
+        self._config = config
+        self._http = http
+        self._systemd = systemd
+        self._clock = SystemClock()
+        self._tasks = Tasks()
+        self._stop = asyncio.Event()
+        self._metrics = Metrics(phase.value for phase in Phase)
+        self._pauses = Pauses()
+        self._zygotes = Zygotes()
+        self._lag = LagMonitor(self._metrics)
+        self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._zmq.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+        self._vault_desks: dict[str, VaultDesk] = {}
+
+    async def run(self) -> int:
+        """Start, serve until told to stop, drain."""
+        self._catch_signals()
+        started = time.monotonic()
+        async with _Database(self._config) as dsn:
+            store = Store(dsn)
+            signers, _ = await asyncio.gather(unlock(self._config.wallets), self._zygotes.open())
+            try:
+                await store.open()
+                await self._serve(store, dsn, signers, started)
+            finally:
+                await self._zygotes.close()
+                await store.close()
+                self._zmq.destroy(linger=0)
+        logger.info("stopped", extra=fields("stopped"))
+        return 0
+
+    async def _serve(self, store: Store, dsn: str, signers: dict[str, Signer], started: float) -> None:
+        config, clock, metrics = self._config, self._clock, self._metrics
+        results = Results(store, clock)
+        results.add_consumer(metrics.finished)
+        await results.load(list(config.plugins))
+        self._pauses.load(await store.fetch(workers.pauses()))
+        book = Book(store, results, clock)
+        await load_book(book, await store.fetch(intents.open_intents()))
+
+        catalogues = {name: build_catalogue(name, vault) for name, vault in config.vaults.items()}
+        chains = {
+            name: ChainDesk(
+                open_network(name, chain),
+                {key: vault for key, vault in config.vaults.items() if vault.chain == name},
+                signers, catalogues, store, book, metrics, clock,
+            )
+            for name, chain in config.chains.items()
+        }  # fmt: skip
+        ledger_id = (await store.fetch(Statement("select id from ledger")))[0]["id"].bytes
+        executor = Executor(self._vault_desks, ledger_id, store, results, self._pauses, book, clock)
+        router = Router(store, results, metrics, clock)
+        cron = CronProducer(router, store, metrics, clock)
+        events = EventProducer(config.database.event_dsn or dsn, router, clock)
+        snapshots = VaultSnapshots(
+            {
+                name: (
+                    VaultRef(
+                        name=name,
+                        address=vault.address,
+                        chain_id=config.chains[vault.chain].id,
+                        actions=tuple(vault.actions),
+                    ),
+                    catalogues[name],
+                    chains[vault.chain].network,
+                )
+                for name, vault in config.vaults.items()
+            }
+        )
+        services = HostServices(
+            clock=clock,
+            store=store,
+            results=results,
+            metrics=metrics,
+            pauses=self._pauses,
+            birthplace=self._zygotes,
+            zmq_context=self._zmq,
+            runtime_dir=str(config.runtime_dir),
+            snapshots=snapshots,
+            executor=executor,
+            on_declared=lambda plugin, triggers: plugins.on_declared(plugin, triggers),
+        )
+        rows = await store.fetch(workers.last_generations())
+        plugins = Plugins(services, router, cron, events, {row["plugin"]: row["generation"] for row in rows})
+        for name, plugin in config.plugins.items():
+            plugins.add(name, plugin)
+
+        def on_admitted(chain: ChainDesk) -> None:
+            self._tasks.spawn(self._open_vaults(chain, executor, plugins, store), f"vaults:{chain.network.name}")
+
+        status = StatusReader(
+            config, plugins.hosts, chains, self._vault_desks, store, book, self._pauses, results, metrics, cron, events,
+            self._zygotes, self._http.address if self._http else None, lambda: self._lag.latest_s, clock,
+        )  # fmt: skip
+        commands = Commands(router, results, self._pauses, store, status, frozenset(config.vaults), clock)
+        control = ControlServer(config.control_socket, commands.handle)
+        await control.open()
+        if self._http is not None:
+            self._http.serve(status.page)
+        self._tasks.spawn(self._lag.run(), "service:lag")
+        self._tasks.spawn(events.run(), "producer:event")
+        self._tasks.spawn(cron.run(), "producer:cron")
+        self._tasks.spawn(self._systemd.watch(), "service:watchdog")
+        writer = self._tasks.spawn(store.run_until_failed(), "store:watch")
+        writer.add_done_callback(lambda _: self._stop.set())
+        admissions = [chain.start(on_admitted) for chain in chains.values()]
+        if admissions:
+            await asyncio.wait(admissions, timeout=ADMISSION_PATIENCE_S)
+        await router.recover()
+        self._on_reload(plugins)
+        status.is_ready = True
+        self._systemd.notify("READY=1", f"STATUS={len(config.plugins)} plugins")
+        logger.info(
+            "ready in %.2f s", time.monotonic() - started,
+            extra=fields("ready", plugins=len(config.plugins), control=str(config.control_socket),
+                         http=self._http.address if self._http else None),
+        )  # fmt: skip
+
+        await self._stop.wait()
+        self._systemd.notify("STOPPING=1")
+        logger.info("stopping", extra=fields("stopping"))
+        router.is_draining = True
+        status.is_ready = False
+        await plugins.close()
+        await control.close()
+        for chain in chains.values():
+            await chain.close()
+        await self._tasks.cancel()
+
+    async def _open_vaults(self, chain: ChainDesk, executor: Executor, plugins: Plugins, store: Store) -> None:
+        """The chain has answered: open its vaults, go on with what a former process left, let its plugins run."""
+        admission = chain.admission
+        if admission is None:
+            return
+        self._pauses.load(await store.fetch(workers.pauses()))
+        for name, vault in chain.vaults.items():
+            if admission.chain_problem is None and name not in admission.refused:
+                self._vault_desks[name] = VaultDesk(
+                    name,
+                    vault.address,
+                    build_catalogue(name, vault),
+                    Erc7821Vault(address=vault.address),
+                    chain.lane_of(name),
+                )
+        if admission.chain_problem is None:
+            await executor.resume(frozenset(chain.vaults))
+            chain.run()
+        for name in chain.vaults:
+            plugins.on_vault(name, admission.chain_problem or admission.refused.get(name))
+
+    # --- signals -----------------------------------------------------------------------------------------------------
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+
+    def _on_reload(self, plugins: Plugins) -> None:
+        reload = lambda: self._tasks.spawn(self._reload(plugins), "config:reload")  # noqa: E731  # a signal handler
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+    async def _reload(self, plugins: Plugins) -> None:
+        monotonic_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._systemd.notify("RELOADING=1", f"MONOTONIC_USEC={monotonic_us}")
+        try:
+            wanted = load_config(self._config.source)
+            news = sorted({plugin.vault for plugin in wanted.plugins.values()} - self._config.vaults.keys())
+            if news:
+                problem = Problem("vaults", f"{', '.join(news)} are new; new vaults need a restart of runnerd")
+                raise ConfigError(self._config.source, [problem])  # noqa: TRY301
+            done = await plugins.reload(wanted.plugins)
+            logger.info("configuration read again: %s", ", ".join(done) or "no plugin changed", extra=fields("reloaded"))
+            for section in ("chains", "wallets", "vaults", "database", "http"):
+                if getattr(wanted, section) != getattr(self._config, section):
+                    logger.warning(
+                        "[%s] changed; it takes effect at the next start", section, extra=fields("reload_partial")
+                    )
+        except ConfigError as error:
+            logger.error("configuration not taken over: %s", error, extra=fields("reload_refused"))
+        finally:
+            self._systemd.notify("READY=1")
+
+
+class _Database:
+    """The DSN to use: the configured one, or that of a private cluster that lives as long as the block."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._embedded: EmbeddedPostgres | None = None
+
+    async def __aenter__(self) -> str:
+        if self._config.database.dsn is not None:
+            return self._config.database.dsn
+        self._embedded = EmbeddedPostgres(self._config.data_dir, self._config.runtime_dir)
+        return await self._embedded.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._embedded is not None:
+            await self._embedded.stop()
+

@@ -1,0 +1,104 @@
+"""The newest block one node knows. Polls on its own in `run`; anybody may `fetch` in between and shares the request.
+
+Says nothing of finality, and what it says may go back: after a reorg, or behind a load balancer, the next answer can be
+an older block. A websocket may later ring here as a doorbell; polling stays the truth.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from runnerd.chain.errors import ChainError
+from runnerd.chain.rpc import NodeCalls
+from runnerd.chain.types import Block, decode_block
+
+logger = logging.getLogger(__name__)
+
+MAX_BACKOFF_S = 30.0
+
+
+class Head:
+    """Latest block of one node. Use from one event loop."""
+
+    def __init__(self, rpc: NodeCalls, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self.latest: Block | None = None
+        """What the node said last; None until the first answer. It is as old as the last poll."""
+        self._rpc = rpc
+        self._sleep = sleep
+        self._in_flight: asyncio.Future[Block | None] | None = None
+        self._waiting: dict[asyncio.Future[Block], int] = {}
+
+    async def fetch(self) -> Block:
+        """The latest block, asked now; concurrent callers share one request. Raises RpcUnavailable or RpcRefused."""
+        while self._in_flight is not None:
+            # None: the caller who asked was cancelled. One of those who waited asks again.
+            shared = await asyncio.shield(self._in_flight)
+            if shared is not None:
+                return shared
+        flight: asyncio.Future[Block | None] = asyncio.get_running_loop().create_future()
+        self._in_flight = flight
+        block: Block | None = None
+        try:
+            block = decode_block(await self._rpc.call("eth_getBlockByNumber", ["latest", False]))
+        except ChainError as error:
+            flight.set_exception(error)
+            flight.exception()  # marks it as seen: there may be nobody else
+            raise
+        finally:
+            self._in_flight = None
+            if not flight.done():
+                flight.set_result(block)
+        self._publish(block)
+        return block
+
+    async def wait_beyond(self, number: int, timeout_s: float) -> Block | None:
+        """A block above `number`, as soon as some `fetch` or `run` has seen one; None when none came in time."""
+        if self.latest is not None and self.latest.number > number:
+            return self.latest
+        seen: asyncio.Future[Block] = asyncio.get_running_loop().create_future()
+        self._waiting[seen] = number
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await seen
+        except TimeoutError:
+            return None
+        finally:
+            del self._waiting[seen]
+
+    async def run(self, poll_s: float) -> None:
+        """Ask every `poll_s` seconds until cancelled; after failures less often, up to every 30 s."""
+        failures = 0
+        while True:
+            delay_s = poll_s
+            try:
+                await self.fetch()
+            except ChainError as error:
+                failures += 1
+                delay_s = max(poll_s, min(poll_s * 2.0 ** min(failures, 20), MAX_BACKOFF_S))
+                logger.warning(
+                    "cannot fetch the latest block (%d in a row, next try in %.1f s): %s",
+                    failures,
+                    delay_s,
+                    error,
+                    extra={"action": "head_fetch_failed", "failures": failures, "delay_s": delay_s},
+                )
+            else:
+                if failures:
+                    logger.info(
+                        "the node answers again", extra={"action": "head_fetch_recovered", "failures": failures}
+                    )
+                failures = 0
+            await self._sleep(delay_s)
+
+    def _publish(self, block: Block) -> None:
+        previous, self.latest = self.latest, block
+        if previous is not None and block.number < previous.number:
+            logger.info(
+                "the node's head went back from block %d to %d",
+                previous.number,
+                block.number,
+                extra={"action": "head_went_back", "block_number": block.number, "previous": previous.number},
+            )
+        for seen, number in self._waiting.items():
+            if block.number > number and not seen.done():
+                seen.set_result(block)

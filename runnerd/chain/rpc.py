@@ -1,0 +1,138 @@
+"""JSON-RPC to ONE node: one call, or several in one round trip. No retry, no failover, no opinion about answers.
+
+Callers turn answers into values with the border functions of `types`. `NodeCalls` is what they should ask for, so that
+a test can hand in a recorded node; `Rpc` is the real one.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from runnerd.chain.errors import NodeUrlInvalid, RpcRefused, RpcUnavailable
+from runnerd.chain.json_values import JsonParam, JsonValue
+from runnerd.chain.jsonrpc import Request, decode_answer, decode_batch, encode_batch, encode_request
+from runnerd.chain.node_url import NodeUrl, parse_node_url
+from runnerd.chain.transports.base import Transport, TransportFault
+from runnerd.chain.transports.http import HttpTransport
+from runnerd.chain.transports.ipc import open_ipc
+from runnerd.chain.transports.websocket import open_websocket
+
+DEFAULT_TIMEOUT_S = 10.0
+
+
+class NodeCalls(Protocol):
+    """The two ways to ask a node. Both raise only RpcUnavailable and RpcRefused."""
+
+    async def call(self, method: str, params: Sequence[JsonParam], *, timeout_s: float | None = None) -> JsonValue:
+        """The result of one request; None is a result ("no such receipt"), errors are raised."""
+
+    async def batch(
+        self, requests: Sequence[Request], *, timeout_s: float | None = None
+    ) -> list[JsonValue | RpcRefused]:
+        """The results in the order of `requests`; a request that the node refused has its RpcRefused in its place."""
+
+
+class Rpc:
+    """`NodeCalls` over http(s), ws(s) or ipc. Connects when first used, and again after a loss.
+
+    Use from one event loop; concurrent calls are pipelined (ws, ipc) or spread over connections (http). A call that
+    meets its deadline raises RpcUnavailable and its late answer is ignored.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        """Raises NodeUrlInvalid. `timeout_s` covers dialling and the answer, and is the default of each call."""
+        node_url = parse_node_url(url)
+        self.url_for_display = node_url.display
+        self._timeout_s = timeout_s
+        self._transport = _open(node_url)
+        self._next_id = 1
+
+    def __repr__(self) -> str:
+        return f"Rpc({self.url_for_display!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def call(self, method: str, params: Sequence[JsonParam], *, timeout_s: float | None = None) -> JsonValue:
+        """Ask once. Returns the result as decoded JSON; raises RpcRefused or RpcUnavailable, nothing else."""
+        request_id = self._take_ids(1)
+        body = encode_request(request_id, method, params)
+        answer = await self._exchange(request_id, body, method, timeout_s)
+        try:
+            return decode_answer(answer, request_id, method)
+        except RpcUnavailable as error:
+            error.url = self.url_for_display
+            raise
+
+    async def batch(
+        self, requests: Sequence[Request], *, timeout_s: float | None = None
+    ) -> list[JsonValue | RpcRefused]:
+        """Ask all in one round trip; the answers come in the order of `requests`.
+
+        Raises RpcUnavailable for the whole batch when any answer is missing: a batch is used whole or not at all.
+        Raises RpcRefused when the node takes no batches or not such long ones.
+        """
+        if not requests:
+            return []
+        first_id = self._take_ids(len(requests))
+        body = encode_batch(first_id, requests)
+        methods = [method for method, _ in requests]
+        answer = await self._exchange(first_id, body, f"batch of {len(methods)}", timeout_s)
+        try:
+            return decode_batch(answer, first_id, methods)
+        except RpcUnavailable as error:
+            error.url = self.url_for_display
+            raise
+
+    async def close(self) -> None:
+        """Close the connections. Calls under way, and later ones, raise RpcUnavailable."""
+        await self._transport.close()
+
+    def _take_ids(self, count: int) -> int:
+        first = self._next_id
+        self._next_id += count
+        return first
+
+    async def _exchange(self, request_id: int, body: bytes, method: str, timeout_s: float | None) -> bytes:
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        deadline = asyncio.timeout(limit_s)
+        try:
+            async with deadline:
+                return await self._transport.exchange(request_id, body)
+        except OSError as error:  # TimeoutError and ssl.SSLError are among them
+            if isinstance(error, TimeoutError) and deadline.expired():
+                reason = f"no answer within {limit_s:g} s"
+            else:
+                reason = _describe(error)
+        except TransportFault as fault:
+            reason = str(fault)
+        except UnicodeError:  # a host name that cannot be encoded for DNS
+            reason = "the host name is not valid"
+        raise RpcUnavailable(reason, method=method, url=self.url_for_display)
+
+
+def _open(url: NodeUrl) -> Transport:
+    match url.scheme:
+        case "http" | "https":
+            return HttpTransport(url)
+        case "ws" | "wss":
+            return open_websocket(url)
+        case "ipc":
+            return open_ipc(url.socket_path)
+        case scheme:
+            raise NodeUrlInvalid(f"scheme {scheme} is not supported")
+
+
+def _describe(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS certificate not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or type(error).__name__}"
+    return f"{type(error).__name__}: {error.strerror or error}"

@@ -1,0 +1,109 @@
+"""One chain in operation: admitted once, then its head is polled, its wallets write, its intents are followed."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from runnerd.admission import Admission, admit, pause_for_foreign
+from runnerd.catalogue import Catalogue
+from runnerd.chain.errors import ChainError
+from runnerd.clock import Clock
+from runnerd.config.model import VaultConfig
+from runnerd.executor.follow import Follower
+from runnerd.executor.lane import Lane
+from runnerd.executor.tracked import Book
+from runnerd.log import fields
+from runnerd.network import Network
+from runnerd.services.metrics import Metrics
+from runnerd.store.store import Store
+from runnerd.tasks import Tasks
+from runnerd.wallets.signer import Signer
+
+logger = logging.getLogger("runnerd.chains")
+
+RETRY_S = (0.2, 10.0)
+
+
+class ChainDesk:
+    """Owns the tasks of one chain. `problem` says in words what keeps it from working, or is None."""
+
+    def __init__(
+        self,
+        network: Network,
+        vaults: Mapping[str, VaultConfig],
+        signers: Mapping[str, Signer],
+        catalogues: Mapping[str, Catalogue],
+        store: Store,
+        book: Book,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.network = network
+        self.vaults = vaults
+        self.problem: str | None = "not yet looked at"
+        self.admission: Admission | None = None
+        self._signers = signers
+        self._catalogues = catalogues
+        self._store = store
+        self._book = book
+        self._metrics = metrics
+        self._clock = clock
+        self._tasks = Tasks()
+        self._follower: Follower | None = None
+        self.lanes: dict[str, Lane] = {}
+
+    def start(self, on_admitted: Callable[["ChainDesk"], None]) -> "asyncio.Task[None]":
+        """Begin to ask; `on_admitted` is called when the chain has answered. The task ends then."""
+        return self._tasks.spawn(self._admit(on_admitted), f"admission:{self.network.name}")
+
+    async def close(self) -> None:
+        """Stop signing, sending and looking. What is in flight stands in the ledger."""
+        if self._follower is not None:
+            await self._follower.close()
+        await self._tasks.cancel()
+        await self.network.rpc.close()
+
+    def lane_of(self, vault: str) -> Lane:
+        """The wallet of a vault on this chain."""
+        return self.lanes[self._signers[self.vaults[vault].wallet].address]
+
+    def run(self) -> None:
+        """Begin to poll, write and follow. After `on_admitted`, when whoever resumes intents has given them to the lanes."""
+        name = self.network.name
+        self._follower = Follower(self.network, self.lanes, self._book)
+        self._tasks.spawn(self.network.head.run(self.network.config.poll_s), f"head:{name}")
+        self._tasks.spawn(self._follower.run(), f"follow:{name}")
+        for address, lane in self.lanes.items():
+            self._tasks.spawn(lane.run(), f"lane:{name}:{address}")
+
+    async def _admit(self, on_admitted: Callable[["ChainDesk"], None]) -> None:
+        delay_s, longest_s = RETRY_S
+        admission: Admission | None = None
+        while admission is None:
+            try:
+                admission = await admit(self.network, self.vaults, self._signers, self._store)
+            except ChainError as error:
+                self.problem = f"node {self.network.rpc.url_for_display}: {error}"
+                logger.warning(
+                    "chain %s: %s", self.network.name, error, extra=fields("chain_waits", chain=self.network.name)
+                )
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, longest_s)
+        self.admission = admission
+        self.problem = admission.chain_problem
+        if admission.chain_problem is None:
+            await pause_for_foreign(admission, self.vaults, self._signers, self._store, self._clock)
+            for address, next_nonce in admission.next_nonces.items():
+                self.lanes[address] = self._lane(address, next_nonce)
+        on_admitted(self)
+
+    def _lane(self, address: str, next_nonce: int) -> Lane:
+        wallets = {name for name, signer in self._signers.items() if signer.address == address}
+        errors = {
+            error.signature: error
+            for name, vault in self.vaults.items()
+            if vault.wallet in wallets
+            for error in self._catalogues[name].errors
+        }
+        signer = next(signer for signer in self._signers.values() if signer.address == address)
+        return Lane(self.network, signer, next_nonce, tuple(errors.values()), self._book, self._metrics)

@@ -1,0 +1,1 @@
+"""The two command lines: `runnerd` (`daemon`) and `runnerctl` (`ctl` and one file per command)."""

@@ -1,0 +1,62 @@
+"""Commands ask the daemon through here: the typed reply, or a CliError that says what to do."""
+
+from typing import TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from runnerd.cli.exits import CliError, ExitCode
+from runnerd.cli.options import Target
+from runnerd.control.client import TIMEOUT_S, NotRunning, ask
+from runnerd.control.messages import ControlError, GetStatus, Reply, Request, Status
+
+R = TypeVar("R", bound=Reply)
+
+COMPLETION_TIMEOUT_S = 0.5
+"""A shell waits for this when somebody presses tab."""
+
+
+def fetch(target: Target, request: Request, kind: type[R], timeout_s: float = TIMEOUT_S) -> R:
+    """The daemon's reply, which is a `kind`. Raises CliError."""
+    try:
+        reply = ask(target.control_socket(), request, timeout_s)
+    except NotRunning as error:
+        raise CliError(f"{error}; look at: systemctl status runnerd", ExitCode.DOWN) from error
+    except ControlError as error:
+        raise CliError(str(error)) from error
+    if not isinstance(reply, kind):
+        raise CliError(f"the answer is of another kind ({type(reply).__name__}); are both of one release?")
+    return reply
+
+
+class PluginName(click.ParamType):
+    """A plugin's name; the shell completes it by asking the daemon."""
+
+    name = "plugin"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """See click.ParamType."""
+        status = _status_for_completion(ctx)
+        names = [(plugin.name, plugin.state) for plugin in status.plugins] if status else []
+        return [CompletionItem(name, help=state) for name, state in names if name.startswith(incomplete)]
+
+
+class VaultName(click.ParamType):
+    """A vault's name; the shell completes it by asking the daemon."""
+
+    name = "vault"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """See click.ParamType."""
+        status = _status_for_completion(ctx)
+        names = [vault.name for vault in status.vaults] if status else []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _status_for_completion(ctx: click.Context) -> Status | None:
+    # The group's callback does not run while a shell completes: its parameters are read here.
+    params = ctx.find_root().params
+    try:
+        return fetch(Target(params["config"], params.get("socket")), GetStatus(), Status, COMPLETION_TIMEOUT_S)
+    except CliError:
+        return None

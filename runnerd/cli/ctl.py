@@ -1,0 +1,126 @@
+"""`runnerctl`: the list of commands, the global options, and how an error reaches the operator: one line, one exit code.
+
+The commands are modules beside this one, imported when they are called.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+
+from runnerd import __version__
+from runnerd.cli.exits import MEANINGS, CliError, ExitCode
+from runnerd.cli.lazy import Entry, LazyGroup, Section
+from runnerd.cli.options import CONFIG_VARIABLE, DEFAULT_CONFIG, Target
+from runnerd.cli.text import printable
+from runnerd.errors import RunnerdError
+
+NAME: Final = "runnerctl"
+
+SECTIONS: Final[tuple[Section, ...]] = (
+    (
+        "Look",
+        (
+            Entry("status", "runnerd.cli.status", "Is everything well: plugins, chains, vaults."),
+            Entry("why", "runnerd.cli.why", "Why a plugin acted, or did not."),
+            Entry("runs", "runnerd.cli.runs", "The last calls and what came of them."),
+            Entry("tx", "runnerd.cli.tx", "The last transactions: hash, state, nonce, fees."),
+        ),
+    ),
+    (
+        "Act",
+        (
+            Entry("fire", "runnerd.cli.fire", "Call a plugin now."),
+            Entry("pause", "runnerd.cli.pause", "Stop a plugin, a vault or all from acting."),
+            Entry("resume", "runnerd.cli.resume", "Undo a pause."),
+            Entry("restart", "runnerd.cli.restart", "Restart a plugin's worker; clears quarantine."),
+        ),
+    ),
+    (
+        "Set up",
+        (
+            Entry("check", "runnerd.cli.check", "Check the configuration; starts nothing."),
+            Entry("doctor", "runnerd.cli.doctor.command", "Check the host: sandbox, database, nodes, keys."),
+            Entry("new", "runnerd.cli.new", "Scaffold a plugin with a passing test."),
+            Entry("wallet", "runnerd.cli.wallet", "Make an encrypted key for a vault's operator."),
+            Entry("completion", "runnerd.cli.completion", "Print the completion script of a shell."),
+        ),
+    ),
+)
+
+
+class Runnerctl(LazyGroup):
+    """The group, with errors on one line. Ends the process itself, whatever `standalone_mode` says."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run, and exit with an `ExitCode`. A command returns its code, or None for DONE."""
+        kwargs |= {"prog_name": NAME, "standalone_mode": False}
+        try:
+            code = super().main(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError as help_wanted:
+            click.echo(help_wanted.format_message())
+            code = ExitCode.DONE
+        except click.UsageError as error:
+            code = _complain(_usage(error), ExitCode.USAGE)
+        except click.ClickException as error:
+            code = _complain(error.format_message(), ExitCode.ATTENTION)
+        except CliError as error:
+            code = _complain(str(error), error.exit_code)
+        except RunnerdError as error:
+            code = _complain(str(error), ExitCode.ATTENTION)
+        except click.Abort:
+            code = ExitCode.INTERRUPTED
+        sys.exit(code if isinstance(code, int) else ExitCode.DONE)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Examples as they are, then the exit codes."""
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(int(code)), meaning) for code, meaning in MEANINGS.items()])
+
+
+def _complain(text: str, code: ExitCode) -> ExitCode:
+    """Each line of `text` is a sentence of its own."""
+    for line in text.splitlines() or [""]:
+        click.echo(f"{NAME}: {printable(line)}", err=True)
+    return code
+
+
+def _usage(error: click.UsageError) -> str:
+    text = " ".join(error.format_message().split()).rstrip(".")
+    path = error.ctx.command_path if error.ctx else NAME
+    if isinstance(error, click.NoSuchOption) and error.option_name in {"--config", "--socket"}:
+        return f"{error.option_name} goes before the command: {NAME} {error.option_name} … {path.removeprefix(NAME).strip()}"
+    return f"{text[:1].lower()}{text[1:]}; see: {path} --help"
+
+
+@click.command(
+    cls=Runnerctl,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  runnerctl status
+  runnerctl why range-maker
+  runnerctl --config ./runnerd.toml fire range-maker --wait""",
+)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=DEFAULT_CONFIG,
+    envvar=CONFIG_VARIABLE,
+    show_envvar=True,
+    show_default=True,
+    help="Configuration of the runnerd that is meant.",
+)
+@click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    help="Its control socket; the configuration is then not read.",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def main(ctx: click.Context, config: Path, socket: Path | None) -> None:
+    """Talk to the runnerd on this machine, and set one up."""
+    ctx.obj = Target(config, socket)

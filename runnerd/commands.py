@@ -1,0 +1,157 @@
+"""What each command of the control socket does. Reads the parts, changes them through their own methods."""
+
+import uuid
+from datetime import timedelta
+from typing import Any, assert_never
+
+from msgspec import structs
+
+from protocol.messages import TriggerKind
+from runnerd.clock import Clock
+from runnerd.control import messages
+from runnerd.control.messages import ControlError, Reply, Request
+from runnerd.pauses import EVERYTHING, Pause, Pauses, Scope
+from runnerd.results import Results
+from runnerd.router import Router
+from runnerd.status import StatusReader
+from runnerd.store import calls, intents, workers
+from runnerd.store.calls import JobCall, JobResult, NewCall
+from runnerd.store.store import Store
+
+
+class Commands:
+    """`control.server.Handle` is its `handle`."""
+
+    def __init__(
+        self,
+        router: Router,
+        results: Results,
+        pauses: Pauses,
+        store: Store,
+        status: StatusReader,
+        vaults: frozenset[str],
+        clock: Clock,
+    ) -> None:
+        self._router = router
+        self._results = results
+        self._pauses = pauses
+        self._store = store
+        self._status = status
+        self._vaults = vaults
+        self._clock = clock
+
+    async def handle(self, request: Request, principal: str) -> Reply:
+        """Carry out one request of `principal`. Raises ControlError, StoreError."""
+        match request:
+            case messages.GetStatus():
+                return await self._status.read()
+            case messages.Fire():
+                return await self._fire(request, principal)
+            case messages.GetRuns():
+                if request.plugin is not None:
+                    self._check_plugin(request.plugin)
+                query = calls.recent(request.plugin, request.limit, only_decided=request.only_decided)
+                names = [field.name for field in structs.fields(messages.Run)]
+                rows = await self._store.fetch(query)
+                return messages.Runs(runs=[messages.Run(**{name: row[name] for name in names}) for row in rows])
+            case messages.GetTransactions():
+                return await self._transactions(request.limit)
+            case messages.GetHistory():
+                self._check_plugin(request.plugin)
+                rows = await self._store.fetch(workers.events(request.plugin, request.limit))
+                names = [field.name for field in structs.fields(messages.HistoryEvent)]
+                events = [messages.HistoryEvent(**{name: row[name] for name in names}) for row in rows]
+                return messages.History(plugin=request.plugin, events=events)
+            case messages.Pause():
+                return await self._pause(request, principal)
+            case messages.Resume():
+                return await self._resume(request)
+            case messages.Restart():
+                self._check_plugin(request.plugin)
+                self._router.hosts[request.plugin].restart()
+                return messages.Done(text=f"{request.plugin} restarts")
+            case _:
+                assert_never(request)
+
+    async def _fire(self, request: messages.Fire, principal: str) -> Reply:
+        self._check_plugin(request.plugin)
+        if self._router.is_draining:
+            raise ControlError("runnerd is stopping and takes no more calls")
+        now = self._clock.now()
+        identity = f"manual {request.key or uuid.uuid4().hex}"
+        new_call = NewCall(
+            plugin=request.plugin,
+            trigger=TriggerKind.MANUAL,
+            identity=identity,
+            principal=principal,
+            due_at=now,
+            fired_at=now,
+            deadline_at=now + timedelta(seconds=self._router.hosts[request.plugin].config.call_deadline_s),
+            payload=request.payload,
+        )
+        return await self._submit_and_wait(new_call, request.wait_s)
+
+    async def _submit_and_wait(self, new_call: NewCall, wait_s: float) -> Reply:
+        accepted = await self._router.submit([new_call])
+        if not accepted:  # the key was used before
+            row = (await self._store.fetch(calls.find(new_call.plugin, new_call.identity)))[0]
+            return messages.Fired(call_id=row["id"], is_new=False, outcome=row["outcome"], reason=row["reason"])
+        call = accepted[0]
+        result = await self._wait(call, wait_s) if wait_s else None
+        if result is None:
+            return messages.Fired(call_id=call.id, is_new=True)
+        return messages.Fired(
+            call_id=call.id,
+            is_new=True,
+            outcome=result.outcome.value,
+            reason=result.reason,
+            transaction=result.transaction,
+        )
+
+    async def _wait(self, call: JobCall, wait_s: float) -> JobResult | None:
+        return await self._results.wait_for(call.id, wait_s)
+
+    async def _transactions(self, limit: int) -> Reply:
+        names = [field.name for field in structs.fields(messages.Transaction)]
+        wei = {"value_wei", "max_fee_per_gas_wei", "max_priority_fee_wei", "effective_gas_price_wei"}
+        found = []
+        for row in await self._store.fetch(intents.recent_transactions(limit)):
+            values: dict[str, Any] = {
+                name: int(row[name]) if name in wei and row[name] is not None else row[name] for name in names
+            }
+            found.append(messages.Transaction(**values))
+        return messages.Transactions(transactions=found)
+
+    async def _pause(self, request: messages.Pause, principal: str) -> Reply:
+        scope = self._scope(request.scope, request.name)
+        pause = Pause(scope, request.name, principal, self._clock.now())
+        # In force at once, and durable before the operator is told so.
+        self._pauses.add(pause)
+        await self._store.commit(workers.pause(scope.value, request.name, principal, pause.paused_at))
+        return messages.Done(text=str(pause))
+
+    async def _resume(self, request: messages.Resume) -> Reply:
+        scope = self._scope(request.scope, request.name)
+        await self._store.commit(workers.resume(scope.value, request.name))
+        self._pauses.remove(scope, request.name)
+        left = [str(pause) for pause in self._pauses.active.values()]
+        return messages.Done(text="resumed" + (f"; still: {'; '.join(left)}" if left else ""))
+
+    def _scope(self, scope: str, name: str) -> Scope:
+        match scope:
+            case Scope.PLUGIN:
+                self._check_plugin(name)
+            case Scope.VAULT if name not in self._vaults:
+                raise ControlError(f"there is no vault {name!r}; there are: {', '.join(sorted(self._vaults))}")
+            case Scope.ALL if name != EVERYTHING:
+                raise ControlError(f"the name of scope all is {EVERYTHING!r}")
+            case Scope.VAULT | Scope.ALL:
+                pass
+            case _:
+                raise ControlError(f"unknown scope {scope!r}; allowed: {', '.join(Scope)}")
+        return Scope(scope)
+
+    def _check_plugin(self, name: str) -> None:
+        if name not in self._router.hosts:
+            known = ", ".join(sorted(self._router.hosts)) or "none"
+            raise ControlError(f"there is no plugin {name!r}; there are: {known}")

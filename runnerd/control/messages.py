@@ -1,0 +1,284 @@
+"""Requests and replies of the control socket, typed on both ends. One request per connection, one reply.
+
+The socket's file mode is the authorisation; the caller's uid (SO_PEERCRED) is the principal that the ledger records.
+"""
+
+from datetime import datetime
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from protocol.limits import MAX_PAYLOAD_LENGTH
+from runnerd.errors import RunnerdError
+
+MAX_LINE_BYTES = 8 << 20
+Limit: TypeAlias = Annotated[int, Meta(ge=1, le=1_000)]
+
+
+class ControlError(RunnerdError):
+    """The supervisor refused a command, or cannot be reached. The text says which and what to do."""
+
+
+class _Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    """Root of both directions."""
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+class GetStatus(_Message, frozen=True, tag="status"):
+    """How is everything?"""
+
+
+class Fire(_Message, frozen=True, tag="fire"):
+    """Call a plugin now. With `wait_s` the reply comes when the call has its result, or the time is over."""
+
+    plugin: str
+    payload: Annotated[str, Meta(max_length=MAX_PAYLOAD_LENGTH)] = ""
+    key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    """Idempotency key: a second fire with the same key is the same call."""
+    wait_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+
+
+class GetRuns(_Message, frozen=True, tag="runs"):
+    """The last calls, newest first; `plugin` None means all. `only_decided` leaves out those without a Decision."""
+
+    plugin: str | None = None
+    limit: Limit = 20
+    only_decided: bool = False
+
+
+class GetTransactions(_Message, frozen=True, tag="transactions"):
+    """The last signed transactions, newest first."""
+
+    limit: Limit = 20
+
+
+class GetHistory(_Message, frozen=True, tag="history"):
+    """What happened to a plugin's workers: starts, exits, quarantines, denied system calls; newest first."""
+
+    plugin: str
+    limit: Limit = 20
+
+
+class Pause(_Message, frozen=True, tag="pause"):
+    """Switch a scope off: `plugin`, `vault` or `all` (name "*")."""
+
+    scope: str
+    name: str
+
+
+class Resume(_Message, frozen=True, tag="resume"):
+    """Switch a scope on again."""
+
+    scope: str
+    name: str
+
+
+class Restart(_Message, frozen=True, tag="restart"):
+    """Stop a plugin's worker in order and start a new one; clears quarantine."""
+
+    plugin: str
+
+
+Request: TypeAlias = GetStatus | Fire | GetRuns | GetTransactions | GetHistory | Pause | Resume | Restart
+
+
+# --- replies ---------------------------------------------------------------------------------------------------------
+
+
+class PluginStatus(Struct, frozen=True, kw_only=True):
+    """One plugin, for the table of `runnerctl status`."""
+
+    name: str
+    vault: str
+    state: str
+    reason: str
+    generation: int
+    pid: int | None
+    memory_bytes: int | None
+    since: datetime
+    paused: str | None
+    waiting: int
+    deciding: int
+    restarts: int
+    layers: list[str]
+    """Sandbox layers that the worker wears."""
+    missing_layers: list[str]
+    triggers: list[str]
+    next_fire: datetime | None
+    last_outcome: str | None
+    last_reason: str | None
+    last_at: datetime | None
+
+
+class ChainStatus(Struct, frozen=True, kw_only=True):
+    """One chain."""
+
+    name: str
+    chain_id: int
+    node: str
+    head: int | None
+    problem: str | None
+
+
+class VaultStatus(Struct, frozen=True, kw_only=True):
+    """One vault."""
+
+    name: str
+    address: str
+    chain: str
+    operator: str
+    paused: str | None
+    problem: str | None
+    spent_today_wei: int
+    max_value_wei_per_day: int
+    waiting_intents: int
+
+
+class Status(_Message, frozen=True, tag="status_reply"):
+    """The whole. `health` is `healthy` or `degraded`, and `problems` says why; `down` is what the CLI says of silence."""
+
+    version: str
+    pid: int
+    health: str
+    problems: list[str]
+    started_at: datetime
+    now: datetime
+    database: str
+    http: str | None
+    zygote_pid: int | None
+    loop_lag_ms: float
+    plugins: list[PluginStatus]
+    chains: list[ChainStatus]
+    vaults: list[VaultStatus]
+    open_intents: dict[str, int]
+
+
+class Fired(_Message, frozen=True, tag="fired"):
+    """The call stands in the ledger; its result if it was waited for and came in time."""
+
+    call_id: int
+    is_new: bool
+    outcome: str | None = None
+    reason: str | None = None
+    transaction: str | None = None
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """One call with what came of it. `decision` is the outcome's JSON; `transaction` a hash."""
+
+    id: int
+    plugin: str
+    trigger: str
+    principal: str
+    topic: str | None
+    payload: str
+    due_at: datetime
+    fired_at: datetime
+    finished_at: datetime | None
+    state: str
+    outcome: str | None
+    reason: str | None
+    attempts: int
+    generation: int | None
+    decide_ms: float | None
+    decision: str | None
+    vault: str | None
+    intent_state: str | None
+    nonce: int | None
+    transaction: str | None
+
+
+class Runs(_Message, frozen=True, tag="runs_reply"):
+    """Calls, newest first."""
+
+    runs: list[Run]
+
+
+class Transaction(Struct, frozen=True, kw_only=True):
+    """One signed transaction of an intent."""
+
+    hash: str
+    call_id: int
+    plugin: str
+    vault: str
+    state: str
+    nonce: int
+    chain_id: int
+    wallet: str
+    target: str
+    value_wei: int
+    max_fee_per_gas_wei: int
+    max_priority_fee_wei: int
+    gas_limit: int
+    signed_at: datetime
+    accepted_at: datetime | None
+    included_block: int | None
+    is_success: bool | None
+    gas_used: int | None
+    effective_gas_price_wei: int | None
+    error: str | None
+
+
+class Transactions(_Message, frozen=True, tag="transactions_reply"):
+    """Transactions, newest first."""
+
+    transactions: list[Transaction]
+
+
+class HistoryEvent(Struct, frozen=True, kw_only=True):
+    """One line of a plugin's history."""
+
+    at: datetime
+    generation: int
+    kind: str
+    detail: str
+
+
+class History(_Message, frozen=True, tag="history_reply"):
+    """A plugin's history, newest first."""
+
+    plugin: str
+    events: list[HistoryEvent]
+
+
+class Done(_Message, frozen=True, tag="done"):
+    """Carried out; `text` says what, for the operator."""
+
+    text: str
+
+
+class Failure(_Message, frozen=True, tag="failure"):
+    """Refused; `reason` says why and what is allowed."""
+
+    reason: str
+
+
+Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Done | Failure
+
+_encoder = msgspec.json.Encoder()
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+
+
+def encode(message: Request | Reply) -> bytes:
+    """One line."""
+    return _encoder.encode(message) + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Raises ControlError when it is not a request."""
+    try:
+        return _requests.decode(line)
+    except (ValueError, RecursionError) as error:
+        raise ControlError(f"not a request that this runnerd knows: {error}") from error
+
+
+def decode_reply(line: bytes) -> Reply:
+    """Raises ControlError when it is not a reply."""
+    try:
+        return _replies.decode(line)
+    except (ValueError, RecursionError) as error:
+        raise ControlError(f"not a reply that this runnerctl knows; are both of one release? ({error})") from error

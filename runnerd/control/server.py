@@ -1,0 +1,87 @@
+"""The answering end of the control socket. Bounded: one request per connection, with a size and a deadline."""
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from runnerd.control.messages import MAX_LINE_BYTES, Failure, Reply, Request, decode_request, encode
+from runnerd.errors import RunnerdError
+from runnerd.log import fields
+from runnerd.tasks import Tasks
+
+logger = logging.getLogger("runnerd.control")
+
+REQUEST_DEADLINE_S = 5.0
+MODE = 0o660
+Handle: TypeAlias = Callable[[Request, str], Awaitable[Reply]]
+"""Answers a request of a principal (`uid:1000`). Raises RunnerdError to refuse it."""
+
+
+class ControlServer:
+    """Listens on one unix socket."""
+
+    def __init__(self, path: Path, handle: Handle) -> None:
+        self._path = path
+        self._handle = handle
+        self._server: asyncio.Server | None = None
+        self._tasks = Tasks()
+
+    async def open(self) -> None:
+        """Bind the socket. A file that a dead runnerd left is replaced; a living one was refused before (the store's lock)."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # Created with the right mode: between bind and chmod there would be a moment for anyone.
+        before = os.umask(0o777 & ~MODE)
+        try:
+            listener.bind(str(self._path))
+        finally:
+            os.umask(before)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_LINE_BYTES)
+
+    async def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+            await self._tasks.cancel()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of our own: the stream's is nobody's, and would outlive the server.
+        answering = self._tasks.spawn(self._answer(reader, writer), "control:request")
+        await asyncio.wait([answering])
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_DEADLINE_S):
+                line = await reader.readuntil(b"\n")
+            writer.write(encode(await self._reply(line, _principal(writer))))
+            await writer.drain()
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
+            pass  # it asked nothing, or left: there is nobody to tell
+        finally:
+            writer.close()
+
+    async def _reply(self, line: bytes, principal: str) -> Reply:
+        try:
+            return await self._handle(decode_request(line), principal)
+        except RunnerdError as error:
+            return Failure(reason=str(error))
+        except Exception as error:  # a defect in one command must not take the supervisor with it
+            logger.exception("a control command failed", extra=fields("control_failed"))
+            return Failure(reason=f"internal error: {type(error).__name__}: {error}")
+
+
+def _principal(writer: asyncio.StreamWriter) -> str:
+    """Who asks, from the kernel."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return f"uid:{uid}"
+
+

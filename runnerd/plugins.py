@@ -1,0 +1,110 @@
+"""The configured plugins in operation: which hosts exist, which may run, and what a changed configuration does to them."""
+
+import logging
+from collections.abc import Mapping
+
+from protocol.triggers import Cron, Event, Trigger
+from runnerd.config.model import PluginConfig
+from runnerd.log import fields
+from runnerd.router import Router
+from runnerd.services.metrics import Metrics
+from runnerd.supervisor.host import HostServices, PluginHost
+from runnerd.supervisor.machine import Phase
+from runnerd.tasks import Tasks
+from runnerd.triggers.cron import CronProducer
+from runnerd.triggers.events import EventProducer
+
+logger = logging.getLogger("runnerd.plugins")
+
+
+class Plugins:
+    """Owns the hosts. A plugin runs once its vault's chain has admitted the vault, and never when it was refused."""
+
+    def __init__(
+        self,
+        services: HostServices,
+        router: Router,
+        cron: CronProducer,
+        events: EventProducer,
+        generations: Mapping[str, int],
+    ) -> None:
+        self.hosts: dict[str, PluginHost] = router.hosts
+        self._services = services
+        self._cron = cron
+        self._events = events
+        self._generations = generations
+        self._verdicts: dict[str, str | None] = {}
+        self._tasks = Tasks()
+
+    @property
+    def _metrics(self) -> Metrics:
+        return self._services.metrics
+
+    def add(self, name: str, config: PluginConfig) -> None:
+        """Make a host; start it if its vault is admitted already."""
+        host = PluginHost(name, config, self._services, self._generations.get(name, 0))
+        self.hosts[name] = host
+        self._metrics.watch_queue(name, lambda: host.waiting)
+        self._metrics.phase(name, Phase.STOPPED)
+        self._start(host)
+
+    def on_vault(self, vault: str, refusal: str | None) -> None:
+        """The vault was admitted, or refused with a reason: its plugins start, or are quarantined."""
+        self._verdicts[vault] = refusal
+        for host in self.hosts.values():
+            if host.config.vault == vault:
+                self._start(host)
+
+    def on_declared(self, plugin: str, triggers: tuple[Trigger, ...]) -> None:
+        """A worker is ready: fire what it, or the operator, declares."""
+        host = self.hosts[plugin]
+        deadline_s = host.config.call_deadline_s
+        crons = [trigger for trigger in triggers if isinstance(trigger, Cron)]
+        topics = [trigger.topic for trigger in triggers if isinstance(trigger, Event)]
+        self._events.declare(plugin, topics, deadline_s)
+        self._tasks.spawn(self._cron.declare(plugin, crons, deadline_s), f"cron:{plugin}")
+
+    async def reload(self, wanted: Mapping[str, PluginConfig]) -> list[str]:
+        """Start, stop or restart exactly the plugins whose tables changed. Returns what was done, in words."""
+        done = []
+        for name in list(self.hosts):
+            host = self.hosts[name]
+            if wanted.get(name) == host.config:
+                continue
+            removed = name not in wanted
+            self._generations = {**self._generations, name: host.state.generation}
+            await self.remove(name, "the plugin was removed from the configuration" if removed else None)
+            if not removed:
+                self.add(name, wanted[name])
+            done.append(f"{'stopped' if removed else 'restarted'} {name}")
+        for name in wanted.keys() - self.hosts.keys():
+            self.add(name, wanted[name])
+            done.append(f"started {name}")
+        return done
+
+    async def remove(self, name: str, reason: str | None) -> None:
+        """Stop one for good."""
+        self._cron.forget(name)
+        self._events.forget(name)
+        host = self.hosts[name]
+        await host.stop(reason)
+        del self.hosts[name]
+        self._metrics.forget(name)
+
+    async def close(self) -> None:
+        """Stop all; what waits stays in the ledger for the next start."""
+        for host in self.hosts.values():
+            self._tasks.spawn(host.stop(), f"stop:{host.name}")
+        limit_s = max((host.config.stop_grace_s for host in self.hosts.values()), default=0) + 10
+        await self._tasks.finish(limit_s)
+
+    def _start(self, host: PluginHost) -> None:
+        if not host.config.enabled:
+            host.state = host.state.__class__(generation=host.state.generation, reason="enabled = false")
+        elif host.config.vault in self._verdicts:
+            refusal = self._verdicts[host.config.vault]
+            if refusal is not None:
+                host.refuse(refusal)
+            elif host.state.phase is Phase.STOPPED:
+                host.start()
+                logger.debug("started", extra=fields("plugin_started", plugin=host.name))

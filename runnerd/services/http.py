@@ -1,0 +1,205 @@
+"""The http process: /metrics, /healthz and /readyz, in a process that is forked before the key is read.
+
+It holds no key and no database. For each answer it asks the supervisor over a socketpair: three fixed words out, text
+back. If the supervisor does not answer in time, that is the answer: 503.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from multiprocessing_logging import install_mp_handler
+from prometheus_client import CONTENT_TYPE_LATEST
+from setproctitle import setproctitle
+
+from runnerd.config.model import HttpConfig
+from runnerd.errors import RunnerdError
+from runnerd.log import fields
+from runnerd.process import die_with_parent
+
+logger = logging.getLogger("runnerd.http")
+
+ANSWER_DEADLINE_S = 2.0
+MAX_ANSWER_BYTES = 4 << 20
+PATHS = {"/metrics": "metrics", "/healthz": "health", "/readyz": "ready"}
+
+
+class HttpError(RunnerdError):
+    """The http process could not listen. Choose another `http.port`, or 0 for any free one, or `http.enabled = false`."""
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """What the supervisor answers."""
+
+    status: int
+    content_type: str
+    body: str
+
+
+_pages = msgspec.json.Decoder(Page)
+
+
+@dataclass(slots=True)
+class HttpProcess:
+    """The running process, seen from the supervisor."""
+
+    process: "multiprocessing.process.BaseProcess"
+    connection: socket.socket
+    address: str
+
+    def serve(self, answer: Callable[[str], Page]) -> None:
+        """Answer its questions from now on, in the running loop."""
+        asyncio.get_running_loop().add_reader(self.connection.fileno(), self._read, answer)
+
+    def close(self) -> None:
+        """End it and wait for it."""
+        try:
+            asyncio.get_running_loop().remove_reader(self.connection.fileno())
+        except RuntimeError:
+            pass  # no loop: it never served
+        self.connection.close()
+        self.process.terminate()
+        self.process.join(ANSWER_DEADLINE_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+    def _read(self, answer: Callable[[str], Page]) -> None:
+        try:
+            question = self.connection.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            question = b""
+        if not question:
+            asyncio.get_running_loop().remove_reader(self.connection.fileno())
+            logger.error("the http process is gone", extra=fields("http_lost"))
+            return
+        word = question.decode(errors="replace")
+        if word in PATHS.values():
+            try:
+                self.connection.send(msgspec.json.encode(answer(word)))
+            except OSError as error:
+                logger.warning("the http process took no answer: %s", error, extra=fields("http_unanswered"))
+
+
+def fork_http(config: HttpConfig) -> HttpProcess:
+    """Bind, fork, and return when it listens. Call before the key is read and before any loop or thread runs.
+
+    Raises HttpError when the address cannot be bound.
+    """
+    try:
+        listener = socket.create_server((config.host, config.port), reuse_port=False)
+    except OSError as error:
+        raise HttpError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
+    host, port = listener.getsockname()[:2]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_ANSWER_BYTES)
+    # Its records come back through a queue of pickles: allowed, because this process is ours and runs no plugin code.
+    install_mp_handler(_forwarding_logger())
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_main, args=(listener, ours, theirs, os.getpid()), name="http", daemon=True)
+    process.start()
+    listener.close()
+    theirs.close()
+    ours.setblocking(False)
+    return HttpProcess(process, ours, f"http://{host}:{port}")
+
+
+def _forwarding_logger() -> logging.Logger:
+    """The one logger whose records cross the process border; the supervisor's own never take that detour."""
+    for handler in logging.getLogger().handlers:
+        logger.addHandler(handler)
+    logger.propagate = False
+    return logger
+
+
+# --- in the http process ---------------------------------------------------------------------------------------------
+
+
+def _main(listener: socket.socket, parents: socket.socket, connection: socket.socket, parent: int) -> None:
+    parents.close()
+    die_with_parent(parent)
+    setproctitle("runnerd: http")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us in its order
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Whatever any library logs here goes the same way as our own records.
+    logging.getLogger().handlers = logger.handlers
+    server = _Server(listener, connection)
+    logger.info(
+        "listening on %s:%d", *server.server_address[:2], extra=fields("http_listening", port=server.server_address[1])
+    )
+    server.serve_forever()
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread per request; questions to the supervisor go one at a time."""
+
+    daemon_threads = True
+
+    def __init__(self, listener: socket.socket, connection: socket.socket) -> None:
+        super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_address = listener.getsockname()
+        self._connection = connection
+        self._connection.settimeout(ANSWER_DEADLINE_S)
+        self._lock = threading.Lock()
+        self._unanswered = 0
+
+    def ask(self, word: str) -> Page:
+        """The supervisor's page, or 503 when it does not answer in time."""
+        with self._lock:
+            try:
+                self._connection.send(word.encode())
+                while True:
+                    page = _pages.decode(self._connection.recv(MAX_ANSWER_BYTES))
+                    if not self._unanswered:
+                        return page
+                    self._unanswered -= 1  # the late answer to a question that was given up
+            except TimeoutError:
+                self._unanswered += 1
+                return Page(status=503, content_type="text/plain", body="the supervisor does not answer\n")
+            except (OSError, ValueError):
+                os._exit(1)  # the supervisor is gone
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = 10
+    server_version = "runnerd"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """The three pages."""
+        word = PATHS.get(self.path.partition("?")[0])
+        if word is None:
+            self._write(Page(status=404, content_type="text/plain", body=f"try {', '.join(PATHS)}\n"))
+        else:
+            self._write(self.server.ask(word))
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is http.server's
+        """Per-request lines are for debugging only."""
+        logger.debug(format, *args, extra=fields("http_request"))
+
+    def _write(self, page: Page) -> None:
+        body = page.body.encode()
+        self.send_response(HTTPStatus(page.status))
+        content_type = CONTENT_TYPE_LATEST if page.content_type == "metrics" else page.content_type
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)

@@ -1,0 +1,217 @@
+"""Puts together what `runnerctl status`, /healthz, /readyz and /metrics show. Reads the parts, changes nothing."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+
+from protocol.triggers import Cron, Trigger
+from runnerd import __version__
+from runnerd.chains import ChainDesk
+from runnerd.clock import Clock
+from runnerd.config.model import Config
+from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
+from runnerd.executor.executor import VaultDesk
+from runnerd.executor.tracked import Book
+from runnerd.pauses import Pauses
+from runnerd.results import Results
+from runnerd.services.http import Page
+from runnerd.services.metrics import Metrics
+from runnerd.store.store import Store
+from runnerd.supervisor.host import PluginHost
+from runnerd.supervisor.machine import Phase
+from runnerd.triggers.cron import CronProducer
+from runnerd.triggers.events import EventProducer
+from runnerd.triggers.schedule import key_of
+from runnerd.zygotes import Zygotes
+
+PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+
+
+class StatusReader:
+    """References to the parts that are shown."""
+
+    def __init__(
+        self,
+        config: Config,
+        hosts: dict[str, PluginHost],
+        chains: dict[str, ChainDesk],
+        vaults: dict[str, VaultDesk],
+        store: Store,
+        book: Book,
+        pauses: Pauses,
+        results: Results,
+        metrics: Metrics,
+        cron: CronProducer,
+        events: EventProducer,
+        zygotes: Zygotes,
+        http_address: str | None,
+        lag_s: Callable[[], float],
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._hosts = hosts
+        self._chains = chains
+        self._vaults = vaults
+        self._store = store
+        self._book = book
+        self._pauses = pauses
+        self._results = results
+        self._metrics = metrics
+        self._cron = cron
+        self._events = events
+        self._zygotes = zygotes
+        self._http_address = http_address
+        self._lag_s = lag_s
+        self._clock = clock
+        self._started_at = clock.now()
+        self.is_ready = False
+
+    async def read(self) -> Status:
+        """Everything, now."""
+        problems = list(self.problems())
+        return Status(
+            version=__version__,
+            pid=os.getpid(),
+            health="degraded" if problems else "healthy",
+            problems=problems,
+            started_at=self._started_at,
+            now=self._clock.now(),
+            database="connected" if self._store.is_connected else "not reachable",
+            http=self._http_address,
+            zygote_pid=self._zygotes.pid,
+            loop_lag_ms=round(self._lag_s() * 1000, 3),
+            plugins=[self._plugin(host) for _, host in sorted(self._hosts.items())],
+            chains=[self._chain(name, chain) for name, chain in self._chains.items()],
+            vaults=[self._vault(name) for name in self._config.vaults],
+            open_intents=self._open_intents(),
+        )
+
+    def page(self, word: str) -> Page:
+        """The page that the http process asks for."""
+        match word:
+            case "metrics":
+                heads = {
+                    name: chain.network.head.latest.number
+                    for name, chain in self._chains.items()
+                    if chain.network.head.latest is not None
+                }
+                self._metrics.observe_parts(
+                    is_database_up=self._store.is_connected, heads=heads, intents=self._open_intents()
+                )
+                return Page(status=200, content_type="metrics", body=self._metrics.render().decode())
+            case "ready":
+                problems = [] if self.is_ready else ["starting"]
+                problems += [problem for problem in self._blocking_problems()]
+                return _page(503 if problems else 200, problems or ["ready"])
+            case _:
+                # Alive is not the same as without problems: a restart by a health check mends no quarantined plugin.
+                return _page(200, [*self.problems()] or ["healthy"])
+
+    def problems(self) -> Iterable[str]:
+        """What an operator should know, in words."""
+        yield from self._blocking_problems()
+        for name, host in sorted(self._hosts.items()):
+            if host.state.phase in (Phase.QUARANTINED, Phase.BACKOFF, Phase.UNHEALTHY):
+                yield f"plugin {name} is {host.state.phase}: {host.state.reason}"
+        if not self._events.is_connected:
+            yield "not listening for notifications: the event database is not reachable"
+        for pause in self._pauses.active.values():
+            yield str(pause)
+
+    def _blocking_problems(self) -> Iterable[str]:
+        if not self._store.is_connected:
+            yield "the database is not reachable"
+        if self._zygotes.pid is None:
+            yield "there is no zygote: no worker can start"
+        for name, chain in self._chains.items():
+            if chain.problem is not None:
+                yield f"chain {name}: {chain.problem}"
+            elif chain.admission is not None:
+                for vault, reason in chain.admission.refused.items():
+                    yield f"vault {vault}: {reason}"
+
+    def _plugin(self, host: PluginHost) -> PluginStatus:
+        worker = host.worker
+        pause = self._pauses.of(host.name, host.config.vault)
+        last = self._results.last.get(host.name)
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        return PluginStatus(
+            name=host.name,
+            vault=host.config.vault,
+            state=host.state.phase.value,
+            reason=host.state.reason,
+            generation=host.state.generation,
+            pid=worker.pid if worker is not None and worker.pid else None,
+            memory_bytes=_private_memory(worker.pid) if worker is not None and worker.pid else None,
+            since=datetime.fromtimestamp(now.timestamp() - (monotonic - host.state.since), now.tzinfo),
+            paused=str(pause) if pause else None,
+            waiting=host.waiting,
+            deciding=host.deciding,
+            restarts=host.restarts,
+            layers=[report.layer.value for report in worker.layers if report.is_applied] if worker else [],
+            missing_layers=[report.layer.value for report in worker.layers if not report.is_applied] if worker else [],
+            triggers=[_shown(trigger) for trigger in host.triggers],
+            next_fire=self._cron.next_due(host.name),
+            last_outcome=last.outcome if last else None,
+            last_reason=last.reason if last else None,
+            last_at=last.finished_at if last else None,
+        )
+
+    def _chain(self, name: str, chain: ChainDesk) -> ChainStatus:
+        latest = chain.network.head.latest
+        return ChainStatus(
+            name=name,
+            chain_id=chain.network.config.id,
+            node=chain.network.rpc.url_for_display,
+            head=latest.number if latest else None,
+            problem=chain.problem,
+        )
+
+    def _vault(self, name: str) -> VaultStatus:
+        config = self._config.vaults[name]
+        desk = self._vaults.get(name)
+        admission = self._chains[config.chain].admission
+        pause = self._pauses.of("", name)
+        return VaultStatus(
+            name=name,
+            address=config.address,
+            chain=config.chain,
+            operator=desk.lane.signer.address if desk else "",
+            paused=str(pause) if pause else None,
+            problem=admission.refused.get(name) if admission else None,
+            spent_today_wei=desk.spent_today(self._clock.now()) if desk else 0,
+            max_value_wei_per_day=config.max_value_wei_per_day,
+            waiting_intents=desk.lane.waiting if desk else 0,
+        )
+
+    def _open_intents(self) -> dict[str, int]:
+        return dict(Counter(tracked.intent.state.value for tracked in self._book.open.values()))
+
+
+def _page(status: int, lines: list[str]) -> Page:
+    return Page(status=status, content_type="text/plain; charset=utf-8", body="\n".join(lines) + "\n")
+
+
+def _shown(trigger: Trigger) -> str:
+    return key_of(trigger) if isinstance(trigger, Cron) else f"event {trigger.topic}"
+
+
+def _private_memory(pid: int) -> int | None:
+    """Bytes that this process alone holds; None where the kernel does not let us look."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return _resident(pid)
+    return sum(
+        int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith(("Private_Clean", "Private_Dirty"))
+    )
+
+
+def _resident(pid: int) -> int | None:
+    try:
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return (int(resident) - int(shared)) * PAGE_BYTES

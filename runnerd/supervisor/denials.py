@@ -1,0 +1,98 @@
+"""Answers the system calls that a worker's seccomp filter refused: EPERM, and a word to whoever logs it.
+
+Owns the notify fd. The worker's thread waits in the kernel until the answer, so a flood costs at most
+`MAX_DENIALS_PER_TURN` answers per turn of the loop, and ends with the worker. Kernel interface: seccomp_unotify(2).
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import select
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+try:
+    import pyseccomp
+except RuntimeError:  # no libseccomp: then no worker runs either, and `runnerctl doctor` must be able to say so
+    pyseccomp = None
+
+MAX_DENIALS: Final = 1_000
+MAX_DENIALS_PER_TURN: Final = 16
+
+_NOTIFICATION: Final = struct.Struct("=QII iIQ6Q")  # id, pid, flags, then seccomp_data: nr, arch, ip, args[6]
+_RESPONSE: Final = struct.Struct("=Qqi I")  # id, val, error, flags
+_RECEIVE: Final = 0xC050_2100  # _IOWR('!', 0, struct seccomp_notif)
+_SEND: Final = 0xC018_2101  # _IOWR('!', 1, struct seccomp_notif_resp)
+
+
+class Denials:
+    """Reads one worker's notify fd until `close`, the worker's end, or the flood.
+
+    `on_denial(name, args)` is called for each refused call, with its raw arguments; `on_flood()` once, after
+    `limit` of them: from then on the kernel answers by itself (ENOSYS), and the worker should be ended.
+    """
+
+    def __init__(
+        self,
+        notify_fd: int,
+        on_denial: Callable[[str, tuple[int, ...]], None],
+        on_flood: Callable[[], None],
+        limit: int = MAX_DENIALS,
+    ) -> None:
+        self._fd = notify_fd
+        self._on_denial = on_denial
+        self._on_flood = on_flood
+        self._left = limit
+        self._is_open = True
+        self._poll = select.poll()
+        self._poll.register(notify_fd, select.POLLIN)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(notify_fd, self._answer)
+
+    def close(self) -> None:
+        """Stop answering. Calls that wait, and all later ones, fail in the worker with ENOSYS."""
+        if self._is_open:
+            self._is_open = False
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+
+    def _answer(self) -> None:
+        for _ in range(MAX_DENIALS_PER_TURN):
+            # Receiving blocks when nothing is there, so ask first, each time.
+            ready = self._poll.poll(0) if self._is_open else []
+            if not ready:
+                return
+            if not ready[0][1] & select.POLLIN:  # POLLHUP: no process wears the filter any more
+                self.close()
+                return
+            self._answer_one()
+
+    def _answer_one(self) -> None:
+        notification = bytearray(_NOTIFICATION.size)
+        try:
+            fcntl.ioctl(self._fd, _RECEIVE, notification)
+            call_id, _, _, number, architecture, _, *args = _NOTIFICATION.unpack(notification)
+            name = _name_of(architecture, number)
+            # A call newer than libseccomp: programs try those first and know ENOSYS as "use the old one".
+            error = errno.EPERM if name is not None else errno.ENOSYS
+            fcntl.ioctl(self._fd, _SEND, _RESPONSE.pack(call_id, 0, -error, 0))
+        except FileNotFoundError:  # ENOENT: the thread was interrupted or killed meanwhile
+            return
+        self._left -= 1
+        self._on_denial(name or f"syscall {number}", tuple(args))
+        if self._left <= 0 and self._is_open:
+            self.close()
+            self._on_flood()
+
+
+@lru_cache(maxsize=1_024)  # the worker chooses the number
+def _name_of(architecture: int, number: int) -> str | None:
+    if pyseccomp is None:
+        return None
+    try:
+        return bytes(pyseccomp.resolve_syscall(architecture, number)).decode()
+    except ValueError:
+        return None

@@ -1,0 +1,189 @@
+"""The private key: opened from, or written to, a Web3 Secret Storage v3 file, and used. It leaves this module never.
+
+Format: https://ethereum.org/developers/docs/data-structures-and-encoding/web3-secret-storage, by eth_keyfile.
+Unlocking takes a second and 256 MiB with the usual scrypt n = 262144: call it in a thread (`asyncio.to_thread`).
+"""
+
+import json
+import os
+import secrets
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from coincurve import PrivateKey
+from eth_hash.auto import keccak
+
+from runnerd.chain.address import checksum_address
+from runnerd.wallets.errors import KeystoreExists, KeystoreUnreadable, KeystoreUnwritable, WalletError, WrongPassphrase
+from runnerd.wallets.keyfile import EthKeyfileValueError, create_keyfile_json, decode_keyfile_json
+from runnerd.wallets.passphrase import Passphrase
+from runnerd.wallets.redacted import Redacted
+from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction, assemble, encode_for_signing
+
+DEFAULT_KDF_WORK = 1 << 18
+"""scrypt's n; a power of two. geth's and most wallets' default."""
+MAX_KEYSTORE_BYTES = 64 << 10
+"""A keystore takes about 500 bytes."""
+
+
+class _Key(Redacted):
+    """A secp256k1 private key that can sign, show its address and be encrypted, and nothing else."""
+
+    __slots__ = ("_curve_key", "address")
+
+    def __init__(self, curve_key: PrivateKey) -> None:
+        self._curve_key = curve_key
+        public_key = curve_key.public_key.format(compressed=False)
+        self.address = checksum_address("0x" + keccak(public_key[1:])[12:].hex())
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """r, s and recovery id, 65 bytes; deterministic, low s (libsecp256k1)."""
+        return self._curve_key.sign_recoverable(digest, hasher=None)
+
+    def encrypt(self, passphrase: Passphrase, kdf_work: int) -> dict[str, Any]:
+        """The keystore document."""
+        return create_keyfile_json(
+            self._curve_key.secret, passphrase.reveal(), version=3, kdf="scrypt", iterations=kdf_work
+        )
+
+
+class KeystoreSigner(Redacted):
+    """`Signer` with a key from a keystore file. Made by `unlock_keystore`."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: _Key) -> None:
+        self._key = key
+
+    def __repr__(self) -> str:
+        return f"<KeystoreSigner {self.address}: key redacted>"
+
+    @property
+    def address(self) -> str:
+        """The checksummed address it signs for."""
+        return self._key.address
+
+    def sign(self, transaction: UnsignedTransaction) -> SignedTransaction:
+        """The signed transaction; the same transaction gives the same bytes."""
+        return assemble(transaction, self._key.sign_digest(keccak(encode_for_signing(transaction))))
+
+
+def unlock_keystore(path: Path, passphrase: Passphrase) -> KeystoreSigner:
+    """Open a keystore. BLOCKS for about a second (scrypt): call it in a thread, never in the event loop.
+
+    Raises KeystoreUnreadable or WrongPassphrase; both without the cause chained, whose frames hold secrets.
+    """
+    document = _read_document(path)
+    outcome = _decrypt(document, passphrase)
+    if outcome is _Refusal.WRONG:
+        raise WrongPassphrase(path)
+    if isinstance(outcome, _Refusal):
+        raise KeystoreUnreadable(path, outcome.value)
+    declared = document.get("address")
+    if isinstance(declared, str) and declared and declared.lower().removeprefix("0x") != outcome.address[2:].lower():
+        raise KeystoreUnreadable(path, f"it names the address {declared[:42]!r}, but its key is for {outcome.address}")
+    return KeystoreSigner(outcome)
+
+
+def create_keystore(
+    path: Path, passphrase: Passphrase, private_key: bytes | None = None, *, kdf_work: int = DEFAULT_KDF_WORK
+) -> str:
+    """Write a new keystore, mode 0600, and return its address. A new random key is made unless one is given.
+
+    Never overwrites (KeystoreExists) and never leaves half a file. BLOCKS like `unlock_keystore`. `kdf_work` is for
+    demos and tests: a small one makes the passphrase easy to guess. Raises WalletError.
+    """
+    key = _new_key() if private_key is None else _key_of(private_key)
+    del private_key  # no traceback from here on shows it among the locals
+    if key is None:
+        raise WalletError("the private key is not 32 bytes, or not a number that secp256k1 allows")
+    if not passphrase.reveal():
+        raise WalletError("a keystore needs a passphrase that is not empty")
+    if kdf_work < 2 or kdf_work & (kdf_work - 1):
+        raise WalletError(f"kdf_work = {kdf_work} is not a power of two above 1")
+    if path.exists() or path.is_symlink():  # before a second of scrypt; _write_new decides
+        raise KeystoreExists(path)
+    _write_new(path, json.dumps(key.encrypt(passphrase, kdf_work)).encode())
+    return key.address
+
+
+class _Refusal(Enum):
+    WRONG = "the passphrase does not fit"
+    MALFORMED = "not a Web3 Secret Storage v3 file: its crypto section is incomplete or damaged"
+    TOO_COSTLY = "not enough memory for its key derivation (scrypt needs 128 * n * r bytes)"
+    BAD_KEY = "what it holds is not a secp256k1 private key"
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_KEYSTORE_BYTES + 1)
+    except OSError as error:
+        raise KeystoreUnreadable(path, error.strerror or type(error).__name__) from None
+    if len(content) > MAX_KEYSTORE_BYTES:
+        raise KeystoreUnreadable(path, f"larger than {MAX_KEYSTORE_BYTES} bytes: is it the right file?")
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        raise KeystoreUnreadable(path, "not JSON") from None
+    if not isinstance(document, dict) or document.get("version") != 3:
+        raise KeystoreUnreadable(path, "not a Web3 Secret Storage file of version 3")
+    return document
+
+
+def _decrypt(document: dict[str, Any], passphrase: Passphrase) -> _Key | _Refusal:
+    """Returns instead of raising: an exception from in there would carry frames that hold passphrase and key."""
+    try:
+        key = _key_of(decode_keyfile_json(document, passphrase.reveal()))
+    except EthKeyfileValueError:  # of version 3 files only the MAC check raises it
+        return _Refusal.WRONG
+    except MemoryError:
+        return _Refusal.TOO_COSTLY
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
+        return _Refusal.MALFORMED
+    return _Refusal.BAD_KEY if key is None else key
+
+
+def _key_of(secret: bytes) -> _Key | None:
+    if len(secret) != 32:
+        return None
+    try:
+        return _Key(PrivateKey(secret))
+    except ValueError:  # zero, or not below the order of the curve
+        return None
+
+
+def _new_key() -> _Key:
+    return _Key(PrivateKey())  # from os.urandom, until it is in range
+
+
+def _write_new(path: Path, document: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)  # whatever the umask
+            os.write(descriptor, document)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        # A rename would replace an existing file, a link fails: no second keystore can take the place of a first.
+        os.link(temporary, path)
+        _sync_directory(path.parent)
+    except FileExistsError:
+        raise KeystoreExists(path) from None
+    except OSError as error:
+        raise KeystoreUnwritable(path, error.strerror or type(error).__name__) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
