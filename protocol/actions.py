@@ -19,7 +19,7 @@ _NAME = re.compile(NAME_PATTERN)
 
 
 class Action(Struct, frozen=True, forbid_unknown_fields=True):
-    """Declarative intent: `name` of an action in the vault's catalogue, its arguments by name, and wei to send with it."""
+    """Declarative intent: `name` of an action in the vault's catalogue, its arguments by name, wei to send along."""
 
     name: Name
     args: dict[str, Value] = {}

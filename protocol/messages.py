@@ -1,6 +1,6 @@
 """The messages of a link, one struct each. `protocol/README.md` is the document, `codec` turns them into frames.
 
-All are frozen, tagged by `type`, and refuse unknown fields. Times are UTC. Nothing here holds a float or an untyped value.
+All are frozen, tagged by `type`, and refuse unknown fields. Times are UTC. No floats, no untyped values.
 """
 
 from datetime import datetime

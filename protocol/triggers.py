@@ -1,4 +1,4 @@
-"""When to call a plugin, and what to read before. Declared in the plugin's class or, overriding it, in the configuration.
+"""When to call a plugin, and what to read before. Declared by the class or, overriding it, by the configuration.
 
 Data only. Who fires, and how time zones and cursors work, is `runnerd.triggers`.
 """

@@ -14,7 +14,7 @@ from protocol.limits import INT_MAX, INT_MIN, MAX_ARRAY_LENGTH, MAX_STRING_LENGT
 Text: TypeAlias = Annotated[str, Meta(max_length=MAX_STRING_LENGTH)]
 _Array = Meta(max_length=MAX_ARRAY_LENGTH)
 
-# Spelled out instead of recursive: the type itself bounds the depth, so a deeply nested frame fails at its first bracket.
+# Spelled out instead of recursive: the type itself bounds the depth, so a deep frame fails at its first brackets.
 Depth1: TypeAlias = bool | int | Text | Annotated[list[bool | int | Text], _Array]
 Depth2: TypeAlias = bool | int | Text | Annotated[list[Depth1], _Array]
 Value: TypeAlias = bool | int | Text | Annotated[list[Depth2], _Array]

@@ -40,9 +40,7 @@ async def admit(
     admission = Admission()
     chain_id = await network.fetch_chain_id()
     if chain_id != network.config.id:
-        admission.chain_problem = (
-            f"the node serves chain {chain_id}, [chains.{network.name}] says id = {network.config.id}: nothing is signed"
-        )
+        admission.chain_problem = f"the node serves chain {chain_id}, [chains.{network.name}] says id = {network.config.id}: nothing is signed"
         return admission
     for name, vault in vaults.items():
         problem = await _operator_problem(network, vault, signers[vault.wallet].address)
@@ -91,5 +89,3 @@ async def pause_for_foreign(
                 "vault %s is paused: %d transactions of its operator are not ours", name, count,
                 extra=fields("foreign_transactions", vault=name, count=count),
             )  # fmt: skip
-
-

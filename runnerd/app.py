@@ -1,4 +1,4 @@
-"""The composition root: the only place where the parts meet. Builds them, starts them in order, stops them in reverse."""
+"""The composition root, the only place where the parts meet: builds, starts in order, stops in reverse."""
 
 import asyncio
 import logging
@@ -35,7 +35,7 @@ from runnerd.store import intents, workers
 from runnerd.store.embedded import EmbeddedPostgres
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
-from runnerd.supervisor.host import HostServices
+from runnerd.supervisor.context import HostServices
 from runnerd.supervisor.machine import Phase
 from runnerd.tasks import Tasks
 from runnerd.triggers.cron import CronProducer
@@ -149,7 +149,7 @@ class App:
             config, plugins.hosts, chains, self._vault_desks, store, book, self._pauses, results, metrics, cron, events,
             self._zygotes, self._http.address if self._http else None, lambda: self._lag.latest_s, clock,
         )  # fmt: skip
-        commands = Commands(router, results, self._pauses, store, status, frozenset(config.vaults), clock)
+        commands = Commands(router, plugins, results, self._pauses, store, status, frozenset(config.vaults), clock)
         control = ControlServer(config.control_socket, commands.handle)
         await control.open()
         if self._http is not None:
@@ -225,9 +225,11 @@ class App:
             news = sorted({plugin.vault for plugin in wanted.plugins.values()} - self._config.vaults.keys())
             if news:
                 problem = Problem("vaults", f"{', '.join(news)} are new; new vaults need a restart of runnerd")
-                raise ConfigError(self._config.source, [problem])  # noqa: TRY301
+                raise ConfigError(self._config.source, [problem])
             done = await plugins.reload(wanted.plugins)
-            logger.info("configuration read again: %s", ", ".join(done) or "no plugin changed", extra=fields("reloaded"))
+            logger.info(
+                "configuration read again: %s", ", ".join(done) or "no plugin changed", extra=fields("reloaded")
+            )
             for section in ("chains", "wallets", "vaults", "database", "http"):
                 if getattr(wanted, section) != getattr(self._config, section):
                     logger.warning(
@@ -255,4 +257,3 @@ class _Database:
     async def __aexit__(self, *_: object) -> None:
         if self._embedded is not None:
             await self._embedded.stop()
-

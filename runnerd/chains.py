@@ -68,7 +68,7 @@ class ChainDesk:
         return self.lanes[self._signers[self.vaults[vault].wallet].address]
 
     def run(self) -> None:
-        """Begin to poll, write and follow. After `on_admitted`, when whoever resumes intents has given them to the lanes."""
+        """Begin to poll, write and follow. After `on_admitted`, when open intents were given to the lanes."""
         name = self.network.name
         self._follower = Follower(self.network, self.lanes, self._book)
         self._tasks.spawn(self.network.head.run(self.network.config.poll_s), f"head:{name}")

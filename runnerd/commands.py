@@ -11,6 +11,7 @@ from runnerd.clock import Clock
 from runnerd.control import messages
 from runnerd.control.messages import ControlError, Reply, Request
 from runnerd.pauses import EVERYTHING, Pause, Pauses, Scope
+from runnerd.plugins import Plugins
 from runnerd.results import Results
 from runnerd.router import Router
 from runnerd.status import StatusReader
@@ -25,6 +26,7 @@ class Commands:
     def __init__(
         self,
         router: Router,
+        plugins: Plugins,
         results: Results,
         pauses: Pauses,
         store: Store,
@@ -33,6 +35,7 @@ class Commands:
         clock: Clock,
     ) -> None:
         self._router = router
+        self._plugins = plugins
         self._results = results
         self._pauses = pauses
         self._store = store
@@ -68,7 +71,7 @@ class Commands:
                 return await self._resume(request)
             case messages.Restart():
                 self._check_plugin(request.plugin)
-                self._router.hosts[request.plugin].restart()
+                self._plugins.restart(request.plugin)
                 return messages.Done(text=f"{request.plugin} restarts")
             case _:
                 assert_never(request)

@@ -10,7 +10,7 @@ from runnerd.errors import RunnerdError
 
 
 class DirectoryRefused(RunnerdError):
-    """A directory cannot be used safely. The text says which and why; remove it, or name another in the configuration."""
+    """A directory cannot be used safely. The text says which and why; remove it, or configure another."""
 
 
 def prepare(config: Config) -> None:

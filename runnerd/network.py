@@ -1,4 +1,4 @@
-"""One configured chain, ready for use: its node, its head, its fee settings. Built by the app, shared by all who read it."""
+"""One configured chain, ready for use: its node, head and fee settings. Built by the app, shared by its readers."""
 
 from dataclasses import dataclass
 

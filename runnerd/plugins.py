@@ -1,20 +1,22 @@
-"""The configured plugins in operation: which hosts exist, which may run, and what a changed configuration does to them."""
+"""The configured plugins in operation: which hosts exist, which may run, what a changed configuration does."""
 
-import logging
 from collections.abc import Mapping
 
 from protocol.triggers import Cron, Event, Trigger
 from runnerd.config.model import PluginConfig
-from runnerd.log import fields
+from runnerd.errors import RunnerdError
 from runnerd.router import Router
 from runnerd.services.metrics import Metrics
-from runnerd.supervisor.host import HostServices, PluginHost
+from runnerd.supervisor.context import HostServices
+from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
 from runnerd.tasks import Tasks
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
 
-logger = logging.getLogger("runnerd.plugins")
+
+class PluginHeld(RunnerdError):
+    """The plugin may not run now; the text says what keeps it. Mend that, then restart runnerd."""
 
 
 class Plugins:
@@ -64,6 +66,18 @@ class Plugins:
         self._events.declare(plugin, topics, deadline_s)
         self._tasks.spawn(self._cron.declare(plugin, crons, deadline_s), f"cron:{plugin}")
 
+    def restart(self, name: str) -> None:
+        """Stop the worker in order and start a new one; clears quarantine. Raises PluginHeld when it may not run."""
+        host = self.hosts[name]
+        if not host.config.enabled:
+            raise PluginHeld(f"{name} is switched off: enabled = false")
+        if host.config.vault not in self._verdicts:
+            raise PluginHeld(f"the chain of vault {host.config.vault} has not answered yet")
+        refusal = self._verdicts[host.config.vault]
+        if refusal is not None:
+            raise PluginHeld(f"vault {host.config.vault} is refused: {refusal}")
+        host.restart()
+
     async def reload(self, wanted: Mapping[str, PluginConfig]) -> list[str]:
         """Start, stop or restart exactly the plugins whose tables changed. Returns what was done, in words."""
         done = []
@@ -100,11 +114,10 @@ class Plugins:
 
     def _start(self, host: PluginHost) -> None:
         if not host.config.enabled:
-            host.state = host.state.__class__(generation=host.state.generation, reason="enabled = false")
-        elif host.config.vault in self._verdicts:
-            refusal = self._verdicts[host.config.vault]
-            if refusal is not None:
-                host.refuse(refusal)
-            elif host.state.phase is Phase.STOPPED:
-                host.start()
-                logger.debug("started", extra=fields("plugin_started", plugin=host.name))
+            host.hold("enabled = false")
+        elif host.config.vault not in self._verdicts:
+            host.hold("its chain has not answered yet")
+        elif (refusal := self._verdicts[host.config.vault]) is not None:
+            host.refuse(refusal)
+        elif host.state.phase is Phase.STOPPED:
+            host.start()

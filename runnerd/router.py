@@ -1,4 +1,4 @@
-"""From a producer to a plugin's queue: a JobCall is committed first, with the producer's cursor, and only then offered."""
+"""From a producer to a plugin's queue: a JobCall is committed first, with the producer's cursor, then offered."""
 
 import logging
 from collections.abc import Sequence

@@ -9,11 +9,11 @@ from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError, ChainError
 from runnerd.chain.reads import ReadRequest, fetch_reads
 from runnerd.network import Network
-from runnerd.supervisor.host import Snapshot, SnapshotFailed
+from runnerd.supervisor.context import Snapshot, SnapshotFailed
 
 
 class VaultSnapshots:
-    """`supervisor.host.Snapshots` over the configured vaults."""
+    """`supervisor.context.Snapshots` over the configured vaults."""
 
     def __init__(self, vaults: dict[str, tuple[VaultRef, Catalogue, Network]]) -> None:
         self._vaults = vaults

@@ -1,4 +1,4 @@
-"""Runs one `decide` and turns what it returns into an Outcome. The same code in a worker and in a plugin's unit test."""
+"""Runs one `decide` and turns what it returns into an Outcome: the same code in a worker and in a unit test."""
 
 import asyncio
 import inspect

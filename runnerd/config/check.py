@@ -33,7 +33,9 @@ def check(config: Config) -> list[Problem]:
 
 def _paths(config: Config) -> Iterator[Problem]:
     if len(str(config.control_socket)) > MAX_SOCKET_PATH:
-        yield Problem("control_socket", f"is longer than {MAX_SOCKET_PATH} bytes, the kernel's limit: {config.control_socket}")
+        yield Problem(
+            "control_socket", f"is longer than {MAX_SOCKET_PATH} bytes, the kernel's limit: {config.control_socket}"
+        )
     longest = max((len(name) for name in config.plugins), default=0)
     used = len(str(config.runtime_dir)) + LINK_TAIL - 64 + longest
     if used > MAX_SOCKET_PATH:

@@ -1,4 +1,4 @@
-"""The asking end of the control socket: used by `runnerctl`, the demo and the tests. Blocking, one request at a time."""
+"""The asking end of the control socket: for `runnerctl`, the demo and the tests. Blocking, one request at a time."""
 
 import socket
 from pathlib import Path

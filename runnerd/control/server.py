@@ -32,7 +32,7 @@ class ControlServer:
         self._tasks = Tasks()
 
     async def open(self) -> None:
-        """Bind the socket. A file that a dead runnerd left is replaced; a living one was refused before (the store's lock)."""
+        """Bind. A file that a dead runnerd left is replaced; a living one was refused before (the store's lock)."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -83,5 +83,3 @@ def _principal(writer: asyncio.StreamWriter) -> str:
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _, uid, _ = struct.unpack("3i", credentials)
     return f"uid:{uid}"
-
-

@@ -24,6 +24,7 @@ from runnerd.store.decisions import DecisionRecord
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 
+
 class VaultDesk:
     """One vault in operation: its catalogue, its adapter, its wallet's lane, and what it spent today."""
 
@@ -53,7 +54,7 @@ class VaultDesk:
 
 
 class Executor:
-    """`supervisor.host.Executor`. `vaults` by name; a Decision for another vault cannot come, its plugin was refused."""
+    """`supervisor.context.Executor`. `vaults` by name; a Decision for another cannot come, its plugin was refused."""
 
     def __init__(
         self,

@@ -158,7 +158,7 @@ class Lane:
                 await self.broadcast(tracked, effect.attempt)
 
     async def broadcast(self, tracked: Tracked, attempt: Attempt) -> None:
-        """Hand the stored bytes to the node. Whatever it answers, the bytes may be out: nothing is concluded from an error."""
+        """Hand the stored bytes to the node. The bytes may be out whatever it answers: an error concludes nothing."""
         method = "eth_sendRawTransaction"
         try:
             answer = decode_hash(await self.network.rpc.call(method, ["0x" + attempt.raw.hex()]), method)

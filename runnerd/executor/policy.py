@@ -104,4 +104,4 @@ def _is_same(value: Value | Depth1, allowed: Value) -> bool:
 
 def _shown(value: Value | Depth1) -> str:
     text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004  # a line of the ledger, not a dump
+    return text if len(text) <= 80 else text[:77] + "..."  # a line of the ledger, not a dump

@@ -36,7 +36,7 @@ PATHS = {"/metrics": "metrics", "/healthz": "health", "/readyz": "ready"}
 
 
 class HttpError(RunnerdError):
-    """The http process could not listen. Choose another `http.port`, or 0 for any free one, or `http.enabled = false`."""
+    """The http process could not listen. Choose another `http.port`, 0 for any, or `http.enabled = false`."""
 
 
 class Page(Struct, frozen=True, kw_only=True):

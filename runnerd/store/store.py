@@ -70,7 +70,7 @@ class Store:
         self._task = asyncio.get_running_loop().create_task(self._write(), name="store:writer")
 
     async def run_until_failed(self) -> None:
-        """Wait for the end of the writer, which means that another runnerd has taken the database. Raises DatabaseInUse."""
+        """Wait for the writer's end, which means that another runnerd has taken the database. Raises DatabaseInUse."""
         if self._task is not None:
             await asyncio.shield(self._task)
 

@@ -4,6 +4,7 @@ Knows messages, not their meaning. Everything that a worker can do wrong on the 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 import zmq
@@ -32,6 +33,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._is_pump_due = False
         self._is_closed = False
+        self._waiting: deque[bytes] = deque()
         self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
@@ -51,13 +53,10 @@ class Link:
         """Send a frame that is encoded already (the ledger stores the very same bytes)."""
         if self._is_closed:
             return
-        try:
-            self._socket.send(frame, zmq.NOBLOCK)
-        except zmq.Again:
-            self._break(f"it does not read its link: {LINK_HWM} messages wait")
-            return
-        # Sending may consume the edge that announced an incoming frame: look once more.
-        self._pump_soon()
+        self._waiting.append(frame)
+        self._flush()
+        if len(self._waiting) > LINK_HWM:
+            self._break(f"it does not read its link: {len(self._waiting)} messages wait")
 
     def close(self) -> None:
         """Hang up. Safe to call twice."""
@@ -65,6 +64,17 @@ class Link:
             self._is_closed = True
             self._loop.remove_reader(self._fd)
             self._socket.close(linger=0)
+
+    def _flush(self) -> None:
+        while self._waiting:
+            try:
+                self._socket.send(self._waiting[0], zmq.NOBLOCK)
+            except zmq.Again:
+                # Full, or hung up: then the zygote reports its end in a moment. Either way the frame waits here.
+                return
+            self._waiting.popleft()
+        # Sending may consume the edge that announced an incoming frame: look once more.
+        self._pump_soon()
 
     def _pump_soon(self) -> None:
         if not self._is_pump_due:
@@ -82,6 +92,8 @@ class Link:
                     self._break("it sent a message of several frames; the protocol has one frame per message")
                     return
             except zmq.Again:
+                if self._waiting:
+                    self._flush()
                 return
             try:
                 message = decode_from_worker(frame)

@@ -51,6 +51,13 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Forbidden:
+    """It may not run at all (its vault was refused): quarantined, and never probed. Only while nothing runs."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """The worker ended without being told to. `jitter` is a random number in [-1, 1]."""
 
@@ -95,7 +102,17 @@ class StopRequested:
 
 
 Event: TypeAlias = (
-    Start | HelloAccepted | Refused | Exited | Lost | Woke | CallReturned | CallRaised | TickSkipped | StopRequested
+    Start
+    | HelloAccepted
+    | Refused
+    | Forbidden
+    | Exited
+    | Lost
+    | Woke
+    | CallReturned
+    | CallRaised
+    | TickSkipped
+    | StopRequested
 )
 
 
@@ -174,6 +191,8 @@ def transition(state: WorkerState, event: Event, now: float, policy: RestartPoli
             return _hello(state, event, now)
         case Refused():
             return _refuse(state, event, now, policy)
+        case Forbidden():
+            return _forbid(state, event, now)
         case Exited():
             return _exit(state, event, now, policy)
         case Lost():
@@ -228,6 +247,12 @@ def _refuse(state: WorkerState, event: Refused, now: float, policy: RestartPolic
         raise IllegalTransition(state.phase, event)
     quarantined, effects = _quarantine(state, event.reason, now, policy)
     return quarantined, (KillWorker(), *effects)
+
+
+def _forbid(state: WorkerState, event: Forbidden, now: float) -> Next:
+    if state.phase in LIVE:
+        raise IllegalTransition(state.phase, event)
+    return _enter(state, Phase.QUARANTINED, now, event.reason), (Record("quarantined", event.reason),)
 
 
 def _exit(state: WorkerState, event: Exited, now: float, policy: RestartPolicy) -> Next:

@@ -6,12 +6,13 @@ Plugins choose this text: it is decoded loosely, cut, and rate limited before an
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from protocol.limits import LOG_BURST, MAX_LOG_MESSAGE_LENGTH, MAX_LOG_RECORDS_PER_S
 
 READ_BYTES = 65_536
-TAIL_LINES = 40
+TAIL_LINES = 60
+LAST_LINES = 3
 
 
 class RateLimit:
@@ -82,3 +83,13 @@ class Output:
         if text and self._limit.allows(self._loop.time()):
             self.tail.append(text)
             self._on_line(text)
+
+
+def last_words(tail: Iterable[str]) -> str:
+    """One line out of the end of a worker's stderr: of a faulthandler dump its head and innermost frames, else the end."""
+    lines = [line.strip() for line in tail]
+    dumps = [index for index, line in enumerate(lines) if line.startswith("Fatal Python error")]
+    if not dumps:
+        return " | ".join(lines[-LAST_LINES:])
+    frames = [line for line in lines[dumps[-1] + 1 :] if line.startswith("File ")]
+    return " | ".join([lines[dumps[-1]], *frames[:LAST_LINES]])

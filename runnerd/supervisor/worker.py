@@ -1,6 +1,6 @@
 """One generation of one worker, from birth to its end: process, link, handshake, output, pings and the way it is ended.
 
-It reports three things to its host: messages, refusal and end. Whether and when a new generation starts is not its affair.
+It reports messages, refusal and end to its host. Whether and when a new generation starts is not its affair.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ import zmq
 from protocol.messages import FromWorker, Hello, LogLevel, LogRecord, Message, Ping, Pong, Refused, Stop
 from protocol.zygote import Exited, LayerReport, Spawn
 from runnerd.log import fields
+from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker
 from runnerd.supervisor.denials import Denials
 from runnerd.supervisor.link import Link
-from runnerd.supervisor.output import Output, RateLimit
-from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker
+from runnerd.supervisor.output import Output, RateLimit, last_words
 
 logger = logging.getLogger("runnerd.worker")
 
@@ -151,9 +151,9 @@ class Worker:
         return self.denials[syscall] == 1
 
     @property
-    def stderr_tail(self) -> str:
-        """The last lines it wrote to stderr."""
-        return "\n".join(self._outputs[1].tail) if self._outputs else ""
+    def last_words(self) -> str:
+        """What it wrote to stderr before it ended, in one line."""
+        return last_words(self._outputs[1].tail) if self._outputs else ""
 
     # --- what comes from it ------------------------------------------------------------------------------------------
 

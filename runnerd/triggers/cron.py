@@ -133,7 +133,7 @@ class CronProducer:
 
     def _slots_until(self, after: NextSlot, first: datetime, now: datetime) -> int:
         count = 0
-        while first <= now and count < 10_000:  # noqa: PLR2004  # a long downtime: the exact count is of no use
+        while first <= now and count < 10_000:  # a long downtime: the exact count is of no use
             count += 1
             first = after(first)
         return count

@@ -59,7 +59,7 @@ def declaration_of(plugin: type) -> Declaration:
     decide = getattr(plugin, "decide", None)
     if not callable(decide) or decide is Plugin.decide:
         raise PluginError(f"{plugin.__name__} must define decide(self, ctx)")
-    if len(inspect.signature(decide).parameters) != 2:  # noqa: PLR2004  # self and ctx
+    if len(inspect.signature(decide).parameters) != 2:  # self and ctx
         raise PluginError(f"{plugin.__name__}.decide must take exactly (self, ctx)")
     return Declaration(name=name, vault=vault, triggers=_triggers(plugin), reads=_reads(plugin))
 

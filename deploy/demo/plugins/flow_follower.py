@@ -1,4 +1,4 @@
-"""A follower for the demo: an indexer announces trades with pg_notify, and it bets with the flow. Cron looks for silence."""
+"""A follower for the demo: an indexer announces trades with pg_notify, and it bets with the flow."""
 
 from workers.sdk import Action, Context, Cron, Event, Noop, Plugin, TriggerKind
 

@@ -1,4 +1,4 @@
-"""A hostile plugin for the demo: tries to read the key, to reach the network, to start a program; asks for too much; crashes."""
+"""A hostile plugin for the demo: tries to read the key and reach the network, asks for too much, and crashes."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ class Intruder(Plugin):
         attempts: list[tuple[str, Callable[[], object]]] = [
             ("read the keystore", lambda: open(str(ctx.params["keystore"])).read()),  # noqa: PTH123, SIM115
             ("open a TCP socket", lambda: socket.create_connection(("127.0.0.1", 8545), 1)),
-            ("start a shell", lambda: subprocess.run(["/bin/sh", "-c", "id"], check=True)),  # noqa: S603
+            ("start a shell", lambda: subprocess.run(["/bin/sh", "-c", "id"], check=True)),
             ("list the supervisor's files", lambda: os.listdir(f"/proc/{os.getppid()}/fd")),  # noqa: PTH208
         ]
         turn = int(await ctx.state.get("turn", 0))

@@ -1,4 +1,4 @@
-"""A market maker for the demo: keeps a bet on the direction and a range around the price, renewed when the price moves."""
+"""A market maker for the demo: a bet on the direction and a range around the price, renewed when it moves."""
 
 from workers.sdk import Action, Context, Cron, Noop, Plugin
 

@@ -24,7 +24,7 @@ _VERSION = re.compile(r"(\d+)(\.\d+)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binaries:
-    """One PostgreSQL. `directory` holds its programs; `wheel` is the site-packages it is in, if it is from the wheel."""
+    """One PostgreSQL. `directory` holds its programs; `wheel` is the site-packages it is in, if that is where it is."""
 
     directory: Path
     major: int

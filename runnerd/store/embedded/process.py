@@ -7,7 +7,9 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 from runnerd.store.embedded.account import Account
 from runnerd.store.embedded.log_file import LogFile
@@ -28,8 +30,10 @@ class Program(asyncio.SubprocessProtocol):
         self._transport: asyncio.SubprocessTransport
 
     @classmethod
-    async def start(cls, command: Sequence[str | Path], account: Account, log: LogFile, inherited_fd: int) -> "Program":
-        """Run `command` as `account`. It and its children hold `inherited_fd` open."""
+    async def start(
+        cls, command: Sequence[str | Path], account: Account, log: LogFile, inherited: Sequence[int]
+    ) -> "Program":
+        """Run `command` as `account`. It and its children hold the descriptors `inherited` open."""
         identity = (str(os.getpid()), str(account.uid), str(account.gid))
         _, program = await asyncio.get_running_loop().subprocess_exec(
             lambda: cls(log),
@@ -41,7 +45,7 @@ class Program(asyncio.SubprocessProtocol):
             cwd="/",
             # A Ctrl-C at the terminal is runnerd's to handle: it needs the ledger until it has drained.
             start_new_session=True,
-            pass_fds=(inherited_fd,),
+            pass_fds=inherited,
         )
         return program
 
@@ -68,14 +72,16 @@ class Program(asyncio.SubprocessProtocol):
         for number, patience_s in signals:
             if self.has_exited:
                 break
-            self._transport.send_signal(number)
+            with suppress(ProcessLookupError):
+                self._transport.send_signal(number)
             await asyncio.wait([self._exited], timeout=patience_s)
-        await self.wait()
+        if self.has_exited:
+            await self.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See SubprocessProtocol."""
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self._transport = transport
+        # Not asserted: uvloop's transport has the methods without being a subclass.
+        self._transport = cast("asyncio.SubprocessTransport", transport)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """See SubprocessProtocol."""

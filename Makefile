@@ -1,0 +1,97 @@
+# The front door. Each goal installs what it needs, once; stamp files remember what is installed.
+# Needs: GNU make, bash, Python >= 3.11. Neither root nor a C compiler.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+# Which Python makes the .venv; empty takes the first >= 3.11 that works.
+PYTHON ?=
+# Further arguments of pytest, as in: make test ARGS="-k router -x"
+ARGS ?=
+
+VENV := .venv
+TOOLS := .tools
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+VENV_MADE := $(VENV)/.stamps/made
+LOCKED := $(VENV)/.stamps/locked
+INSTALLED := $(VENV)/.stamps/installed
+ANVIL := $(TOOLS)/.stamps/anvil
+SOURCES := protocol workers runnerd tests deploy
+
+# Foreign modules on the path would shadow the locked ones.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.PHONY: help demo test check format bench faults contracts lock install clean distclean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+demo: $(INSTALLED) $(ANVIL) ## watch three sandboxed plugins run a vault on a real EVM node (DEMO_KEEP=1 keeps it running)
+	@$(BIN)/python deploy/demo/run.py
+
+test: $(INSTALLED) $(ANVIL) ## run every test (ARGS="..." goes to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(INSTALLED) ## format, lint, types and the import arrows
+	@$(BIN)/ruff format --check --quiet $(SOURCES) || { $(BIN)/ruff format --check $(SOURCES); exit 1; }
+	@$(BIN)/ruff check --quiet $(SOURCES)
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m pytest -q tests/test_arrows.py
+	@echo "· format, lint, types and arrows are fine"
+
+format: $(INSTALLED) ## format the code and fix what the linter can fix
+	@$(BIN)/ruff check --fix --quiet $(SOURCES) || true
+	@$(BIN)/ruff format $(SOURCES)
+
+bench: $(INSTALLED) $(ANVIL) ## measure latency, restart, memory and throughput on this machine
+	@$(BIN)/python tests/bench/run.py
+
+faults: $(INSTALLED) $(ANVIL) ## kill, drop and reorg campaigns
+	@$(BIN)/python -m pytest -m faults tests $(ARGS)
+
+contracts: $(INSTALLED) ## compile deploy/contracts into the committed artifacts
+	@$(BIN)/python deploy/contracts/build.py
+
+# Existing pins are kept; UPGRADE=1 moves them all to the newest versions.
+lock: $(INSTALLED) ## write requirements.lock from pyproject.toml (UPGRADE=1 takes newer versions)
+	@echo "· resolving and hashing every dependency: this takes minutes"
+	@cp requirements.lock $(VENV)/requirements.lock
+	@$(BIN)/pip-compile --quiet $(if $(UPGRADE),--upgrade) --all-extras --generate-hashes --allow-unsafe --strip-extras \
+	    --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	    --output-file $(VENV)/requirements.lock pyproject.toml
+	@{ echo "# Every dependency of runnerd and of its extras, pinned with the hashes of its files. Written by 'make lock':"; \
+	   echo "# change a dependency in pyproject.toml, never here."; \
+	   grep -vE '^# (Every dependency of|change a dependency in)' $(VENV)/requirements.lock; } >$(VENV)/lock.new
+	@if grep -nE '://|^-' $(VENV)/lock.new; then echo "make: a host name must not get into the lock file" >&2; exit 1; fi
+	@mv $(VENV)/lock.new requirements.lock
+
+install: $(INSTALLED) $(ANVIL) ## only install: .venv and .tools
+
+clean: ## remove caches and build output
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv and .tools as well
+	@rm -rf $(VENV) $(TOOLS)
+
+$(VENV_MADE): deploy/tools/make-venv.sh
+	@deploy/tools/make-venv.sh $(VENV) $(PYTHON)
+	@mkdir -p $(@D) && touch $@
+
+$(LOCKED): requirements.lock $(VENV_MADE)
+	@echo "· installing the locked dependencies"
+	@$(PIP) install --quiet --require-hashes -r requirements.lock
+	@touch $@
+
+$(INSTALLED): pyproject.toml $(LOCKED)
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(ANVIL): deploy/tools/install-anvil.sh deploy/tools/anvil/package-lock.json deploy/tools/nodejs.lock | $(VENV_MADE)
+	@deploy/tools/install-anvil.sh $(TOOLS) $(BIN)/pip
+	@mkdir -p $(@D) && touch $@

@@ -1,0 +1,258 @@
+"""Takes each call of one plugin from the queue to the worker's answer, and on to the executor or to its end.
+
+Order, bounds and blame are `desk`; whether there is a worker at all is the host's (`Seat`). Every call that comes in
+here ends in exactly one JobResult, whatever happens to workers meanwhile.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+from protocol.codec import encode
+from protocol.errors import ProtocolError
+from protocol.messages import Call, Decide, DecideFailed, Decision, Hello, TriggerKind
+from runnerd.config.model import PluginConfig
+from runnerd.executor.decided import Decided
+from runnerd.log import fields
+from runnerd.store import calls
+from runnerd.store.calls import JobCall, JobOutcome
+from runnerd.supervisor import machine
+from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed
+from runnerd.supervisor.desk import Deciding, Desk, blame
+from runnerd.supervisor.machine import Phase, WorkerState
+from runnerd.tasks import Tasks
+
+logger = logging.getLogger("runnerd.calls")
+
+MAX_REASON = 500
+SWEEP_S = 1.0
+
+
+class Seat(Protocol):
+    """The worker's place, as its host keeps it: there may be a worker on it or not."""
+
+    name: str
+    config: PluginConfig
+    state: WorkerState
+    declared: Hello | None
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether a worker that said Hello can be given a call."""
+
+    def send_frame(self, frame: bytes) -> None:
+        """Give it to the worker."""
+
+    def abort_worker(self, reason: str) -> None:
+        """End the worker, with its stacks written first."""
+
+    def dispatch(self, event: machine.Event) -> None:
+        """Tell the state machine."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A call that is with the worker: its context, and when it is too late."""
+
+    deciding: Deciding
+    context: str
+    generation: int
+    overdue: asyncio.TimerHandle
+
+
+class Caller:
+    """The calls of one plugin. Everything runs in the loop; `offer` returns at once."""
+
+    def __init__(self, seat: Seat, services: HostServices, tasks: Tasks) -> None:
+        self._seat = seat
+        self._services = services
+        self._tasks = tasks
+        self._desk = Desk(seat.config.parallel, seat.config.queue)
+        self._open: dict[int, _Open] = {}
+        self._guilty: int | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Calls in the queue."""
+        return self._desk.waiting
+
+    @property
+    def deciding(self) -> int:
+        """Calls that were taken from the queue and not answered."""
+        return len(self._desk.running)
+
+    def offer(self, call: JobCall) -> None:
+        """Take a committed JobCall."""
+        state = self._seat.state
+        if state.phase in (Phase.QUARANTINED, Phase.STOPPED):
+            self._end(call, JobOutcome.FAILED, f"plugin is {state.phase}: {state.reason}")
+        elif not self._desk.put(call):
+            self._end(call, JobOutcome.FAILED, f"queue is full ({self._seat.config.queue} calls wait)")
+        else:
+            self.pump()
+            self._sweep_later()
+
+    def pump(self) -> None:
+        """Start what may start."""
+        while self._seat.has_worker:
+            call = self._desk.take(self._services.clock.monotonic())
+            if call is None:
+                return
+            self._tasks.spawn(self._ask(call), f"call:{self._seat.name}:{call.id}")
+
+    def on_answer(self, answer: Decision | DecideFailed) -> str | None:
+        """The worker's answer to a call. Returns what is wrong with it, if it answers nothing that it was asked."""
+        opened = self._open.get(answer.call_id)
+        if opened is None or opened.deciding.attempt != answer.attempt:
+            return f"an answer to call {answer.call_id}, which is not with it"
+        del self._open[answer.call_id]
+        opened.overdue.cancel()
+        self._desk.end(answer.call_id)
+        decide_ms = (self._services.clock.monotonic() - opened.deciding.since) * 1000
+        self._services.metrics.decided(self._seat.name, decide_ms / 1000)
+        call = opened.deciding.call
+        if isinstance(answer, DecideFailed):
+            self._seat.dispatch(machine.CallRaised(answer.error))
+            logger.warning(
+                "decide raised %s\n%s", answer.error, answer.traceback,
+                extra=fields("decide_failed", plugin=self._seat.name, call=call.id),
+            )  # fmt: skip
+            self._end(call, JobOutcome.FAILED, f"decide raised {answer.error}")
+        else:
+            self._seat.dispatch(machine.CallReturned())
+            self._tasks.spawn(self._accept(opened, answer, decide_ms), f"accept:{self._seat.name}:{call.id}")
+        self.pump()
+        return None
+
+    def on_worker_end(self, reason: str) -> None:
+        """The worker is gone: its calls wait for the next one, or have ended too many workers."""
+        running = [opened.deciding for opened in self._open.values()]
+        for opened in self._open.values():
+            opened.overdue.cancel()
+            self._desk.end(opened.deciding.call.id)
+        self._open.clear()
+        blamed, innocent = blame(running, self._guilty)
+        self._guilty = None
+        if self._seat.state.phase is Phase.STOPPING:  # a commanded stop is never a crash, and blames nobody
+            blamed, innocent = [], [deciding.call for deciding in running]
+        for call in reversed(innocent):
+            self._desk.put_back(call)
+        for call in blamed:
+            if call.attempts >= self._seat.config.attempts:
+                self._end(call, JobOutcome.DEAD, f"it ended its worker {call.attempts} times, last: {reason}")
+            else:
+                self._desk.put_back(call)
+                count = calls.count_attempt(call.id, call.attempts)
+                self._tasks.spawn(self._services.store.commit(count), f"attempt:{self._seat.name}:{call.id}")
+        self._sweep_later()
+
+    def give_up_waiting(self, reason: str) -> None:
+        """Nobody will decide what waits: end it."""
+        for call in self._desk.take_all_waiting():
+            self._end(call, JobOutcome.FAILED, reason)
+
+    def close(self) -> None:
+        """No more timers. What waits stays queued in the ledger."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    # --- one call ----------------------------------------------------------------------------------------------------
+
+    async def _ask(self, call: JobCall) -> None:
+        """Give `call` to the worker, or end it if there is a reason not to."""
+        seat, clock = self._seat, self._services.clock
+        refusal = self._refusal(call)
+        if refusal is not None:
+            self._drop(call, *refusal)
+            return
+        reads = seat.declared.reads if seat.declared is not None else ()
+        try:
+            snapshot = await self._services.snapshots.take(seat.config.vault, reads)
+            frame = encode(self._decide_message(call, snapshot))
+        except (SnapshotFailed, ProtocolError) as error:
+            self._drop(call, JobOutcome.FAILED, f"snapshot: {error}")
+            return
+        if not seat.has_worker:  # it ended while the chain was asked; the call was never with it
+            self._desk.end(call.id)
+            self._desk.put_back(call)
+            return
+        overdue = asyncio.get_running_loop().call_later(seat.config.decide_deadline_s, self._overdue, call.id)
+        deciding = Deciding(call, clock.monotonic())
+        self._open[call.id] = _Open(deciding, frame.decode(), seat.state.generation, overdue)
+        seat.send_frame(frame)
+
+    def _refusal(self, call: JobCall) -> tuple[JobOutcome, str] | None:
+        if self._services.clock.now() >= call.deadline_at:
+            return JobOutcome.EXPIRED, "its deadline passed before it could be decided"
+        pause = self._services.pauses.of(self._seat.name, self._seat.config.vault)
+        if pause is not None:
+            return JobOutcome.DENIED, str(pause)
+        state = self._seat.state
+        if call.trigger is TriggerKind.CRON and state.skips_left:
+            self._seat.dispatch(machine.TickSkipped())
+            return JobOutcome.EXPIRED, f"skipped, {state.skips_left - 1} more: plugin is unhealthy: {state.reason}"
+        return None
+
+    def _decide_message(self, call: JobCall, snapshot: Snapshot) -> Decide:
+        return Decide(
+            call=Call(
+                id=call.id,
+                attempt=call.attempts + 1,
+                trigger=call.trigger,
+                topic=call.topic,
+                payload=call.payload,
+                due_at=call.due_at,
+                fired_at=call.fired_at,
+            ),
+            now=self._services.clock.now(),
+            block=snapshot.block,
+            vault=snapshot.vault,
+            reads=snapshot.reads,
+        )
+
+    async def _accept(self, opened: _Open, answer: Decision, decide_ms: float) -> None:
+        declared = self._seat.declared
+        await self._services.executor.accept(
+            Decided(
+                call=opened.deciding.call,
+                vault=self._seat.config.vault,
+                generation=opened.generation,
+                digest=declared.digest if declared is not None else "",
+                attempt=answer.attempt,
+                context=opened.context,
+                outcome=answer.outcome,
+                state_writes=answer.state_writes,
+                decided_at=self._services.clock.now(),
+                decide_ms=decide_ms,
+            )
+        )
+
+    def _drop(self, call: JobCall, outcome: JobOutcome, reason: str) -> None:
+        self._desk.end(call.id)
+        self._end(call, outcome, reason)
+        self.pump()
+
+    def _end(self, call: JobCall, outcome: JobOutcome, reason: str) -> None:
+        finish = self._services.results.finish(call, outcome, reason[:MAX_REASON])
+        self._tasks.spawn(finish, f"finish:{self._seat.name}:{call.id}")
+
+    def _overdue(self, call_id: int) -> None:
+        """`decide` took longer than its deadline: the worker is ended, and this call is to blame."""
+        if call_id in self._open:
+            self._guilty = call_id
+            limit_s = self._seat.config.decide_deadline_s
+            self._seat.abort_worker(f"decide of call {call_id} took longer than {limit_s:g} s")
+
+    def _sweep_later(self) -> None:
+        if self._sweep is None and self._desk.waiting:
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_expired)
+
+    def _sweep_expired(self) -> None:
+        self._sweep = None
+        for call in self._desk.take_expired(self._services.clock.now()):
+            self._end(
+                call, JobOutcome.EXPIRED, f"its deadline passed in the queue (plugin was {self._seat.state.phase})"
+            )
+        self._sweep_later()

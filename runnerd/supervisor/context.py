@@ -1,0 +1,67 @@
+"""What a call's context is made of, and the seams through which a plugin's host reaches the rest of the supervisor."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import zmq
+
+from protocol.messages import BlockRef, VaultRef
+from protocol.triggers import Read, Trigger
+from protocol.values import Value
+from runnerd.clock import Clock
+from runnerd.errors import RunnerdError
+from runnerd.executor.decided import Decided
+from runnerd.pauses import Pauses
+from runnerd.results import Results
+from runnerd.services.metrics import Metrics
+from runnerd.store.store import Store
+from runnerd.supervisor.worker import Birthplace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What the chain looked like at one block, for one call."""
+
+    block: BlockRef
+    vault: VaultRef
+    reads: dict[str, Value]
+
+
+class SnapshotFailed(RunnerdError):
+    """The reads of a call could not be taken; the call failed and nothing was done. See the named read or the node."""
+
+
+class Snapshots(Protocol):
+    """Where a call's context comes from."""
+
+    def check(self, vault: str, reads: Sequence[Read]) -> str | None:
+        """Why these reads cannot be served from the vault's catalogue, or None."""
+
+    async def take(self, vault: str, reads: Sequence[Read]) -> Snapshot:
+        """All reads at one block. Raises SnapshotFailed."""
+
+
+class Executor(Protocol):
+    """Where a Decision goes."""
+
+    async def accept(self, decided: Decided) -> None:
+        """Judge it, store it, act on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostServices:
+    """What all hosts share: references to the parts they work with."""
+
+    clock: Clock
+    store: Store
+    results: Results
+    metrics: Metrics
+    pauses: Pauses
+    birthplace: Birthplace
+    zmq_context: "zmq.Context[zmq.Socket[bytes]]"
+    runtime_dir: str
+    snapshots: Snapshots
+    executor: Executor
+    on_declared: Callable[[str, tuple[Trigger, ...]], None]
+    """Called with the plugin's triggers each time a worker is ready."""
