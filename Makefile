@@ -32,7 +32,7 @@ help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 demo: $(INSTALLED) $(ANVIL) ## watch three sandboxed plugins run a vault on a real EVM node (DEMO_KEEP=1 keeps it running)
-	@$(BIN)/python deploy/demo/run.py
+	@$(BIN)/python -m deploy.demo.run
 
 test: $(INSTALLED) $(ANVIL) ## run every test (ARGS="..." goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
@@ -49,7 +49,7 @@ format: $(INSTALLED) ## format the code and fix what the linter can fix
 	@$(BIN)/ruff format $(SOURCES)
 
 bench: $(INSTALLED) $(ANVIL) ## measure latency, restart, memory and throughput on this machine
-	@$(BIN)/python tests/bench/run.py
+	@$(BIN)/python -m tests.bench.run
 
 faults: $(INSTALLED) $(ANVIL) ## kill, drop and reorg campaigns
 	@$(BIN)/python -m pytest -m faults tests $(ARGS)

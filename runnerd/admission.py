@@ -40,7 +40,8 @@ async def admit(
     admission = Admission()
     chain_id = await network.fetch_chain_id()
     if chain_id != network.config.id:
-        admission.chain_problem = f"the node serves chain {chain_id}, [chains.{network.name}] says id = {network.config.id}: nothing is signed"
+        wanted = f"[chains.{network.name}] says id = {network.config.id}"
+        admission.chain_problem = f"the node serves chain {chain_id}, {wanted}: nothing is signed"
         return admission
     for name, vault in vaults.items():
         problem = await _operator_problem(network, vault, signers[vault.wallet].address)

@@ -135,7 +135,7 @@ class App:
             runtime_dir=str(config.runtime_dir),
             snapshots=snapshots,
             executor=executor,
-            on_declared=lambda plugin, triggers: plugins.on_declared(plugin, triggers),
+            on_declared=lambda plugin, triggers: plugins.on_declared(plugin, triggers),  # noqa: PLW0108  # made below
         )
         rows = await store.fetch(workers.last_generations())
         plugins = Plugins(services, router, cron, events, {row["plugin"]: row["generation"] for row in rows})

@@ -103,7 +103,7 @@ class StatusReader:
                 return Page(status=200, content_type="metrics", body=self._metrics.render().decode())
             case "ready":
                 problems = [] if self.is_ready else ["starting"]
-                problems += [problem for problem in self._blocking_problems()]
+                problems += self._blocking_problems()
                 return _page(503 if problems else 200, problems or ["ready"])
             case _:
                 # Alive is not the same as without problems: a restart by a health check mends no quarantined plugin.

@@ -59,8 +59,8 @@ class Runnerctl(LazyGroup):
         try:
             code = super().main(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError as help_wanted:
-            click.echo(help_wanted.format_message())
-            code = ExitCode.DONE
+            click.echo(help_wanted.format_message(), err=True)
+            code = ExitCode.USAGE
         except click.UsageError as error:
             code = _complain(_usage(error), ExitCode.USAGE)
         except click.ClickException as error:
@@ -92,7 +92,7 @@ def _usage(error: click.UsageError) -> str:
     path = error.ctx.command_path if error.ctx else NAME
     if isinstance(error, click.NoSuchOption) and error.option_name in {"--config", "--socket"}:
         return f"{error.option_name} goes before the command: {NAME} {error.option_name} … {path.removeprefix(NAME).strip()}"
-    return f"{text[:1].lower()}{text[1:]}; see: {path} --help"
+    return f"{text[:1].lower()}{text[1:]}{'' if text.endswith('?') else ';'} see: {path} --help"
 
 
 @click.command(

@@ -7,23 +7,23 @@ from collections import defaultdict
 from datetime import datetime
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from runnerd.cli.terminal import ABSENT, Column, Row, cell, show_line, show_listing, show_wrapped, word
+from runnerd.cli.terminal import ABSENT, ATTENTION, Column, Row, cell, show_line, show_listing, show_wrapped, word
 from runnerd.cli.text import duration, ether, mebibytes, printable, until
 from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
 
 WIDE: Final = 104
 VERY_WIDE: Final = 160
-_NO_BREAK: Final = "\xa0"
 
 
 def show_status(console: Console, status: Status) -> None:
     """Print all of it."""
     _show_head(console, status)
     for problem in status.problems:
-        show_wrapped(console, Text.assemble(("! ", "bold yellow"), cell(problem)), hanging=2)
+        show_wrapped(console, cell(problem), prefix=ATTENTION)
     if status.plugins:
         console.print()
         _show_plugins(console, status)
@@ -50,14 +50,26 @@ def _show_head(console: Console, status: Status) -> None:
     up = duration((status.now - status.started_at).total_seconds())
     parts = [f"pid {status.pid}", f"up {up}", f"loop lag {status.loop_lag_ms:.2g} ms", f"database {status.database}"]
     parts.append(f"http {status.http}" if status.http else "no http")
-    head = Text.assemble("runnerd ", cell(status.version), " is ", word(status.health))
-    # No-break spaces keep the words of a part on one line.
-    details = Text(printable(" · ".join(parts)).replace(" ", _NO_BREAK).replace(f"{_NO_BREAK}·{_NO_BREAK}", " · "), "dim")
-    if head.cell_len + details.cell_len + 3 <= console.width:
-        show_line(console, Text.assemble(head, "   ", details))
-    else:
-        show_line(console, head)
-        show_wrapped(console, details)
+    head = Text.assemble("runnerd ", cell(status.version), " is ", word(status.health), "   ")
+    details = " · ".join(parts)
+    if head.cell_len + cell_len(details) <= console.width:
+        show_line(console, Text.assemble(head, (printable(details), "dim")))
+        return
+    show_line(console, head)
+    for line in _packed(parts, console.width):
+        show_line(console, cell(line, "dim"))
+
+
+def _packed(parts: list[str], room: int) -> list[str]:
+    """The parts on as few lines as they take, none of them broken."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        joined = f"{lines[-1]} · {part}"
+        if cell_len(joined) <= room:
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return lines
 
 
 # --- plugins ---------------------------------------------------------------------------------------------------------
@@ -66,7 +78,7 @@ def _show_head(console: Console, status: Status) -> None:
 def _show_plugins(console: Console, status: Status) -> None:
     is_wide, is_very_wide = console.width >= WIDE, console.width >= VERY_WIDE
     columns = [
-        Column("PLUGIN", is_flexible=True, max_width=None if is_very_wide else 28),
+        Column("PLUGIN", is_flexible=True, max_width=None if is_very_wide else 26),
         *([Column("VAULT", is_flexible=True)] if is_very_wide else []),
         Column("STATE"),
         Column("PID", is_number=True),

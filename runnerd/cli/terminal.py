@@ -17,6 +17,8 @@ PIPE_WIDTH: Final = 200
 """Columns where there is no terminal: enough for every hash on the line of its call, so that `grep` finds both."""
 
 ABSENT: Final = "–"
+ATTENTION: Final = Text("! ", "bold yellow")
+FINE: Final = Text("✓ ", "green")
 
 STYLES: Final = {
     # states of a plugin
@@ -104,14 +106,15 @@ def show_line(console: Console, text: Text, indent: int = 0) -> None:
     console.print(Text.assemble(" " * indent, text), no_wrap=True, overflow="ignore", crop=False)
 
 
-def show_wrapped(console: Console, text: Text, indent: int = 0, hanging: int = 0) -> None:
-    """Print a paragraph: whole, broken between words; lines after the first are indented by `hanging` more."""
-    room = max(20, console.width - indent - hanging)
-    lines = text.wrap(console, room, overflow="fold", no_wrap=False)
+def show_wrapped(console: Console, text: Text, indent: int = 0, prefix: Text | None = None) -> None:
+    """Print a paragraph: whole, broken between words. Lines after the first stand below the end of `prefix`."""
+    prefix = prefix or Text()
+    margin = indent + prefix.cell_len
+    lines = text.wrap(console, max(20, console.width - margin), overflow="fold", no_wrap=False)
     for number, line in enumerate(lines):
         line.rstrip()
-        margin = indent + (hanging if number else 0)
-        console.print(Text.assemble(" " * margin, line), no_wrap=True, overflow="ignore", crop=False)
+        shown = Text.assemble(" " * margin, line) if number else Text.assemble(" " * indent, prefix, line)
+        console.print(shown, no_wrap=True, overflow="ignore", crop=False)
 
 
 def _without_trailing_room(line: list[Segment]) -> list[Segment]:

@@ -138,7 +138,7 @@ class VaultStatus(Struct, frozen=True, kw_only=True):
 
 
 class Status(_Message, frozen=True, tag="status_reply"):
-    """The whole. `health` is `healthy` or `degraded`, and `problems` says why; `down` is what the CLI says of silence."""
+    """The whole. `health` is `healthy`, or `degraded` and `problems` says why; silence is what the CLI calls down."""
 
     version: str
     pid: int

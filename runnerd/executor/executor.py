@@ -76,7 +76,7 @@ class Executor:
         book.on_ended(self._on_ended)
 
     async def accept(self, decided: Decided) -> None:
-        """Judge and store a Decision; give an approved one to its wallet. The JobResult of an approved one comes later."""
+        """Judge and store a Decision; give an approved one to its wallet, and its JobResult comes later."""
         with_decision = [
             decisions.insert(_record(decided)),
             *decisions.write_state(decided.call.plugin, decided.state_writes),

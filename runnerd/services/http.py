@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,10 +65,8 @@ class HttpProcess:
 
     def close(self) -> None:
         """End it and wait for it."""
-        try:
+        with suppress(RuntimeError):  # no loop: it never served
             asyncio.get_running_loop().remove_reader(self.connection.fileno())
-        except RuntimeError:
-            pass  # no loop: it never served
         self.connection.close()
         self.process.terminate()
         self.process.join(ANSWER_DEADLINE_S)

@@ -85,8 +85,8 @@ def add_attempt(call_id: int, nonce: int, attempt: Attempt, at: datetime) -> Sta
     """Store signed bytes. Always before they are broadcast."""
     return Statement(
         """
-        insert into attempts (hash, call_id, nonce, raw, max_fee_per_gas_wei, max_priority_fee_wei, gas_limit, signed_at,
-                              signed_block)
+        insert into attempts (hash, call_id, nonce, raw, max_fee_per_gas_wei, max_priority_fee_wei, gas_limit,
+                              signed_at, signed_block)
         values (%(hash)s, %(call_id)s, %(nonce)s, %(raw)s, %(max_fee)s, %(max_priority)s, %(gas_limit)s, %(at)s,
                 %(block)s)
         on conflict (hash) do nothing

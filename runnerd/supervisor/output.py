@@ -86,7 +86,7 @@ class Output:
 
 
 def last_words(tail: Iterable[str]) -> str:
-    """One line out of the end of a worker's stderr: of a faulthandler dump its head and innermost frames, else the end."""
+    """One line out of the end of a stderr: of a faulthandler dump its head and innermost frames, else the end."""
     lines = [line.strip() for line in tail]
     dumps = [index for index, line in enumerate(lines) if line.startswith("Fatal Python error")]
     if not dumps:

@@ -5,6 +5,7 @@ If the zygote dies every worker dies with it: `on_death` says so once, and whoev
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -30,9 +31,12 @@ from protocol.zygote import (
     send_packet,
 )
 from runnerd.errors import RunnerdError
+from runnerd.log import fields
 from runnerd.supervisor.birth import Birth, BirthFailed, BirthRefused, BornWorker
 
 __all__ = ["BirthFailed", "BirthRefused", "BornWorker", "Zygote", "ZygoteFailed"]
+
+logger = logging.getLogger("runnerd.zygote")
 
 ENVIRONMENT: Final = {"LANG": "C.UTF-8"}
 PROGRAM: Final = ("-m", "workers.zygote")
@@ -209,6 +213,8 @@ class Zygote:
         except BlockingIOError:
             return
         self._stderr_tail = (self._stderr_tail + written)[-STDERR_TAIL_BYTES:]
+        for line in written.decode(errors="replace").splitlines():
+            logger.warning("zygote: %s", line, extra=fields("zygote_stderr"))
         if not written:
             self._loop.remove_reader(self._stderr_fd)
 

@@ -119,17 +119,25 @@ class _Refusal(Enum):
 def _read_document(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_KEYSTORE_BYTES + 1)
+            document = _parse_document(file.read(MAX_KEYSTORE_BYTES + 1))
     except OSError as error:
         raise KeystoreUnreadable(path, error.strerror or type(error).__name__) from None
+    if isinstance(document, str):
+        raise KeystoreUnreadable(path, document)
+    return document
+
+
+def _parse_document(content: bytes) -> dict[str, Any] | str:
+    """The document, or what is wrong with it. Returns instead of raising, as `_decrypt` does: the operator may have
+    given the passphrase's file instead of the keystore's."""
     if len(content) > MAX_KEYSTORE_BYTES:
-        raise KeystoreUnreadable(path, f"larger than {MAX_KEYSTORE_BYTES} bytes: is it the right file?")
+        return f"larger than {MAX_KEYSTORE_BYTES} bytes: is it the right file?"
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
-        raise KeystoreUnreadable(path, "not JSON") from None
+        return "not JSON: is it the right file?"
     if not isinstance(document, dict) or document.get("version") != 3:
-        raise KeystoreUnreadable(path, "not a Web3 Secret Storage file of version 3")
+        return "not a Web3 Secret Storage file of version 3"
     return document
 
 

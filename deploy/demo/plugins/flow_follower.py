@@ -15,7 +15,7 @@ class FlowFollower(Plugin):
 
     async def decide(self, ctx: Context) -> list[Action] | Noop:
         """Follow a large trade; on a tick, say how long the market has been silent."""
-        if ctx.call.trigger is not TriggerKind.EVENT:
+        if ctx.call.trigger is TriggerKind.CRON:
             return Noop(f"last trade seen: {await ctx.state.get('last', 'none')}")
         trade = ctx.call.json()
         ctx.state.put("last", trade["id"])

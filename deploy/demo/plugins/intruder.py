@@ -19,9 +19,9 @@ class Intruder(Plugin):
         """One attempt a call; what the sandbox lets through would be in the ledger for all to see."""
         attempts: list[tuple[str, Callable[[], object]]] = [
             ("read the keystore", lambda: open(str(ctx.params["keystore"])).read()),  # noqa: PTH123, SIM115
-            ("open a TCP socket", lambda: socket.create_connection(("127.0.0.1", 8545), 1)),
+            ("open a TCP socket", lambda: socket.create_connection(("127.0.0.1", int(str(ctx.params["port"]))), 1)),
             ("start a shell", lambda: subprocess.run(["/bin/sh", "-c", "id"], check=True)),
-            ("list the supervisor's files", lambda: os.listdir(f"/proc/{os.getppid()}/fd")),  # noqa: PTH208
+            ("look at other processes", lambda: os.listdir("/proc")),  # noqa: PTH208
         ]
         turn = int(await ctx.state.get("turn", 0))
         ctx.state.put("turn", turn + 1)

@@ -201,6 +201,11 @@ class EmbeddedPostgres:
         except psycopg.Error as error:
             raise PostgresNotStarted(f"PostgreSQL took no connection: {error}", self._log.tail()) from error
 
+    @property
+    def dsn(self) -> str:
+        """How to reach the ledger's database while the server runs; for those who announce events in it."""
+        return self._dsn(DATABASE)
+
     def _socket(self) -> Path:
         return self._sockets / f".s.PGSQL.{settings.PORT}"
 

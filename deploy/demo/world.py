@@ -1,0 +1,228 @@
+"""A small world to run runnerd in: contracts on a local node, a funded vault, an operator's keystore, a configuration.
+
+Used by the demo, the integration tests and the benchmark. The owner is anvil's first account; the operator's key is new
+each time and stands in the keystore only.
+"""
+
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from web3 import Web3
+from web3.contract import Contract
+
+from runnerd.control.client import NotRunning, ask
+from runnerd.control.messages import ControlError, GetStatus, Reply, Request, Status
+from runnerd.wallets.keystore import create_keystore
+from runnerd.wallets.passphrase import PassphraseFile, fetch_passphrase
+from tests.support.contracts import connect, deploy, load_artifact
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PLUGINS = Path(__file__).parent / "plugins"
+ETHER = 10**18
+SPOT = 200_000
+KDF_WORK = 1 << 12
+"""A throw-away key: its passphrase need not be hard to guess, and each start is a second faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Venue:
+    """What stands on chain: a vault with ether, a market it may use, and who owns them."""
+
+    w3: Web3
+    url: str
+    owner: str
+    operator: str
+    vault: Contract
+    market: Contract
+
+    def send(self, function: Any) -> None:
+        """Call a contract as the owner, and wait until it is mined."""
+        receipt = self.w3.eth.wait_for_transaction_receipt(function.transact({"from": self.owner}), poll_latency=0.02)
+        if receipt["status"] != 1:
+            raise RuntimeError(f"{function} reverted")
+
+
+def build_venue(url: str, operator: str, *, cap_wei: int = ETHER) -> Venue:
+    """Deploy vault and market at the node behind `url`, fund vault and operator, allow the two mints."""
+    w3 = connect(url)
+    owner = w3.eth.accounts[0]
+    vault = w3.eth.contract(deploy(w3, "OperatorVault", owner, operator), abi=load_artifact("OperatorVault")["abi"])
+    market = w3.eth.contract(deploy(w3, "RangeMarket", SPOT, owner), abi=load_artifact("RangeMarket")["abi"])
+    venue = Venue(w3, url, owner, operator, vault, market)
+    for mint in ("mintBinary(uint256,bool)", "mintRange(uint256,uint256)"):
+        venue.send(vault.functions.setAllowed(market.address, Web3.keccak(text=mint)[:4], True))
+    venue.send(vault.functions.setCaps(cap_wei, 100 * cap_wei))
+    for to in (vault.address, operator):
+        sent = w3.eth.send_transaction({"from": owner, "to": to, "value": 100 * ETHER})
+        w3.eth.wait_for_transaction_receipt(sent, poll_latency=0.02)
+    return venue
+
+
+def make_keystore(directory: Path) -> str:
+    """`operator.json` and `passphrase` in `directory`; the operator's address."""
+    passphrase = directory / "passphrase"
+    passphrase.touch(mode=0o600)
+    passphrase.write_text(secrets.token_hex(16) + "\n")
+    source = fetch_passphrase(PassphraseFile(passphrase), {})
+    return create_keystore(directory / "operator.json", source, kdf_work=KDF_WORK)
+
+
+def render_config(
+    venue: Venue,
+    plugins: Mapping[str, Mapping[str, object]],
+    *,
+    url: str | None = None,
+    dsn: str | None = None,
+    chain: Mapping[str, object] | None = None,
+    vault: Mapping[str, object] | None = None,
+) -> str:
+    """`runnerd.toml` for `venue`. `url` if the node is reached another way (a proxy); extra keys by table."""
+    market = venue.market.address
+    tables: dict[str, Mapping[str, object]] = {
+        "": {"data_dir": "data", "log_level": "debug"},
+        "http": {"port": 0},
+        "chains.local": {"id": 31337, "rpc": url or venue.url, "poll_s": 0.1, "confirmations": 2, **(chain or {})},
+        "wallets.operator": {"keystore": "operator.json", "passphrase_file": "passphrase"},
+        "vaults.demo": {
+            "chain": "local",
+            "address": venue.vault.address,
+            "wallet": "operator",
+            "max_value_wei_per_day": 10 * ETHER,
+            **(vault or {}),
+        },
+        "vaults.demo.reads.spot": {"contract": market, "function": "spot() view returns (uint256)"},
+        "vaults.demo.reads.positions": {"contract": market, "function": "positionCount() view returns (uint256)"},
+        "vaults.demo.actions.mint_binary": {
+            "contract": market,
+            "function": "mintBinary(uint256 strike, bool above) payable returns (uint256)",
+            "max_value_wei": ETHER // 100,
+        },
+        "vaults.demo.actions.mint_binary.limits.strike": {"min": 1_000, "max": 10_000_000},
+        "vaults.demo.actions.mint_range": {
+            "contract": market,
+            "function": "mintRange(uint256 lower, uint256 upper) payable returns (uint256)",
+            "max_value_wei": ETHER // 100,
+        },
+    }
+    if dsn is not None:
+        tables["database"] = {"dsn": dsn}
+    for name, plugin in plugins.items():
+        tables[f"plugins.{name}"] = {"vault": "demo", **plugin}
+    return "\n".join(_table(name, keys) for name, keys in tables.items())
+
+
+@dataclass(slots=True)
+class Daemon:
+    """A running `runnerd`, started like an operator would: the command, a configuration, and its control socket."""
+
+    directory: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def socket(self) -> Path:
+        """The control socket."""
+        return self.directory / "data" / "control.sock"
+
+    def ask(self, request: Request, timeout_s: float = 30.0) -> Reply:
+        """Ask it something. Raises ControlError."""
+        return ask(self.socket, request, timeout_s)
+
+    def status(self) -> Status:
+        """Its status, now."""
+        status = self.ask(GetStatus())
+        assert isinstance(status, Status)
+        return status
+
+    def wait_until(self, is_so: Callable[[Status], bool], deadline_s: float = 30.0) -> Status:
+        """The first status for which `is_so` holds. Raises TimeoutError with the last status and the end of the log."""
+        until = time.monotonic() + deadline_s
+        last: Status | None = None
+        while time.monotonic() < until:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"runnerd ended with {self.process.returncode}:\n{self.log_tail()}")
+            try:
+                last = self.status()
+            except (NotRunning, ControlError):
+                pass
+            else:
+                if is_so(last):
+                    return last
+            time.sleep(0.02)
+        raise TimeoutError(f"not within {deadline_s:g} s; last status: {last}\n{self.log_tail()}")
+
+    def wait_ready(self, *plugins: str, deadline_s: float = 60.0) -> Status:
+        """Until these plugins are ready."""
+        wanted = set(plugins)
+        return self.wait_until(
+            lambda status: wanted <= {plugin.name for plugin in status.plugins if plugin.state == "ready"}, deadline_s
+        )
+
+    def log_tail(self, lines: int = 60) -> str:
+        """The end of what it logged."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self, deadline_s: float = 45.0) -> int:
+        """SIGTERM, and its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(deadline_s)
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self.process.kill()
+        self.process.wait()
+
+
+def start_daemon(directory: Path) -> Daemon:
+    """Start `runnerd --config directory/runnerd.toml`; its log goes to `runnerd.log` beside it."""
+    log = directory / "runnerd.log"
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("runnerd")), "--config", str(directory / "runnerd.toml")],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+        )
+    return Daemon(directory, process, log)
+
+
+@contextmanager
+def running_daemon(directory: Path) -> Iterator[Daemon]:
+    """`start_daemon` for the length of a block: stopped in order at its end, or killed if that fails."""
+    daemon = start_daemon(directory)
+    try:
+        yield daemon
+    finally:
+        try:
+            daemon.stop()
+        finally:
+            daemon.kill()
+
+
+def _table(name: str, keys: Mapping[str, object]) -> str:
+    lines = [f"[{name}]"] if name else []
+    return "\n".join([*lines, *(f"{key} = {_value(value)}" for key, value in keys.items())]) + "\n"
+
+
+def _value(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
+        case dict():
+            return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+        case list() | tuple():
+            return "[" + ", ".join(_value(item) for item in value) + "]"
+        case _:
+            return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,113 @@
+"""`runnerctl check`: everything that can be said of a configuration without starting anything."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from runnerd.chain.node_url import parse_node_url
+from runnerd.cli.configured import load
+from runnerd.cli.options import Target, pass_target
+from runnerd.cli.terminal import ABSENT, FINE, Column, Row, cell, open_console, show_line, show_listing, show_wrapped
+from runnerd.cli.text import ether
+from runnerd.config.model import Config, PluginConfig
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  runnerctl check
+  runnerctl check ./runnerd.toml && systemctl reload runnerd
+
+Every problem is printed with its file, its key and what is allowed there. Exit code 78 if there is one.
+It reads the configuration and looks whether files exist; for nodes, database and keys see `runnerctl doctor`."""
+)
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@pass_target
+def command(target: Target, file: Path | None) -> None:
+    """Check the configuration; starts nothing.
+
+    FILE is the one to check instead of the one that --config names.
+    """
+    show_summary(open_console(), load(file or target.config))
+
+
+def show_summary(console: Console, config: Config) -> None:
+    """What was understood, so that the operator sees what was meant."""
+    show_wrapped(console, cell(f"{config.source} is fine"), prefix=FINE)
+    _show_chains(console, config)
+    _show_vaults(console, config)
+    _show_plugins(console, config)
+    ledger = "in the configured database" if config.database.dsn else f"in {config.data_dir} (embedded PostgreSQL)"
+    http = f"{config.http.host}:{config.http.port}" if config.http.enabled else "off"
+    console.print()
+    for label, text in (("ledger", ledger), ("control", str(config.control_socket)), ("http", http)):
+        show_line(console, cell(f"{label:9}{text}", "dim"))
+
+
+def _show_chains(console: Console, config: Config) -> None:
+    if not config.chains:
+        return
+    console.print()
+    columns = [Column("CHAIN"), Column("ID", is_number=True), Column("NODE", is_flexible=True), Column("FINAL AFTER")]
+    rows = [
+        Row(
+            (
+                cell(name, "bold"),
+                cell(str(chain.id)),
+                cell(parse_node_url(chain.rpc).display),
+                cell(f"{chain.confirmations} blocks"),
+            )
+        )
+        for name, chain in config.chains.items()
+    ]
+    show_listing(console, columns, rows)
+
+
+def _show_vaults(console: Console, config: Config) -> None:
+    if not config.vaults:
+        return
+    console.print()
+    columns = [Column("VAULT"), Column("CHAIN"), Column("WALLET"), Column("PER DAY"), Column("ADDRESS")]
+    rows = []
+    for name, vault in config.vaults.items():
+        cells = (
+            cell(name, "bold"),
+            cell(vault.chain),
+            cell(vault.wallet),
+            cell(ether(vault.max_value_wei_per_day)),
+            cell(vault.address),
+        )
+        below = (
+            cell(f"actions {', '.join(vault.actions) or ABSENT}", "dim"),
+            cell(f"reads   {', '.join(vault.reads) or ABSENT}", "dim"),
+        )
+        rows.append(Row(cells, below))
+    show_listing(console, columns, rows)
+
+
+def _show_plugins(console: Console, config: Config) -> None:
+    if not config.plugins:
+        return
+    console.print()
+    columns = [Column("PLUGIN"), Column("VAULT"), Column("STATE"), Column("CODE", is_flexible=True)]
+    rows = [
+        Row(
+            (
+                cell(name, "bold"),
+                cell(plugin.vault),
+                cell("enabled", "green") if plugin.enabled else cell("disabled", "dim"),
+                cell(_code(plugin)),
+            )
+        )
+        for name, plugin in config.plugins.items()
+    ]
+    show_listing(console, columns, rows)
+
+
+def _code(plugin: PluginConfig) -> str:
+    if plugin.path is not None:
+        return str(plugin.path)
+    if plugin.module is not None:
+        return f"module {plugin.module}"
+    return f"entry point {plugin.entry_point}"

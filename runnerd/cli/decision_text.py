@@ -1,0 +1,50 @@
+"""A recorded Decision and what was given to it, as an operator reads them: `mint(strike=200000, size=5)`. Pure."""
+
+import json
+from collections.abc import Iterable
+
+import msgspec
+
+from protocol.actions import Act, Action, Outcome
+from protocol.values import Value
+from runnerd.cli.text import ether, printable
+
+MAX_PAYLOAD = 160
+_decoder: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
+
+
+def asked_for(decision: str | None) -> list[str]:
+    """One line for each Action that was asked for; none for a Noop. A record of another release is shown as it is."""
+    if decision is None:
+        return []
+    try:
+        outcome = _decoder.decode(decision)
+    except (ValueError, RecursionError):
+        return [shortened(decision)]
+    return [_action(action) for action in outcome.actions] if isinstance(outcome, Act) else []
+
+
+def shortened(text: str) -> str:
+    """A payload on one line, with how much is left out."""
+    shown = printable(text)
+    if len(shown) <= MAX_PAYLOAD:
+        return shown
+    return f"{shown[:MAX_PAYLOAD]}… ({len(text):,} characters)"
+
+
+def _action(action: Action) -> str:
+    arguments = ", ".join(f"{name}={_value(value)}" for name, value in action.args.items())
+    sent = f" with {ether(action.value_wei)}" if action.value_wei else ""
+    return printable(f"{action.name}({arguments}){sent}")
+
+
+def _value(value: Value) -> str:
+    """Hex bare, other text in quotes, lists in brackets."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return value if value.startswith("0x") and value.isalnum() else json.dumps(value, ensure_ascii=False)
+    items: Iterable[str] = (_value(item) for item in value)
+    return f"[{', '.join(items)}]"

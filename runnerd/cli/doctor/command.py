@@ -1,0 +1,92 @@
+"""`runnerctl doctor`: examines the host part by part, needs no daemon, changes nothing. Each examiner is a file beside this."""
+
+from collections.abc import Iterator
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from runnerd.cli.configured import load
+from runnerd.cli.doctor.chains import examine_chains
+from runnerd.cli.doctor.database import examine_database
+from runnerd.cli.doctor.finding import Finding, Mark, Section, bad, good
+from runnerd.cli.doctor.places import examine_daemon, examine_places
+from runnerd.cli.doctor.sandbox import examine_sandbox
+from runnerd.cli.doctor.wallets import examine_wallet
+from runnerd.cli.exits import CliError, ExitCode
+from runnerd.cli.options import Target, pass_target
+from runnerd.cli.terminal import cell, open_console, show_line, show_wrapped
+from runnerd.config.model import Config
+
+_STYLES = {Mark.GOOD: "green", Mark.WEAK: "bold yellow", Mark.BAD: "bold red"}
+_SUBJECT_WIDTH = 18
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  runnerctl doctor
+  sudo -u runnerd runnerctl doctor --unlock
+
+It needs no running daemon and changes nothing. Run it as the user of runnerd: files that this user cannot
+read look missing. Exit code 0: nothing is marked ✗, 1: something is."""
+)
+@click.option("--unlock", "is_unlocking", is_flag=True, help="Also open each keystore with its passphrase.")
+@pass_target
+def command(target: Target, is_unlocking: bool) -> ExitCode:
+    """Check the host: sandbox layers, directories, database, nodes, vaults, keys.
+
+    Each line is marked ✓ (good), ! (works, at a cost) or ✗ (does not work), with what it costs and what to do.
+    """
+    console = open_console()
+    marks: set[Mark] = set()
+    # Printed part by part: a node that does not answer must not hold back what is known already.
+    for section in _examine(target, is_unlocking):
+        show_section(console, section)
+        marks |= {finding.mark for finding in section.findings}
+    return ExitCode.ATTENTION if Mark.BAD in marks else ExitCode.DONE
+
+
+def _examine(target: Target, is_unlocking: bool) -> Iterator[Section]:
+    yield Section("sandbox", tuple(examine_sandbox()))
+    try:
+        config = load(target.config)
+    except CliError as error:
+        lines = str(error).splitlines()
+        yield Section("configuration", tuple(bad("file", line, cost="runnerd does not start") for line in lines))
+    else:
+        yield Section("configuration", (good("file", str(target.config)),))
+        yield from _examine_configured(config, is_unlocking)
+    try:
+        control_socket = target.control_socket()
+    except CliError:
+        return
+    yield Section("daemon", tuple(examine_daemon(control_socket)))
+
+
+def _examine_configured(config: Config, is_unlocking: bool) -> Iterator[Section]:
+    yield Section("places", tuple(examine_places(config)))
+    yield Section("database", tuple(examine_database(config)))
+    addresses = {}
+    for name, wallet in config.wallets.items():
+        report = examine_wallet(wallet, is_unlocking=is_unlocking)
+        if report.address is not None:
+            addresses[name] = report.address
+        yield Section(f"wallet {name}", report.findings)
+    for name, findings in examine_chains(config, addresses).items():
+        yield Section(f"chain {name}", tuple(findings))
+
+
+def show_section(console: Console, section: Section) -> None:
+    """Print its title and its findings."""
+    show_line(console, cell(section.title, "bold"))
+    for finding in section.findings:
+        _show(console, finding)
+
+
+def _show(console: Console, finding: Finding) -> None:
+    mark = Text.assemble((f"{finding.mark} ", _STYLES[finding.mark]), (finding.subject.ljust(_SUBJECT_WIDTH) + " ", ""))
+    show_wrapped(console, cell(finding.text), 2, mark)
+    for label, text in (("cost ", finding.cost), ("do   ", finding.remedy)):
+        if text:
+            show_wrapped(console, cell(text), 4 + _SUBJECT_WIDTH + 1, Text(label, "dim"))

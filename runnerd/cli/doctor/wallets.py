@@ -1,0 +1,130 @@
+"""Each wallet: its keystore's header, address and permissions, and whether its passphrase can be had.
+
+Neither the passphrase nor the key is read, unless `is_unlocking`: then they meet once, and only the address stays.
+"""
+
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runnerd.chain.address import checksum_address
+from runnerd.chain.errors import AbiError
+from runnerd.cli.doctor.finding import Finding, bad, good, weak
+from runnerd.config.model import WalletConfig
+from runnerd.wallets.errors import WalletError
+from runnerd.wallets.keystore import MAX_KEYSTORE_BYTES, unlock_keystore
+from runnerd.wallets.passphrase import (
+    CREDENTIALS_VARIABLE,
+    PassphraseCredential,
+    PassphraseFile,
+    PassphraseSource,
+    fetch_passphrase,
+)
+
+_NO_START: Final = "runnerd does not start"
+
+
+@dataclass(frozen=True, slots=True)
+class WalletReport:
+    """`address` is what the keystore says of itself, or what its key proves when it was unlocked."""
+
+    findings: tuple[Finding, ...]
+    address: str | None
+
+
+def examine_wallet(config: WalletConfig, *, is_unlocking: bool) -> WalletReport:
+    """Look at one wallet. Blocks for a second per wallet when unlocking."""
+    keystore, address = _keystore(config.keystore)
+    findings = [keystore, _passphrase(config)]
+    if is_unlocking:
+        try:
+            signer = unlock_keystore(config.keystore, fetch_passphrase(_source(config), os.environ))
+        except WalletError as error:
+            findings.append(bad("unlock", str(error), cost=_NO_START))
+        else:
+            address = signer.address
+            findings.append(good("unlock", f"the passphrase opens it; its address is {address}"))
+    return WalletReport(tuple(findings), address)
+
+
+def _keystore(path: Path) -> tuple[Finding, str | None]:
+    subject = "keystore"
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            content = file.read(MAX_KEYSTORE_BYTES + 1)
+    except OSError as error:
+        remedy = f"make one with: runnerctl wallet new {path}" if isinstance(error, FileNotFoundError) else ""
+        return bad(subject, f"{path}: {error.strerror}", cost=_NO_START, remedy=remedy or "check owner and mode"), None
+    problem, address = _header(content)
+    if problem:
+        return bad(subject, f"{path}: {problem}", cost=_NO_START), None
+    shown = address or "its address is not in the header"
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        cost = "others can copy it and try passphrases at leisure"
+        return weak(subject, f"{path} has mode {mode:04o}: {shown}", cost=cost, remedy=f"run: chmod 600 {path}"), address
+    return good(subject, f"{path}: {shown}"), address
+
+
+def _header(content: bytes) -> tuple[str, str | None]:
+    """What is wrong with the document ("" for nothing), and the address it names."""
+    if len(content) > MAX_KEYSTORE_BYTES:
+        return f"larger than {MAX_KEYSTORE_BYTES} bytes: is it the right file?", None
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return "not JSON", None
+    if not isinstance(document, dict) or document.get("version") != 3:
+        return "not a Web3 Secret Storage file of version 3", None
+    if not isinstance(document.get("crypto", document.get("Crypto")), dict):
+        return "its crypto section is missing", None
+    return "", _address(document.get("address"))
+
+
+def _address(text: object) -> str | None:
+    try:
+        return checksum_address(f"0x{text.removeprefix('0x')}") if isinstance(text, str) else None
+    except AbiError:
+        return None
+
+
+def _source(config: WalletConfig) -> PassphraseSource:
+    if config.passphrase_file is not None:
+        return PassphraseFile(config.passphrase_file)
+    return PassphraseCredential(config.passphrase_credential or "")
+
+
+def _passphrase(config: WalletConfig) -> Finding:
+    if config.passphrase_file is not None:
+        return _passphrase_file(config.passphrase_file)
+    name = config.passphrase_credential or ""
+    directory = os.environ.get(CREDENTIALS_VARIABLE)
+    if not directory:
+        cost = "cannot be checked outside of the unit"
+        remedy = f"the unit needs LoadCredential={name}:/path/of/the/file"
+        return weak("passphrase", f"systemd credential {name}", cost=cost, remedy=remedy)
+    return _passphrase_file(Path(directory, name))
+
+
+def _passphrase_file(path: Path) -> Finding:
+    subject = "passphrase"
+    try:
+        status = path.stat()
+    except OSError as error:
+        return bad(subject, f"{path}: {error.strerror}", cost=_NO_START, remedy="write it into that file, mode 0600")
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISREG(status.st_mode):
+        return bad(subject, f"{path} is not a regular file", cost=_NO_START, remedy="write it into a plain file")
+    if mode & stat.S_IRWXO:
+        remedy = f"run: chmod 600 {path}, and consider the passphrase known"
+        return bad(subject, f"{path} has mode {mode:04o}: open to every user", cost=_NO_START, remedy=remedy)
+    if status.st_size == 0:
+        return bad(subject, f"{path} is empty", cost=_NO_START, remedy="write the passphrase into it")
+    if mode & stat.S_IRWXG:
+        cost = "its group can read it"
+        return weak(subject, f"{path} has mode {mode:04o}", cost=cost, remedy=f"run: chmod 600 {path}")
+    return good(subject, f"{path}, mode {mode:04o}")

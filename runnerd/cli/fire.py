@@ -1,0 +1,94 @@
+"""`runnerctl fire PLUGIN`: makes one manual call, and can wait for what comes of it."""
+
+import click
+import msgspec
+from rich.text import Text
+
+from protocol.limits import MAX_PAYLOAD_LENGTH
+from runnerd.cli.asking import PluginName, fetch
+from runnerd.cli.exits import ExitCode
+from runnerd.cli.options import Target, json_option, pass_target
+from runnerd.cli.terminal import cell, open_console, show_line, show_wrapped, uncut, word
+from runnerd.cli.text import printable, to_json
+from runnerd.control.client import TIMEOUT_S
+from runnerd.control.messages import Fire, Fired
+
+DEFAULT_WAIT_S = 120.0
+_LABEL_WIDTH = 13
+
+
+def _checked_payload(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    """The text as it was given: the plugin reads the very bytes that were checked here."""
+    if value is None:
+        return ""
+    try:
+        msgspec.json.decode(value.encode())
+    except (ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+        problem = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise click.BadParameter(f"not JSON ({problem}); write for example --payload '{{\"size\": 5}}'") from error
+    if len(value) > MAX_PAYLOAD_LENGTH:
+        raise click.BadParameter(f"{len(value):,} characters long, the limit is {MAX_PAYLOAD_LENGTH:,}")
+    return value
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  runnerctl fire range-maker
+  runnerctl fire range-maker --payload '{"size": 5}' --wait
+  runnerctl fire settle --key 2026-11-21 --wait --timeout 300
+
+Exit code 0: acted or noop, or fired without --wait; 1: any other outcome; 3: no result in time, the call goes on."""
+)
+@click.argument("plugin", type=PluginName())
+@click.option("--payload", metavar="JSON", callback=_checked_payload, help="What the plugin finds in ctx.call.payload.")
+@click.option("--wait", "is_waiting", is_flag=True, help="Wait for the result.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, max=86_400, min_open=True),
+    metavar="SECONDS",
+    help=f"How long --wait waits.  [default: {DEFAULT_WAIT_S:g}]",
+)
+@click.option("--key", help="Idempotency key: fired again with the same key it is the same call.")
+@json_option
+@pass_target
+def command(
+    target: Target, plugin: str, payload: str, is_waiting: bool, timeout_s: float | None, key: str | None, as_json: bool
+) -> ExitCode:
+    """Call a plugin now."""
+    if timeout_s is not None and not is_waiting:
+        raise click.UsageError("--timeout needs --wait")
+    if key is not None and not 1 <= len(key) <= 200:
+        raise click.BadParameter("must have 1 to 200 characters", param_hint="--key")
+    wait_s = (timeout_s or DEFAULT_WAIT_S) if is_waiting else 0.0
+    request = Fire(plugin=plugin, payload=payload, key=key, wait_s=wait_s)
+    fired = fetch(target, request, Fired, timeout_s=wait_s + TIMEOUT_S)
+    if as_json:
+        click.echo(to_json(fired))
+    else:
+        _show(fired, plugin, wait_s)
+    if fired.outcome is None:
+        return ExitCode.PENDING if is_waiting else ExitCode.DONE
+    is_good = fired.outcome in {"acted", "noop"} or not is_waiting
+    return ExitCode.DONE if is_good else ExitCode.ATTENTION
+
+
+def _show(fired: Fired, plugin: str, wait_s: float) -> None:
+    console = open_console()
+
+    def show(label: str, value: Text) -> None:
+        line = Text.assemble((label.ljust(_LABEL_WIDTH), "dim"), value)
+        line.overflow = value.overflow
+        show_line(console, line)
+
+    show("call", Text(f"{fired.call_id}{'' if fired.is_new else '  (fired before with this key)'}"))
+    if fired.outcome is not None:
+        show("outcome", word(fired.outcome))
+    if fired.reason:
+        show_wrapped(console, cell(fired.reason), prefix=Text("reason".ljust(_LABEL_WIDTH), "dim"))
+    if fired.transaction:
+        show("transaction", uncut(fired.transaction))
+    if fired.outcome is None:
+        no_result = f"no result within {wait_s:g} s; " if wait_s else ""
+        click.echo(f"{no_result}see what comes of it: runnerctl why {printable(plugin)}", err=True)

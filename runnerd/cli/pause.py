@@ -1,0 +1,31 @@
+"""`runnerctl pause`: the kill switch of a plugin, a vault or everything. It is durable, and acts at once."""
+
+import click
+
+from runnerd.cli.asking import PluginName, VaultName, fetch
+from runnerd.cli.options import Target, pass_target
+from runnerd.cli.scope import chosen_scope
+from runnerd.cli.text import printable
+from runnerd.control.messages import Done, Pause
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  runnerctl pause range-maker
+  runnerctl pause --vault main
+  runnerctl pause --all
+
+A paused plugin goes on being called, and each call is recorded as denied. What has been sent to the chain
+already is followed to its end. A pause outlasts restarts: see it in `runnerctl status`, undo it with
+`runnerctl resume`."""
+)
+@click.argument("plugin", type=PluginName(), required=False)
+@click.option("--vault", type=VaultName(), help="All plugins of this vault.")
+@click.option("--all", "is_all", is_flag=True, help="Everything.")
+@pass_target
+def command(target: Target, plugin: str | None, vault: str | None, is_all: bool) -> None:
+    """Stop a plugin, a vault or all from acting."""
+    scope = chosen_scope(plugin, vault, is_all)
+    done = fetch(target, Pause(scope=scope.kind, name=scope.name), Done)
+    click.echo(printable(done.text))

@@ -1,0 +1,1 @@
+"""What `runnerctl new` writes: `string.Template` files, read as package data."""

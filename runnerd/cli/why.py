@@ -1,0 +1,45 @@
+"""`runnerctl why PLUGIN`: asks for all that bears on the question. How it looks is `why_view`."""
+
+import click
+
+from runnerd.cli.asking import PluginName, fetch
+from runnerd.cli.exits import CliError
+from runnerd.cli.options import Target, pass_target
+from runnerd.cli.terminal import open_console
+from runnerd.cli.why_view import Evidence, show_why
+from runnerd.control.messages import GetHistory, GetRuns, GetStatus, History, Runs, Status
+
+FOLDED = 5
+"""Equal calls are shown as one, so more are asked for than are shown."""
+MAX_LIMIT = 1_000
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  runnerctl why range-maker
+  runnerctl why range-maker -n 50
+
+Newest first, times in UTC. Calls in a row that ended alike are shown as one."""
+)
+@click.argument("plugin", type=PluginName())
+@click.option(
+    "-n", "limit", type=click.IntRange(1, MAX_LIMIT), default=10, show_default=True, help="How many lines of calls."
+)
+@pass_target
+def command(target: Target, plugin: str, limit: int) -> None:
+    """Why a plugin acted, or did not.
+
+    First what hinders it now; then its last calls: the reason, the actions it asked for, and what became of them,
+    between the crashes, quarantines and denied system calls of its workers.
+    """
+    status = fetch(target, GetStatus(), Status)
+    found = next((one for one in status.plugins if one.name == plugin), None)
+    if found is None:
+        names = ", ".join(one.name for one in status.plugins) or "none"
+        raise CliError(f"there is no plugin {plugin!r}; there are: {names}")
+    asked = min(limit * FOLDED, MAX_LIMIT)
+    runs = fetch(target, GetRuns(plugin=plugin, limit=asked), Runs).runs
+    events = fetch(target, GetHistory(plugin=plugin, limit=limit), History).events
+    evidence = Evidence(plugin=found, status=status, runs=runs, events=events, has_all_runs=len(runs) < asked)
+    show_why(open_console(), evidence, limit)
