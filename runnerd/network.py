@@ -1,13 +1,19 @@
 """One configured chain, ready for use: its node, head and fee settings. Built by the app, shared by its readers."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
+from runnerd.chain.errors import RpcRefused
 from runnerd.chain.fees import FeeSettings
 from runnerd.chain.head import Head
 from runnerd.chain.rpc import Rpc
-from runnerd.chain.types import decode_quantity
+from runnerd.chain.types import Block, decode_quantity
 from runnerd.config.model import ChainConfig
 from runnerd.executor.intent import Patience
+
+T = TypeVar("T")
+BLOCK_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +30,21 @@ class Network:
     def patience(self) -> Patience:
         """How deep is final here, and how long a transaction may wait."""
         return Patience(confirmations=self.config.confirmations, replace_after_blocks=self.config.replace_after_blocks)
+
+    async def at_newest_block(self, ask: Callable[[Block], Awaitable[T]]) -> T:
+        """What `ask` finds at the newest block; asked again at a newer one when the node cannot serve that block.
+
+        Between two requests a block may come, be replaced, or be pruned: that is ordinary, and no answer.
+        Raises what `ask` raises, after `BLOCK_TRIES` refusals.
+        """
+        for tries_left in reversed(range(BLOCK_TRIES)):
+            block = await self.head.fetch()
+            try:
+                return await ask(block)
+            except RpcRefused:
+                if not tries_left:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     async def fetch_chain_id(self) -> int:
         """What the node says it serves. Raises RpcUnavailable or RpcRefused."""

@@ -8,6 +8,7 @@ from protocol.values import Value
 from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError, ChainError
 from runnerd.chain.reads import ReadRequest, fetch_reads
+from runnerd.chain.types import Block
 from runnerd.network import Network
 from runnerd.supervisor.context import Snapshot, SnapshotFailed
 
@@ -36,11 +37,13 @@ class VaultSnapshots:
     async def take(self, vault: str, reads: Sequence[Read]) -> Snapshot:
         """The newest block and all reads at it. Raises SnapshotFailed."""
         reference, _, network = self._vaults[vault]
+        requests = [self._request(vault, read) for read in reads]
+
+        async def look(block: Block) -> tuple[Block, dict[str, Value]]:
+            return block, await fetch_reads(network.rpc, block, requests) if requests else {}
+
         try:
-            block = await network.head.fetch()
-            values: dict[str, Value] = {}
-            if reads:
-                values = await fetch_reads(network.rpc, block, [self._request(vault, read) for read in reads])
+            block, values = await network.at_newest_block(look)
         except ChainError as error:
             raise SnapshotFailed(str(error)) from error
         return Snapshot(

@@ -17,6 +17,8 @@ from typing import Any
 
 from web3 import Web3
 from web3.contract import Contract
+from web3.middleware import Web3Middleware
+from web3.types import MakeRequestFn, RPCEndpoint, RPCResponse
 
 from runnerd.control.client import NotRunning, ask
 from runnerd.control.messages import ControlError, GetStatus, Reply, Request, Status
@@ -50,9 +52,25 @@ class Venue:
             raise RuntimeError(f"{function} reverted")
 
 
+class _MineAtOnce(Web3Middleware):
+    """A block for each transaction of the owner: nobody waits for the node's block time."""
+
+    def wrap_make_request(self, make_request: MakeRequestFn) -> MakeRequestFn:
+        """See Web3Middleware."""
+
+        def middleware(method: RPCEndpoint, params: Any) -> RPCResponse:
+            response = make_request(method, params)
+            if method == "eth_sendTransaction":
+                make_request(RPCEndpoint("evm_mine"), [])
+            return response
+
+        return middleware
+
+
 def build_venue(url: str, operator: str, *, cap_wei: int = ETHER) -> Venue:
     """Deploy vault and market at the node behind `url`, fund vault and operator, allow the two mints."""
     w3 = connect(url)
+    w3.middleware_onion.add(_MineAtOnce)
     owner = w3.eth.accounts[0]
     vault = w3.eth.contract(deploy(w3, "OperatorVault", owner, operator), abi=load_artifact("OperatorVault")["abi"])
     market = w3.eth.contract(deploy(w3, "RangeMarket", SPOT, owner), abi=load_artifact("RangeMarket")["abi"])
@@ -87,7 +105,7 @@ def render_config(
     """`runnerd.toml` for `venue`. `url` if the node is reached another way (a proxy); extra keys by table."""
     market = venue.market.address
     tables: dict[str, Mapping[str, object]] = {
-        "": {"data_dir": "data", "log_level": "debug"},
+        "": {"data_dir": "data", "runtime_dir": "run", "log_level": "debug"},
         "http": {"port": 0},
         "chains.local": {"id": 31337, "rpc": url or venue.url, "poll_s": 0.1, "confirmations": 2, **(chain or {})},
         "wallets.operator": {"keystore": "operator.json", "passphrase_file": "passphrase"},

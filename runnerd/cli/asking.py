@@ -1,12 +1,15 @@
 """Commands ask the daemon through here: the typed reply, or a CliError that says what to do."""
 
+from pathlib import Path
 from typing import TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from runnerd.cli.exits import CliError, ExitCode
-from runnerd.cli.options import Target
+from runnerd.cli.options import CONFIG_VARIABLE, Target
+from runnerd.cli.text import printable
+from runnerd.config import locate
 from runnerd.control.client import TIMEOUT_S, NotRunning, ask
 from runnerd.control.messages import ControlError, GetStatus, Reply, Request, Status
 
@@ -16,20 +19,31 @@ COMPLETION_TIMEOUT_S = 0.5
 """A shell waits for this when somebody presses tab."""
 
 
+def control_socket_of(target: Target) -> Path:
+    """Where to ask. Raises CliError when the configuration does not say."""
+    if target.socket is not None:
+        return target.socket
+    try:
+        return locate.control_socket_of(target.config)
+    except locate.SocketNotFound as error:
+        advice = f"name another file with --config or {CONFIG_VARIABLE}, or the control socket with --socket"
+        raise CliError(f"{error}; {advice}", ExitCode.CONFIG) from error
+
+
 def fetch(target: Target, request: Request, kind: type[R], timeout_s: float = TIMEOUT_S) -> R:
     """The daemon's reply, which is a `kind`. Raises CliError."""
     try:
-        reply = ask(target.control_socket(), request, timeout_s)
+        reply = ask(control_socket_of(target), request, timeout_s)
     except NotRunning as error:
         raise CliError(f"{error}; look at: systemctl status runnerd", ExitCode.DOWN) from error
     except ControlError as error:
-        raise CliError(str(error)) from error
+        raise CliError(printable(str(error))) from error
     if not isinstance(reply, kind):
         raise CliError(f"the answer is of another kind ({type(reply).__name__}); are both of one release?")
     return reply
 
 
-class PluginName(click.ParamType):
+class PluginName(click.ParamType[str]):
     """A plugin's name; the shell completes it by asking the daemon."""
 
     name = "plugin"
@@ -41,7 +55,7 @@ class PluginName(click.ParamType):
         return [CompletionItem(name, help=state) for name, state in names if name.startswith(incomplete)]
 
 
-class VaultName(click.ParamType):
+class VaultName(click.ParamType[str]):
     """A vault's name; the shell completes it by asking the daemon."""
 
     name = "vault"

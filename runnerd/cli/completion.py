@@ -23,6 +23,6 @@ Names of plugins and vaults are completed by asking the running daemon; bash nee
 def command(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell."""
     kind = get_completion_class(shell)
-    assert kind is not None  # noqa: S101  # click knows all of SHELLS
+    assert kind is not None  # click knows all of SHELLS
     script = kind(ctx.find_root().command, {}, NAME, f"_{NAME}_COMPLETE".upper()).source()
     click.echo(script)

@@ -1,8 +1,9 @@
-"""`runnerctl`: the list of commands, the global options, and how an error reaches the operator: one line, one exit code.
+"""`runnerctl`: the commands, the global options, and how an error reaches the operator: one line, one exit code.
 
 The commands are modules beside this one, imported when they are called.
 """
 
+import io
 import sys
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -56,6 +57,9 @@ class Runnerctl(LazyGroup):
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run, and exit with an `ExitCode`. A command returns its code, or None for DONE."""
         kwargs |= {"prog_name": NAME, "standalone_mode": False}
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal without ✓ is no reason to fail
         try:
             code = super().main(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError as help_wanted:
@@ -91,7 +95,8 @@ def _usage(error: click.UsageError) -> str:
     text = " ".join(error.format_message().split()).rstrip(".")
     path = error.ctx.command_path if error.ctx else NAME
     if isinstance(error, click.NoSuchOption) and error.option_name in {"--config", "--socket"}:
-        return f"{error.option_name} goes before the command: {NAME} {error.option_name} … {path.removeprefix(NAME).strip()}"
+        command = path.removeprefix(NAME).strip()
+        return f"{error.option_name} goes before the command: {NAME} {error.option_name} … {command}"
     return f"{text[:1].lower()}{text[1:]}{'' if text.endswith('?') else ';'} see: {path} --help"
 
 

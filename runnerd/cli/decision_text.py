@@ -1,12 +1,10 @@
 """A recorded Decision and what was given to it, as an operator reads them: `mint(strike=200000, size=5)`. Pure."""
 
 import json
-from collections.abc import Iterable
 
 import msgspec
 
 from protocol.actions import Act, Action, Outcome
-from protocol.values import Value
 from runnerd.cli.text import ether, printable
 
 MAX_PAYLOAD = 160
@@ -38,7 +36,7 @@ def _action(action: Action) -> str:
     return printable(f"{action.name}({arguments}){sent}")
 
 
-def _value(value: Value) -> str:
+def _value(value: object) -> str:
     """Hex bare, other text in quotes, lists in brackets."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -46,5 +44,5 @@ def _value(value: Value) -> str:
         return str(value)
     if isinstance(value, str):
         return value if value.startswith("0x") and value.isalnum() else json.dumps(value, ensure_ascii=False)
-    items: Iterable[str] = (_value(item) for item in value)
-    return f"[{', '.join(items)}]"
+    assert isinstance(value, list)  # the decoder accepts nothing else
+    return f"[{', '.join(_value(item) for item in value)}]"

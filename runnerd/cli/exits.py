@@ -31,7 +31,7 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
 
 
 class CliError(RunnerdError):
-    """A command cannot go on. Each line of the text is one sentence for the operator: what is wrong, what is allowed."""
+    """A command cannot go on. Each line of the text is one sentence for the operator: what is wrong, what to do."""
 
     def __init__(self, text: str, exit_code: ExitCode = ExitCode.ATTENTION) -> None:
         self.exit_code = exit_code

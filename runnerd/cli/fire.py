@@ -7,9 +7,10 @@ from rich.text import Text
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from runnerd.cli.asking import PluginName, fetch
 from runnerd.cli.exits import ExitCode
+from runnerd.cli.json_text import to_json
 from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import cell, open_console, show_line, show_wrapped, uncut, word
-from runnerd.cli.text import printable, to_json
+from runnerd.cli.text import printable
 from runnerd.control.client import TIMEOUT_S
 from runnerd.control.messages import Fire, Fired
 
@@ -17,18 +18,24 @@ DEFAULT_WAIT_S = 120.0
 _LABEL_WIDTH = 13
 
 
-def _checked_payload(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
-    """The text as it was given: the plugin reads the very bytes that were checked here."""
-    if value is None:
-        return ""
-    try:
-        msgspec.json.decode(value.encode())
-    except (ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
-        problem = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise click.BadParameter(f"not JSON ({problem}); write for example --payload '{{\"size\": 5}}'") from error
-    if len(value) > MAX_PAYLOAD_LENGTH:
-        raise click.BadParameter(f"{len(value):,} characters long, the limit is {MAX_PAYLOAD_LENGTH:,}")
-    return value
+class JsonText(click.ParamType[str]):
+    """Text that is JSON, handed on as it was typed: the plugin reads the very bytes that were checked here."""
+
+    name = "json"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See click.ParamType."""
+        if not value:
+            return value
+        try:
+            msgspec.json.decode(value.encode())
+        except RecursionError:
+            self.fail("it is nested too deeply", param, ctx)
+        except ValueError as error:  # also for text that is not UTF-8
+            self.fail(f"not JSON ({error}); write for example --payload '{{\"size\": 5}}'", param, ctx)
+        if len(value) > MAX_PAYLOAD_LENGTH:
+            self.fail(f"{len(value):,} characters long, the limit is {MAX_PAYLOAD_LENGTH:,}", param, ctx)
+        return value
 
 
 @click.command(
@@ -41,7 +48,7 @@ Examples:
 Exit code 0: acted or noop, or fired without --wait; 1: any other outcome; 3: no result in time, the call goes on."""
 )
 @click.argument("plugin", type=PluginName())
-@click.option("--payload", metavar="JSON", callback=_checked_payload, help="What the plugin finds in ctx.call.payload.")
+@click.option("--payload", type=JsonText(), default="", help="What the plugin finds in ctx.call.payload.")
 @click.option("--wait", "is_waiting", is_flag=True, help="Wait for the result.")
 @click.option(
     "--timeout",

@@ -27,7 +27,11 @@ def _of_vault(plugin: PluginStatus, status: Status) -> list[str]:
     for vault in status.vaults:
         if vault.name != plugin.vault:
             continue
-        found += [f"chain {chain.name}: {chain.problem}" for chain in status.chains if chain.name == vault.chain and chain.problem]
+        found += [
+            f"chain {chain.name}: {chain.problem}"
+            for chain in status.chains
+            if chain.name == vault.chain and chain.problem
+        ]
         if vault.problem:
             found.append(f"vault {vault.name} is refused: {vault.problem}")
         if vault.waiting_intents:

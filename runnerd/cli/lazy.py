@@ -1,4 +1,4 @@
-"""A click group whose commands are imported when they are called, so that `status` does not pay for what `doctor` needs.
+"""A click group whose commands are imported when they are called: `status` does not pay for what `doctor` needs.
 
 The table holds each command's short help as well: `--help` and shell completion of names import no command at all.
 """

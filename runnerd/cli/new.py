@@ -18,13 +18,21 @@ _TAKEN: Final = frozenset({"Action", "Context", "Cron", "Noop", "Plugin", "None"
 FILES: Final = ("plugin.py", "test_plugin.py", "README.md")
 
 
-def _checked_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    if not re.match(NAME_PATTERN, value) or len(value) > MAX_NAME_LENGTH:
-        raise click.BadParameter(
-            f"{printable(value)!r} cannot be a name; allowed: 1 to {MAX_NAME_LENGTH} letters, digits or _ . - "
-            "with a letter or _ first"
-        )
-    return value
+class Name(click.ParamType[str]):
+    """A name as runnerd.toml takes it."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See click.ParamType."""
+        if not re.match(NAME_PATTERN, value) or len(value) > MAX_NAME_LENGTH:
+            self.fail(
+                f"{printable(value)!r} cannot be a name; allowed: 1 to {MAX_NAME_LENGTH} letters, digits or _ . - "
+                "with a letter or _ first",
+                param,
+                ctx,
+            )
+        return value
 
 
 @click.command(
@@ -36,7 +44,7 @@ Examples:
 It writes NAME/plugin.py, NAME/test_plugin.py and NAME/README.md, and prints what to add to runnerd.toml.
 An existing directory is never touched."""
 )
-@click.argument("plugin", callback=_checked_name)
+@click.argument("plugin", type=Name())
 @click.option(
     "--dir",
     "parent",
@@ -44,7 +52,7 @@ An existing directory is never touched."""
     default=Path(),
     help="Where to make its directory.  [default: here]",
 )
-@click.option("--vault", default="main", show_default=True, callback=_checked_name, help="Its vault in runnerd.toml.")
+@click.option("--vault", default="main", show_default=True, type=Name(), help="Its vault in runnerd.toml.")
 def command(plugin: str, parent: Path, vault: str) -> None:
     """Scaffold a plugin with a passing test."""
     directory = parent.absolute() / plugin
@@ -80,7 +88,7 @@ def _title(plugin: str) -> str:
 
 def _toml(plugin: str, vault: str, path: Path) -> str:
     key = f'"{plugin}"' if "." in plugin else plugin
-    return f"[plugins.{key}]\nvault = {_quoted(vault)}\npath = {_quoted(str(path))}\n# params = {{ action = \"…\" }}"
+    return f'[plugins.{key}]\nvault = {_quoted(vault)}\npath = {_quoted(str(path))}\n# params = {{ action = "…" }}'
 
 
 def _quoted(text: str) -> str:

@@ -7,9 +7,10 @@ import click
 from rich.console import Console
 
 from runnerd.cli.asking import PluginName, fetch
+from runnerd.cli.json_text import to_json
 from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import ABSENT, Column, Row, cell, open_console, show_line, show_listing, uncut, word
-from runnerd.cli.text import clock_time, milliseconds, to_json
+from runnerd.cli.text import clock_time, milliseconds
 from runnerd.clock import SystemClock
 from runnerd.control.messages import GetRuns, Run, Runs
 

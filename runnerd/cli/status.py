@@ -5,13 +5,13 @@ import time
 
 import click
 
-from runnerd.cli.asking import fetch
+from runnerd.cli.asking import control_socket_of, fetch
 from runnerd.cli.exits import CliError, ExitCode
+from runnerd.cli.json_text import to_json
 from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.screen import Screen
 from runnerd.cli.status_view import show_down, show_status
 from runnerd.cli.terminal import open_console
-from runnerd.cli.text import to_json
 from runnerd.control.messages import GetStatus, Status
 
 
@@ -66,7 +66,7 @@ def _read(target: Target) -> Status:
 
 def _watch(target: Target, every_s: float) -> None:
     """Never returns; Ctrl-C ends it. A daemon that is down is waited for."""
-    target.control_socket()  # a wrong --config is not worth waiting for
+    control_socket_of(target)  # a wrong --config is not worth waiting for
     console = open_console()
     with Screen(console) as screen:
         for _ in itertools.count():

@@ -50,10 +50,10 @@ def _show_head(console: Console, status: Status) -> None:
     up = duration((status.now - status.started_at).total_seconds())
     parts = [f"pid {status.pid}", f"up {up}", f"loop lag {status.loop_lag_ms:.2g} ms", f"database {status.database}"]
     parts.append(f"http {status.http}" if status.http else "no http")
-    head = Text.assemble("runnerd ", cell(status.version), " is ", word(status.health), "   ")
+    head = Text.assemble("runnerd ", cell(status.version), " is ", word(status.health))
     details = " · ".join(parts)
-    if head.cell_len + cell_len(details) <= console.width:
-        show_line(console, Text.assemble(head, (printable(details), "dim")))
+    if head.cell_len + 3 + cell_len(details) <= console.width:
+        show_line(console, Text.assemble(head, "   ", (printable(details), "dim")))
         return
     show_line(console, head)
     for line in _packed(parts, console.width):

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
-import msgspec
-
 GWEI: Final = Decimal(10**9)
 ETHER: Final = Decimal(10**18)
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
@@ -22,20 +20,6 @@ def printable(text: str) -> str:
 
 
 _STAND_INS: Final = {"\n": "⏎", "\t": " ", "\r": ""}
-
-
-def to_json(value: object) -> str:
-    """`value` as indented JSON, with every character that does not print written as an escape: the same value to a parser.
-
-    JSON leaves C1 control characters and writing directions as they are; some terminals obey them.
-    """
-    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    units = character.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
 
 
 def duration(seconds: float) -> str:

@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.text import Text
 
 from runnerd.cli.asking import fetch
+from runnerd.cli.json_text import to_json
 from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import cell, open_console, show_line, show_wrapped, uncut, word
-from runnerd.cli.text import clock_time, ether, gwei, to_json
+from runnerd.cli.text import clock_time, ether, gwei
 from runnerd.clock import SystemClock
 from runnerd.control.messages import GetTransactions, Transaction, Transactions
 
@@ -42,7 +43,9 @@ def show_transactions(console: Console, transactions: list[Transaction], now: da
     if not transactions:
         show_line(console, cell("no transactions yet", "dim"))
     for transaction in transactions:
-        show_line(console, Text.assemble(uncut(transaction.hash, "bold"), "  ", word(transaction.state), overflow="ignore"))
+        show_line(
+            console, Text.assemble(uncut(transaction.hash, "bold"), "  ", word(transaction.state), overflow="ignore")
+        )
         show_wrapped(console, cell(_origin(transaction, now)), _INDENT)
         show_wrapped(console, cell(_fees(transaction), "dim"), _INDENT)
         if transaction.error:
@@ -65,8 +68,9 @@ def _fate(transaction: Transaction) -> str:
 
 
 def _fees(transaction: Transaction) -> str:
-    limits = f"max {gwei(transaction.max_fee_per_gas_wei)}, tip {gwei(transaction.max_priority_fee_wei)}"
+    highest, tip = gwei(transaction.max_fee_per_gas_wei), gwei(transaction.max_priority_fee_wei)
     gas, price = transaction.gas_used, transaction.effective_gas_price_wei
     if gas is None or price is None:
-        return f"fee in gwei: {limits} a gas, at most {transaction.gas_limit:,} gas"
-    return f"fee in gwei: {gwei(gas * price)} = {gas:,} gas × {gwei(price)} ({limits})"
+        most = gwei(transaction.gas_limit * transaction.max_fee_per_gas_wei)
+        return f"fee in gwei: at most {most} = {transaction.gas_limit:,} gas × {highest} (tip {tip})"
+    return f"fee in gwei: {gwei(gas * price)} = {gas:,} gas × {gwei(price)} (max {highest}, tip {tip})"

@@ -22,7 +22,13 @@ NARROW: Final = 100
 DENIED: Final = "denied syscall"
 _LABEL_WIDTH: Final = 9
 _STAMP_WIDTH: Final = 10
-_EVENT_STYLES: Final = {"ready": "green", "exited": "red", "lost": "yellow", "quarantined": "bold red", DENIED: "yellow"}
+_EVENT_STYLES: Final = {
+    "ready": "green",
+    "exited": "red",
+    "lost": "yellow",
+    "quarantined": "bold red",
+    DENIED: "yellow",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +191,7 @@ class _Timeline:
 
     def _show_headline(self, at: datetime, label: tuple[str, str], text: str) -> None:
         stamp = f"{at.astimezone(UTC):%H:%M:%S}".ljust(_STAMP_WIDTH)
-        prefix = Text.assemble((stamp, "dim"), (label[0].ljust(_LABEL_WIDTH), label[1]))
+        prefix = Text.assemble((stamp, "dim"), (printable(label[0]).ljust(_LABEL_WIDTH), label[1]))
         show_wrapped(self._console, cell(text), prefix=prefix)
 
     def _show_detail(self, label: str, text: str) -> None:

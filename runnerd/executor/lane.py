@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from runnerd.chain.abi import AbiFunction
 from runnerd.chain.errors import ChainError, FeeCapTooLow, RpcRefused, RpcUnavailable
 from runnerd.chain.fees import Fees, build_fee_request, bump, decode_fees
-from runnerd.chain.simulate import CallMessage, Reverted, Simulated, build_simulation, decode_simulation
+from runnerd.chain.simulate import CallMessage, Reverted, build_simulation, decode_simulation
 from runnerd.chain.types import Block, decode_hash
 from runnerd.executor.intent import Accepted, Attempt, Broadcast, Intent, IntentState, Signed, SimulationReverted
 from runnerd.executor.tracked import Book, Tracked
@@ -116,18 +116,18 @@ class Lane:
     async def prepare(self, intent: Intent) -> Ready | SimulationReverted:
         """Simulate at the newest block and fetch fees, in one round trip. Raises what proves nothing."""
         network = self.network
-        block = await network.head.fetch()
         message = CallMessage(sender=self.signer.address, to=intent.target, data=intent.calldata, value_wei=0)
-        call, estimate, history = await network.rpc.batch(
-            [*build_simulation(block, message), build_fee_request(network.fees)]
-        )
         margin = round((network.config.gas_limit_factor - 1) * 100)
-        simulated = decode_simulation(block, call, estimate, gas_margin_percent=margin, errors=self._errors)
-        match simulated:
-            case Reverted():
+
+        async def look(block: Block) -> Ready | SimulationReverted:
+            requests = [*build_simulation(block, message), build_fee_request(network.fees)]
+            call, estimate, history = await network.rpc.batch(requests)
+            simulated = decode_simulation(block, call, estimate, gas_margin_percent=margin, errors=self._errors)
+            if isinstance(simulated, Reverted):
                 return SimulationReverted(simulated.reason, block.number)
-            case Simulated():
-                return Ready(block, simulated.gas_limit, decode_fees(history, network.fees))
+            return Ready(block, simulated.gas_limit, decode_fees(history, network.fees))
+
+        return await network.at_newest_block(look)
 
     async def replace(self, tracked: Tracked) -> None:
         """Sign the intent again at its nonce, with fees that replace the last attempt, and send it."""

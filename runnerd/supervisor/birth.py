@@ -29,7 +29,7 @@ PIPE_BYTES: Final = 65_536
 STDERR_TAIL: Final = 2_000
 
 
-class BirthRefused(RunnerdError):  # noqa: N818  # named for what happened
+class BirthRefused(RunnerdError):
     """This host lacks a layer of the sandbox that the plugin may not run without; starting it again changes nothing.
 
     The reason says what to do; `runnerctl doctor` shows all layers.
@@ -41,7 +41,7 @@ class BirthRefused(RunnerdError):  # noqa: N818  # named for what happened
         self.reason = reason
 
 
-class BirthFailed(RunnerdError):  # noqa: N818  # named for what happened
+class BirthFailed(RunnerdError):
     """The worker died or hung before its sandbox was closed: no plugin code has run. A restart may help."""
 
     def __init__(self, reason: str) -> None:

@@ -26,7 +26,7 @@ class Phase(StrEnum):
 
 
 LIVE = frozenset({Phase.STARTING, Phase.READY, Phase.UNHEALTHY, Phase.STOPPING})
-"""Phases in which there is a worker process, or one on its way."""
+"""Phases that have a worker process, or one on its way. So has `quarantined` until the refused one has ended."""
 SERVING = frozenset({Phase.READY, Phase.UNHEALTHY})
 
 
@@ -45,7 +45,7 @@ class HelloAccepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It must not run as it is: sandbox refused, plugin not loadable, bad protocol, wrong vault."""
+    """It must not run as it is: sandbox refused, plugin not loadable, bad protocol, wrong vault. May come twice."""
 
     reason: str
 
@@ -59,7 +59,7 @@ class Forbidden:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The worker ended without being told to. `jitter` is a random number in [-1, 1]."""
+    """The worker ended, told to or not. `jitter` is a random number in [-1, 1]."""
 
     reason: str
     jitter: float = 0.0
@@ -166,6 +166,8 @@ class WorkerState:
     skips_left: int = 0
     is_probe: bool = False
     then_start: bool = False
+    has_worker: bool = False
+    """A process is there, or on its way. No other is spawned before its end was reported."""
 
 
 class IllegalTransition(Exception):
@@ -180,13 +182,15 @@ Next: TypeAlias = tuple[WorkerState, tuple[Effect, ...]]
 
 def transition(state: WorkerState, event: Event, now: float, policy: RestartPolicy) -> Next:
     """The next state and what to do. Raises IllegalTransition."""
+    if _is_stable(state, now, policy):
+        state = _forgiven(state)
     match event:
         case Start():
             return _start(state, now)
         case StopRequested():
             return _stop(state, event, now)
         case Woke():
-            return _wake(state, event, now)
+            return _wake(state, event, now, policy)
         case HelloAccepted():
             return _hello(state, event, now)
         case Refused():
@@ -208,24 +212,27 @@ def _start(state: WorkerState, now: float) -> Next:
         return replace(state, then_start=True), ()
     if state.phase in LIVE:
         return state, ()
-    fresh = replace(state, crashes=(), restarts=0, is_probe=False)
-    return _spawn(fresh, now)
+    if state.has_worker:  # the refused one is still ending: the next starts when it has
+        return replace(_enter(state, Phase.STOPPING, now, "commanded start"), then_start=True), ()
+    return _spawn(_forgiven(state), now)
 
 
 def _stop(state: WorkerState, event: StopRequested, now: float) -> Next:
     if state.phase is Phase.STOPPING:
         return replace(state, then_start=event.then_start), ()
-    if state.phase in LIVE:
-        stopping = _enter(state, Phase.STOPPING, now, "commanded stop")
-        return replace(stopping, then_start=event.then_start), (StopWorker(),)
+    if state.has_worker:
+        stopping = replace(_enter(state, Phase.STOPPING, now, "commanded stop"), then_start=event.then_start)
+        return stopping, (StopWorker(),) if state.phase in LIVE else ()
     if event.then_start:
         return _start(state, now)
     return _enter(state, Phase.STOPPED, now, "commanded stop"), ()
 
 
-def _wake(state: WorkerState, event: Event, now: float) -> Next:
+def _wake(state: WorkerState, event: Event, now: float, policy: RestartPolicy) -> Next:
     if state.phase is Phase.BACKOFF:
         return _spawn(state, now)
+    if state.phase is Phase.QUARANTINED and state.has_worker:
+        return replace(state, wake_at=now + policy.probe_every_s), (KillWorker(),)
     if state.phase is Phase.QUARANTINED:
         return _spawn(replace(state, is_probe=True), now)
     raise IllegalTransition(state.phase, event)
@@ -241,29 +248,30 @@ def _hello(state: WorkerState, event: Event, now: float) -> Next:
 
 
 def _refuse(state: WorkerState, event: Refused, now: float, policy: RestartPolicy) -> Next:
+    if not state.has_worker:
+        raise IllegalTransition(state.phase, event)
     if state.phase is Phase.STOPPING:
         return state, (KillWorker(),)
-    if state.phase not in LIVE:
-        raise IllegalTransition(state.phase, event)
+    if state.phase is Phase.QUARANTINED:  # refused already, and not yet ended
+        return state, ()
     quarantined, effects = _quarantine(state, event.reason, now, policy)
     return quarantined, (KillWorker(), *effects)
 
 
 def _forbid(state: WorkerState, event: Forbidden, now: float) -> Next:
-    if state.phase in LIVE:
+    if state.has_worker:
         raise IllegalTransition(state.phase, event)
     return _enter(state, Phase.QUARANTINED, now, event.reason), (Record("quarantined", event.reason),)
 
 
 def _exit(state: WorkerState, event: Exited, now: float, policy: RestartPolicy) -> Next:
+    if not state.has_worker:
+        raise IllegalTransition(state.phase, event)
+    state = replace(state, has_worker=False)
     if state.phase is Phase.QUARANTINED:  # it was ended because it was refused
         return state, ()
     if state.phase is Phase.STOPPING:
         return _stopped(state, now)
-    if state.phase not in LIVE:
-        raise IllegalTransition(state.phase, event)
-    if _was_stable(state, now, policy):
-        state = replace(state, crashes=(), restarts=0, is_probe=False)
     crashes = (*(at for at in state.crashes if at > now - policy.crash_window_s), now)
     state = replace(state, crashes=crashes)
     record = Record("exited", event.reason)
@@ -283,10 +291,13 @@ def _exit(state: WorkerState, event: Exited, now: float, policy: RestartPolicy) 
 
 
 def _lose(state: WorkerState, event: Lost, now: float) -> Next:
+    if not state.has_worker:
+        raise IllegalTransition(state.phase, event)
+    state = replace(state, has_worker=False)
+    if state.phase is Phase.QUARANTINED:
+        return state, ()
     if state.phase is Phase.STOPPING:
         return _stopped(state, now)
-    if state.phase not in LIVE:
-        return state, ()
     spawning, effects = _spawn(state, now)
     return spawning, (Record("lost", event.reason), *effects)
 
@@ -322,19 +333,25 @@ def backoff_s(restarts: int, jitter: float, policy: RestartPolicy) -> float:
     return min(grown, policy.backoff_max_s) * (1 + policy.jitter * jitter)
 
 
-def _was_stable(state: WorkerState, now: float, policy: RestartPolicy) -> bool:
-    return state.phase in SERVING and state.calls_returned > 0 and now - state.since >= policy.stable_after_s
+def _is_stable(state: WorkerState, now: float, policy: RestartPolicy) -> bool:
+    return state.phase is Phase.READY and state.calls_returned > 0 and now - state.since >= policy.stable_after_s
+
+
+def _forgiven(state: WorkerState) -> WorkerState:
+    """With a full restart budget."""
+    return replace(state, crashes=(), restarts=0, is_probe=False)
 
 
 def _spawn(state: WorkerState, now: float) -> Next:
     generation = state.generation + 1
     starting = replace(_enter(state, Phase.STARTING, now, state.reason), generation=generation, then_start=False)
+    starting = replace(starting, has_worker=True)
     return starting, (Spawn(generation),)
 
 
 def _stopped(state: WorkerState, now: float) -> Next:
     if state.then_start:
-        return _spawn(replace(state, crashes=(), restarts=0, is_probe=False), now)
+        return _spawn(_forgiven(state), now)
     return _enter(state, Phase.STOPPED, now, "commanded stop"), ()
 
 

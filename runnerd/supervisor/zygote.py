@@ -44,7 +44,7 @@ STDERR_TAIL_BYTES: Final = 2_000
 PIPE_BYTES: Final = 65_536
 
 
-class ZygoteFailed(RunnerdError):  # noqa: N818  # named for what happened
+class ZygoteFailed(RunnerdError):
     """The zygote did not come up, so no plugin can be started. The reason ends with what it wrote to stderr."""
 
 

@@ -1,4 +1,4 @@
-"""Each chain's node: reachable, of the configured chain; each vault on it: a contract that names our wallet as operator.
+"""Each chain's node: reachable, of the configured chain. Each vault on it: a contract whose operator is our wallet.
 
 Only asks. Node urls are shown without what may be secret in them.
 """
@@ -43,12 +43,8 @@ async def _examine_all(chains: list[_Chain], addresses: Mapping[str, str]) -> di
 async def _examine(chain: _Chain, addresses: Mapping[str, str]) -> list[Finding]:
     async with Rpc(chain.config.rpc, timeout_s=min(TIMEOUT_S, chain.config.rpc_timeout_s)) as rpc:
         try:
-            answers = await rpc.batch([("eth_chainId", []), ("eth_blockNumber", [])])
-            refusal = next((answer for answer in answers if isinstance(answer, RpcRefused)), None)
-            if refusal is not None:
-                return [bad("node", f"{rpc.url_for_display}: {refusal}", remedy=f"check chains.{chain.name}.rpc")]
-            chain_id = decode_quantity(answers[0], "eth_chainId")
-            head = decode_quantity(answers[1], "eth_blockNumber")
+            chain_id = decode_quantity(await rpc.call("eth_chainId", []), "eth_chainId")
+            head = decode_quantity(await rpc.call("eth_blockNumber", []), "eth_blockNumber")
         except ChainError as error:
             remedy = f"check the node and chains.{chain.name}.rpc"
             return [bad("node", str(error), cost="its plugins do not run", remedy=remedy)]
@@ -56,11 +52,9 @@ async def _examine(chain: _Chain, addresses: Mapping[str, str]) -> list[Finding]
             text = f"{rpc.url_for_display} serves chain {chain_id}, the configuration says {chain.config.id}"
             return [bad("node", text, cost="nothing is signed", remedy=f"correct chains.{chain.name}.id or rpc")]
         found = [good("node", f"{rpc.url_for_display}: chain {chain_id}, block {head}")]
-        for name, vault in chain.vaults.items():
-            found.append(await _vault(rpc, name, vault, addresses.get(vault.wallet)))
-        for wallet in sorted({vault.wallet for vault in chain.vaults.values()} & addresses.keys()):
-            found.append(await _balance(rpc, wallet, addresses[wallet]))
-        return found
+        found += [await _vault(rpc, name, vault, addresses.get(vault.wallet)) for name, vault in chain.vaults.items()]
+        used = sorted({vault.wallet for vault in chain.vaults.values()} & addresses.keys())
+        return [*found, *[await _balance(rpc, wallet, addresses[wallet]) for wallet in used]]
 
 
 async def _vault(rpc: NodeCalls, name: str, config: VaultConfig, ours: str | None) -> Finding:

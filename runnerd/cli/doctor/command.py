@@ -1,4 +1,4 @@
-"""`runnerctl doctor`: examines the host part by part, needs no daemon, changes nothing. Each examiner is a file beside this."""
+"""`runnerctl doctor`: examines the host part by part, and changes nothing. Each examiner is a file beside this."""
 
 from collections.abc import Iterator
 
@@ -6,20 +6,21 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from runnerd.cli.asking import control_socket_of
 from runnerd.cli.configured import load
 from runnerd.cli.doctor.chains import examine_chains
 from runnerd.cli.doctor.database import examine_database
-from runnerd.cli.doctor.finding import Finding, Mark, Section, bad, good
+from runnerd.cli.doctor.finding import Finding, Mark, Section, bad, good, weak
 from runnerd.cli.doctor.places import examine_daemon, examine_places
 from runnerd.cli.doctor.sandbox import examine_sandbox
 from runnerd.cli.doctor.wallets import examine_wallet
 from runnerd.cli.exits import CliError, ExitCode
-from runnerd.cli.options import Target, pass_target
+from runnerd.cli.options import DEFAULT_CONFIG, Target, pass_target
 from runnerd.cli.terminal import cell, open_console, show_line, show_wrapped
 from runnerd.config.model import Config
 
 _STYLES = {Mark.GOOD: "green", Mark.WEAK: "bold yellow", Mark.BAD: "bold red"}
-_SUBJECT_WIDTH = 18
+_SUBJECT_WIDTH = 16
 
 
 @click.command(
@@ -49,6 +50,10 @@ def command(target: Target, is_unlocking: bool) -> ExitCode:
 
 def _examine(target: Target, is_unlocking: bool) -> Iterator[Section]:
     yield Section("sandbox", tuple(examine_sandbox()))
+    if target.config == DEFAULT_CONFIG and not target.config.exists():
+        remedy = "name yours with --config to have the rest examined"
+        yield Section("configuration", (weak("file", f"{target.config} is not there", remedy=remedy),))
+        return
     try:
         config = load(target.config)
     except CliError as error:
@@ -58,7 +63,7 @@ def _examine(target: Target, is_unlocking: bool) -> Iterator[Section]:
         yield Section("configuration", (good("file", str(target.config)),))
         yield from _examine_configured(config, is_unlocking)
     try:
-        control_socket = target.control_socket()
+        control_socket = control_socket_of(target)
     except CliError:
         return
     yield Section("daemon", tuple(examine_daemon(control_socket)))

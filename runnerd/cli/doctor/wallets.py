@@ -66,7 +66,9 @@ def _keystore(path: Path) -> tuple[Finding, str | None]:
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
         cost = "others can copy it and try passphrases at leisure"
-        return weak(subject, f"{path} has mode {mode:04o}: {shown}", cost=cost, remedy=f"run: chmod 600 {path}"), address
+        return weak(
+            subject, f"{path} has mode {mode:04o}: {shown}", cost=cost, remedy=f"run: chmod 600 {path}"
+        ), address
     return good(subject, f"{path}: {shown}"), address
 
 

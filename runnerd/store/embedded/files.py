@@ -4,10 +4,13 @@ import asyncio
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from runnerd.store.embedded.account import Account
 
+T = TypeVar("T")
 POLL_S = 0.005
 
 
@@ -22,6 +25,16 @@ async def lock(path: Path, deadline_s: float) -> int:
         os.close(file)
         raise
     return file
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """What `work` returns, run in a thread. Unlike `to_thread` it ends when the work has ended, even if cancelled."""
+    running = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 def read_small(path: Path) -> str:

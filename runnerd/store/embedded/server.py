@@ -12,6 +12,7 @@ import shutil
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -21,7 +22,7 @@ from runnerd.log import fields
 from runnerd.store.embedded import settings
 from runnerd.store.embedded.account import Account, get_account, let_pass, validate_reachable
 from runnerd.store.embedded.binaries import Binaries, choose, find_binaries, make_reachable
-from runnerd.store.embedded.files import POLL_S, lock, make_private, read_small, read_status, rename_durably
+from runnerd.store.embedded.files import POLL_S, in_thread, lock, make_private, read_small, read_status, rename_durably
 from runnerd.store.embedded.log_file import LogFile
 from runnerd.store.embedded.process import Program
 from runnerd.store.errors import ClusterInUse, ClusterRefused, PostgresNotStarted, SocketPathTooLong, StoreError
@@ -75,6 +76,15 @@ class EmbeddedPostgres:
         """
         if self._server is not None and not self._server.has_exited:
             raise RuntimeError("it is running already")
+        try:
+            return await self._start()
+        except BaseException:
+            if self._server is not None:
+                await self._server.end(ABORT)
+            self._log.close()
+            raise
+
+    async def _start(self) -> str:
         began = asyncio.get_running_loop().time()
         _validate_socket_path(self._socket())
         self._data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -82,17 +92,13 @@ class EmbeddedPostgres:
         account = get_account()
         with ExitStack() as stack:
             locks = await self._lock(stack)
-            binaries = await asyncio.to_thread(self._prepare, account)
+            binaries = await in_thread(partial(self._prepare, account))
             if not self._cluster.exists():
                 await self._make_cluster(binaries, account, locks)
             command = (binaries.directory / "postgres", "-D", self._cluster, f"--config-file={self._config_file}")
             self._server = await Program.start(command, account, self._log, locks)
-        try:
-            await self._until_ready(self._server)
-            await self._ensure_database()
-        except BaseException:
-            await self._server.end(ABORT)
-            raise
+        await self._until_ready(self._server)
+        await self._ensure_database()
         took_s = round(asyncio.get_running_loop().time() - began, 3)
         logger.info(
             "embedded PostgreSQL %s is ready in %s s, running as %s",
@@ -161,10 +167,10 @@ class EmbeddedPostgres:
 
     async def _make_cluster(self, binaries: Binaries, account: Account, locks: tuple[int, ...]) -> None:
         # Under another name until it is whole: an initdb that was interrupted is thrown away, never started.
-        partial = self._cluster.with_name("postgres.partial")
-        await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
-        make_private(partial, account)
-        command = (binaries.directory / "initdb", *INITDB, "-D", partial)
+        half = self._cluster.with_name("postgres.partial")
+        await in_thread(partial(shutil.rmtree, half, ignore_errors=True))
+        make_private(half, account)
+        command = (binaries.directory / "initdb", *INITDB, "-D", half)
         initdb = await Program.start(command, account, self._log, locks)
         try:
             async with asyncio.timeout(self._deadlines.initdb_s):
@@ -175,7 +181,7 @@ class EmbeddedPostgres:
             await initdb.end(ABORT)
         if code != 0:
             raise PostgresNotStarted(f"initdb ended with code {code}", self._log.tail())
-        rename_durably(partial, self._cluster)
+        rename_durably(half, self._cluster)
 
     async def _until_ready(self, server: Program) -> None:
         try:

@@ -1,0 +1,203 @@
+"""`make bench`: every figure of one run, on this machine, beside its target. Takes about two minutes."""
+
+import json
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+
+from deploy.demo.world import Daemon, Venue, build_venue, make_keystore, render_config, running_daemon
+from runnerd.config import load_config
+from runnerd.store.embedded import EmbeddedPostgres
+from tests.bench.figures import Figure, percentile, spread
+from tests.bench.floor import GAP_S, measure_floor
+from tests.support.anvil import start_anvil
+
+PLUGINS = Path(__file__).parent / "plugins"
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "300"))
+SIZES = (1, 100, 500)
+
+
+def main() -> None:
+    """Measure, and print each figure as soon as it is known."""
+    print(f"runnerd bench: {os.cpu_count()} cores, Python {sys.version.split()[0]}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+    for figure in [*_latency(), *_workers()]:
+        print(figure, flush=True)
+
+
+# --- NOTIFY → accepted -------------------------------------------------------------------------------------------------
+
+
+def _latency() -> Iterator[Figure]:
+    with _world({"one-action": {"path": str(PLUGINS / "one_action.py"), "queue": 10_000}}) as (daemon, venue, dsn):
+        daemon.wait_ready("one-action")
+        _notify_slowly(dsn, 20)  # connections, prepared statements and caches are warm afterwards
+        sent = _notify_slowly(dsn, ROUNDS)
+        took = _accepted_after(dsn, sent)
+        floor = measure_floor(venue.w3, venue.url, dsn, ROUNDS)
+        yield Figure("floor: NOTIFY, round trip, 3 commits, sign, send", spread(floor))
+        ratio = percentile(took, 50) / percentile(floor, 50)
+        yield Figure("NOTIFY -> transaction accepted by the node", spread(took))
+        ratio99 = percentile(took, 99) / percentile(floor, 99)
+        yield Figure("  ratio to the floor", f"p50 {ratio:.2f}, p99 {ratio99:.2f}", "p50 <= 3", ratio <= 3)
+
+
+def _notify_slowly(dsn: str, rounds: int) -> dict[str, float]:
+    sent: dict[str, float] = {}
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.prepare_threshold = 0
+        for number in range(rounds):
+            time.sleep(GAP_S)
+            payload = f"{number} {time.time_ns()}"
+            sent[payload] = time.time()
+            connection.execute("select pg_notify('bench', %s)", (payload,))
+    return sent
+
+
+def _accepted_after(dsn: str, sent: dict[str, float]) -> list[float]:
+    query = """
+        select c.payload, min(a.accepted_at) from job_calls c join attempts a on a.call_id = c.id
+        where a.accepted_at is not null group by c.payload
+    """
+    until = time.monotonic() + 30
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        while time.monotonic() < until:
+            rows = {row[0]: row[1] for row in connection.execute(query).fetchall()}
+            if sent.keys() <= rows.keys():
+                return [rows[payload].timestamp() - at for payload, at in sent.items()]
+            time.sleep(0.1)
+    raise TimeoutError(f"{len(sent)} were announced, {len(rows)} accepted")
+
+
+# --- workers and decisions -----------------------------------------------------------------------------------------------
+
+
+def _workers() -> Iterator[Figure]:
+    for size in SIZES:
+        names = [f"noop-{number}" for number in range(size)]
+        plugins = {
+            name: {
+                "path": str(PLUGINS / "noop.py"),
+                "class_name": "noop",
+                "triggers": [{"kind": "event", "topic": name}],
+                "queue": 100_000,
+                "call_deadline_s": 600,
+            }
+            for name in names
+        }
+        with _world(plugins) as (daemon, _, dsn):
+            status = daemon.wait_ready(*names, deadline_s=120)
+            memory = [plugin.memory_bytes / 2**20 for plugin in status.plugins if plugin.memory_bytes]
+            mean = statistics.mean(memory)
+            yield Figure(f"private memory per worker, {size} workers", f"{mean:.2f} MiB", "<= 4 MiB", mean <= 4)
+            if size <= 100:
+                yield from _restarts(daemon, names, size)
+                yield _decisions(daemon, dsn, names)
+
+
+def _restarts(daemon: Daemon, names: list[str], size: int) -> Iterator[Figure]:
+    killed: dict[str, float] = {}
+    for number in range(20):
+        name = names[number % len(names)]
+        # A restart that is not the first of its streak waits for its backoff; a commanded one clears the streak.
+        before = next(plugin for plugin in daemon.status().plugins if plugin.name == name)
+        assert before.pid is not None
+        killed[f"{name}#{before.generation + 1}"] = time.time()
+        os.kill(before.pid, signal.SIGKILL)
+        _wait_generation(daemon, name, before.generation + 1)
+        _clear(daemon, name)
+    starts, readies = _states(daemon)
+    start = [readies[worker] - starts[worker] for worker in killed]
+    restart = [readies[worker] - at for worker, at in killed.items()]
+    yield Figure(
+        f"worker start -> ready, {size} workers", spread(start), "p50 <= 15 ms", percentile(start, 50) <= 0.015
+    )
+    yield Figure(
+        f"kill -9 -> ready again, {size} workers", spread(restart), "p50 <= 25 ms", percentile(restart, 50) <= 0.025
+    )
+
+
+def _clear(daemon: Daemon, name: str) -> None:
+    from runnerd.control.messages import Restart
+
+    generation = next(plugin.generation for plugin in daemon.status().plugins if plugin.name == name)
+    daemon.ask(Restart(plugin=name))
+    _wait_generation(daemon, name, generation + 1)
+
+
+def _wait_generation(daemon: Daemon, name: str, generation: int) -> None:
+    daemon.wait_until(
+        lambda status: any(
+            plugin.name == name and plugin.generation >= generation and plugin.state == "ready"
+            for plugin in status.plugins
+        )
+    )
+
+
+def _states(daemon: Daemon) -> tuple[dict[str, float], dict[str, float]]:
+    """When each generation began to start, and when it was ready, from the log."""
+    starts: dict[str, float] = {}
+    readies: dict[str, float] = {}
+    for line in daemon.log.read_text().splitlines():
+        record = json.loads(line)
+        if record.get("action") == "worker_state":
+            worker = f"{record['plugin']}#{record['generation']}"
+            at = datetime.fromisoformat(record["time"]).timestamp()
+            if record["state"] == "starting":
+                starts[worker] = at
+            elif record["state"] == "ready":
+                readies.setdefault(worker, at)
+    return starts, readies
+
+
+def _decisions(daemon: Daemon, dsn: str, names: list[str]) -> Figure:
+    each = max(1, 3_000 // len(names))
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        before = connection.execute("select coalesce(max(id), 0) from job_calls").fetchone()[0]  # type: ignore[index]
+        with connection.pipeline():
+            for _ in range(each):
+                for name in names:
+                    connection.execute("select pg_notify(%s, 'x')", (name,))
+        query = "select count(*), min(fired_at), max(finished_at) from job_calls where id > %s and state = 'done'"
+        until = time.monotonic() + 60
+        done, first, last = 0, None, None
+        while done < each * len(names) and time.monotonic() < until:
+            time.sleep(0.2)
+            done, first, last = connection.execute(query, (before,)).fetchone()  # type: ignore[misc]
+        wrong = connection.execute(
+            "select count(*) from job_calls where id > %s and outcome <> 'noop'", (before,)
+        ).fetchone()[0]  # type: ignore[index]
+    assert first is not None and last is not None
+    rate = done / (last - first).total_seconds()
+    text = f"{rate:,.0f}/s ({done} recorded durably, {wrong} not noop)"
+    return Figure(f"decisions (noop), {len(names)} plugins", text, ">= 1,000/s", rate >= 1_000 and not wrong)
+
+
+# --- the world ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _world(plugins: dict[str, dict[str, object]]) -> Iterator[tuple[Daemon, Venue, str]]:
+    """A node with a block each 0.25 s, the venue, and a daemon with these plugins; and the DSN of its database."""
+    with tempfile.TemporaryDirectory(prefix="rd-") as name, start_anvil(block_time_s=0.25) as anvil:
+        directory = Path(name)
+        directory.chmod(0o755)
+        venue = build_venue(anvil.url, make_keystore(directory))
+        config = render_config(venue, plugins, chain={"confirmations": 1, "poll_s": 0.1})
+        (directory / "runnerd.toml").write_text(config.replace('log_level = "debug"', 'log_level = "info"'))
+        with running_daemon(directory) as daemon:
+            loaded = load_config(directory / "runnerd.toml")
+            daemon.wait_until(lambda _: True)
+            yield daemon, venue, EmbeddedPostgres(loaded.data_dir, loaded.runtime_dir).dsn
+
+
+if __name__ == "__main__":
+    main()
