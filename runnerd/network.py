@@ -31,14 +31,16 @@ class Network:
         """How deep is final here, and how long a transaction may wait."""
         return Patience(confirmations=self.config.confirmations, replace_after_blocks=self.config.replace_after_blocks)
 
-    async def at_newest_block(self, ask: Callable[[Block], Awaitable[T]]) -> T:
+    async def at_newest_block(self, ask: Callable[[Block], Awaitable[T]], fresh_s: float = 0.0) -> T:
         """What `ask` finds at the newest block; asked again at a newer one when the node cannot serve that block.
 
+        A block that was fetched within the last `fresh_s` seconds counts as the newest, for the first try.
         Between two requests a block may come, be replaced, or be pruned: that is ordinary, and no answer.
         Raises what `ask` raises, after `BLOCK_TRIES` refusals.
         """
         for tries_left in reversed(range(BLOCK_TRIES)):
-            block = await self.head.fetch()
+            is_first = tries_left == BLOCK_TRIES - 1
+            block = (self.head.recent(fresh_s) if is_first else None) or await self.head.fetch()
             try:
                 return await ask(block)
             except RpcRefused:

@@ -122,7 +122,7 @@ def _checksummed(value: AbiValue, shape: AbiType) -> AbiValue:
 
 
 def _members(value: AbiValue) -> tuple[AbiValue, ...]:
-    assert isinstance(value, tuple)  # noqa: S101  # eth_abi decodes arrays and structs to tuples
+    assert isinstance(value, tuple)  # eth_abi decodes arrays and structs to tuples
     return value
 
 

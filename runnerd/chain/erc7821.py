@@ -61,7 +61,7 @@ class Erc7821Vault:
     def decode_operator(self, data: bytes) -> str:
         """The operator's checksummed address; the zero address means that the vault has none."""
         operator = decode_outputs(self.operator_view, data)
-        assert isinstance(operator, str)  # noqa: S101  # __post_init__ made sure that it is one address
+        assert isinstance(operator, str)  # __post_init__ made sure that it is one address
         return operator
 
 

@@ -6,6 +6,8 @@ an older block. A websocket may later ring here as a doorbell; polling stays the
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
 
 from runnerd.chain.errors import ChainError
@@ -23,6 +25,7 @@ class Head:
     def __init__(self, rpc: NodeCalls, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self.latest: Block | None = None
         """What the node said last; None until the first answer. It is as old as the last poll."""
+        self._fetched_at = -math.inf
         self._rpc = rpc
         self._sleep = sleep
         self._in_flight: asyncio.Future[Block | None] | None = None
@@ -50,6 +53,10 @@ class Head:
                 flight.set_result(block)
         self._publish(block)
         return block
+
+    def recent(self, fresh_s: float) -> Block | None:
+        """The latest block, if the node named it within the last `fresh_s` seconds."""
+        return self.latest if time.monotonic() - self._fetched_at < fresh_s else None
 
     async def wait_beyond(self, number: int, timeout_s: float) -> Block | None:
         """A block above `number`, as soon as some `fetch` or `run` has seen one; None when none came in time."""
@@ -91,7 +98,7 @@ class Head:
             await self._sleep(delay_s)
 
     def _publish(self, block: Block) -> None:
-        previous, self.latest = self.latest, block
+        previous, self.latest, self._fetched_at = self.latest, block, time.monotonic()
         if previous is not None and block.number < previous.number:
             logger.info(
                 "the node's head went back from block %d to %d",

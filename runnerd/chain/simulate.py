@@ -72,8 +72,8 @@ def decode_simulation(
             if is_execution_failure(answer):
                 return Reverted(reason=revert_reason(answer, errors), data=find_revert_data(answer))
             raise answer
-    assert not isinstance(call_answer, RpcRefused)  # noqa: S101  # both were looked at above
-    assert not isinstance(estimate_answer, RpcRefused)  # noqa: S101
+    assert not isinstance(call_answer, RpcRefused)  # both were looked at above
+    assert not isinstance(estimate_answer, RpcRefused)
     estimate = decode_quantity(estimate_answer, "eth_estimateGas")
     if estimate > block.gas_limit:
         return Reverted(reason=f"needs {estimate} gas, a block holds {block.gas_limit}", data=None)

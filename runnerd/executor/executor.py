@@ -3,6 +3,7 @@
 Owns the order "store, then act" and the day's spending. Signing is `lane`, watching is `follow`.
 """
 
+import asyncio
 import hashlib
 from datetime import UTC, datetime, time
 
@@ -127,8 +128,14 @@ class Executor:
             calldata=vault.adapter.encode_batch(approved.calls, self._intent_id(call_id)),
             value_wei=approved.value_wei,
         )
-        await self._store.commit(*with_decision, calls.decided(call_id), intents.plan(intent, self._clock.now()))
-        vault.lane.put(self._book.add(intent, decided.call))
+        # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.
+        rehearsal, _ = await asyncio.gather(
+            vault.lane.rehearse(intent),
+            self._store.commit(*with_decision, calls.decided(call_id), intents.plan(intent, self._clock.now())),
+        )
+        tracked = self._book.add(intent, decided.call)
+        tracked.rehearsal = rehearsal
+        vault.lane.put(tracked)
 
     def _intent_id(self, call_id: int) -> bytes:
         """32 bytes, unique to this ledger and call: the vault refuses a second execution under the same id."""

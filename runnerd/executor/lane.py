@@ -7,15 +7,14 @@ the first broadcast is watched by `follow`.
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass
 
 from runnerd.chain.abi import AbiFunction
 from runnerd.chain.errors import ChainError, FeeCapTooLow, RpcRefused, RpcUnavailable
-from runnerd.chain.fees import Fees, build_fee_request, bump, decode_fees
+from runnerd.chain.fees import build_fee_request, bump, decode_fees
 from runnerd.chain.simulate import CallMessage, Reverted, build_simulation, decode_simulation
 from runnerd.chain.types import Block, decode_hash
 from runnerd.executor.intent import Accepted, Attempt, Broadcast, Intent, IntentState, Signed, SimulationReverted
-from runnerd.executor.tracked import Book, Tracked
+from runnerd.executor.tracked import Book, Ready, Rehearsal, Tracked
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.services.metrics import Metrics
@@ -27,16 +26,9 @@ logger = logging.getLogger("runnerd.executor")
 
 MAX_IN_FLIGHT = 16
 RETRY_S = 0.5
+FRESH_S = 0.25
+"""A block that was fetched this recently is still the one to simulate at: nothing of ours can be in it anyway."""
 _KNOWN = ("already known", "already imported", "known transaction", "already in mempool")
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """What signing needs, all of one block."""
-
-    block: Block
-    gas_limit: int
-    fees: Fees
 
 
 class Lane:
@@ -89,7 +81,7 @@ class Lane:
             await self._book.expire(tracked, "its deadline passed before it could be signed")
             return True
         try:
-            ready = await self.prepare(tracked.intent)
+            ready = self._rehearsed(tracked) or await self.prepare(tracked.intent)
         except (RpcUnavailable, RpcRefused, FeeCapTooLow) as error:
             logger.warning(
                 "intent %d cannot be simulated now: %s", tracked.intent.call_id, error,
@@ -108,10 +100,24 @@ class Lane:
             intents.add_attempt(tracked.intent.call_id, nonce, attempt, at),
         )
         self.next_nonce = nonce + 1
-        for effect in await tracked.see(Signed(nonce, attempt), self.network.patience):
+        for effect in tracked.note(Signed(nonce, attempt), self.network.patience):
             if isinstance(effect, Broadcast):
                 await self.broadcast(tracked, effect.attempt)
         return True
+
+    async def rehearse(self, intent: Intent) -> Rehearsal | None:
+        """Simulate while the Decision is being committed. None when the node cannot say."""
+        try:
+            outcome = await self.prepare(intent)
+        except (RpcUnavailable, RpcRefused, FeeCapTooLow):
+            return None
+        return Rehearsal(outcome, self._book.clock.monotonic())
+
+    def _rehearsed(self, tracked: Tracked) -> Ready | SimulationReverted | None:
+        rehearsal, tracked.rehearsal = tracked.rehearsal, None
+        if rehearsal is None or self._book.clock.monotonic() - rehearsal.at > FRESH_S:
+            return None
+        return rehearsal.outcome
 
     async def prepare(self, intent: Intent) -> Ready | SimulationReverted:
         """Simulate at the newest block and fetch fees, in one round trip. Raises what proves nothing."""
@@ -127,7 +133,7 @@ class Lane:
                 return SimulationReverted(simulated.reason, block.number)
             return Ready(block, simulated.gas_limit, decode_fees(history, network.fees))
 
-        return await network.at_newest_block(look)
+        return await network.at_newest_block(look, FRESH_S)
 
     async def replace(self, tracked: Tracked) -> None:
         """Sign the intent again at its nonce, with fees that replace the last attempt, and send it."""
@@ -153,7 +159,7 @@ class Lane:
         attempt = self._sign(intent, intent.nonce, Ready(ready.block, ready.gas_limit, fees))
         add = intents.add_attempt(intent.call_id, intent.nonce, attempt, self._book.clock.now())
         await self._book.store.commit(add)
-        for effect in await tracked.see(Signed(intent.nonce, attempt), self.network.patience):
+        for effect in tracked.note(Signed(intent.nonce, attempt), self.network.patience):
             if isinstance(effect, Broadcast):
                 await self.broadcast(tracked, effect.attempt)
 

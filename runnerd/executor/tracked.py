@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from psycopg.rows import DictRow
 
+from runnerd.chain.fees import Fees
+from runnerd.chain.types import Block
 from runnerd.clock import Clock
 from runnerd.executor.intent import (
     ENDED,
@@ -16,6 +19,7 @@ from runnerd.executor.intent import (
     NotSeen,
     Observation,
     Patience,
+    SimulationReverted,
     observe,
 )
 from runnerd.log import fields
@@ -28,6 +32,23 @@ from runnerd.store.store import Store
 logger = logging.getLogger("runnerd.executor")
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What signing needs, all of one block: the simulation there succeeded."""
+
+    block: Block
+    gas_limit: int
+    fees: Fees
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """The outcome of a simulation, and when it was made (monotonic seconds)."""
+
+    outcome: Ready | SimulationReverted
+    at: float
+
+
 class Tracked:
     """One open intent. `see` applies an observation, stores what changed, and returns what is to be done."""
 
@@ -35,7 +56,14 @@ class Tracked:
         self.intent = intent
         self.call = call
         self.is_replacing = False
+        self.rehearsal: Rehearsal | None = None
+        """A simulation that was made while the Decision was being committed; the lane uses it while it is fresh."""
         self._book = book
+
+    def note(self, observation: Observation, patience: Patience) -> tuple[Effect, ...]:
+        """Apply an observation whose record stands in the ledger already."""
+        self.intent, effects = observe(self.intent, observation, patience)
+        return effects
 
     async def see(self, observation: Observation, patience: Patience, *also: Statement) -> tuple[Effect, ...]:
         """Apply `observation`. The state in memory moves at once, the commit follows in the same order.

@@ -141,12 +141,14 @@ class Store:
         cursors: list[list[psycopg.AsyncCursor[DictRow]]] = []
         try:
             async with connection.pipeline():
-                await connection.execute("begin")
+                is_single = sum(len(commit.statements) for commit in group) == 1
+                if not is_single:  # one statement is a transaction of its own
+                    await connection.execute("begin")
                 for commit in group:
-                    cursors.append(
-                        [await connection.execute(s.sql, s.parameters, prepare=True) for s in commit.statements]
-                    )
-                await connection.execute("commit")
+                    sent = [await connection.execute(s.sql, s.parameters, prepare=True) for s in commit.statements]
+                    cursors.append(sent)  # noqa: PERF401  # one list a commit; nested it would not read
+                if not is_single:
+                    await connection.execute("commit")
         except psycopg.Error:
             if not connection.closed:
                 await connection.rollback()
