@@ -49,7 +49,7 @@ def show_down(console: Console, text: str) -> None:
 def _show_head(console: Console, status: Status) -> None:
     up = duration((status.now - status.started_at).total_seconds())
     parts = [f"pid {status.pid}", f"up {up}", f"loop lag {status.loop_lag_ms:.2g} ms", f"database {status.database}"]
-    parts.append(f"http {status.http}" if status.http else "no http")
+    parts.append(status.http or "no http")
     head = Text.assemble("runnerd ", cell(status.version), " is ", word(status.health))
     details = " · ".join(parts)
     if head.cell_len + 3 + cell_len(details) <= console.width:

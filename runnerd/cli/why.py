@@ -6,11 +6,11 @@ from runnerd.cli.asking import PluginName, fetch
 from runnerd.cli.exits import CliError
 from runnerd.cli.options import Target, pass_target
 from runnerd.cli.terminal import open_console
-from runnerd.cli.why_view import Evidence, show_why
-from runnerd.control.messages import GetHistory, GetRuns, GetStatus, History, Runs, Status
+from runnerd.cli.why_view import Evidence, fold_calls, show_why
+from runnerd.control.messages import GetHistory, GetRuns, GetStatus, History, Run, Runs, Status
 
-FOLDED = 5
-"""Equal calls are shown as one, so more are asked for than are shown."""
+FOLDED = (5, 100)
+"""Equal calls are shown as one, so more are asked for than are shown; many more if those were nearly all equal."""
 MAX_LIMIT = 1_000
 
 
@@ -38,8 +38,27 @@ def command(target: Target, plugin: str, limit: int) -> None:
     if found is None:
         names = ", ".join(one.name for one in status.plugins) or "none"
         raise CliError(f"there is no plugin {plugin!r}; there are: {names}")
-    asked = min(limit * FOLDED, MAX_LIMIT)
-    runs = fetch(target, GetRuns(plugin=plugin, limit=asked), Runs).runs
+    runs, has_all_runs = _runs(target, plugin, limit)
     events = fetch(target, GetHistory(plugin=plugin, limit=limit), History).events
-    evidence = Evidence(plugin=found, status=status, runs=runs, events=events, has_all_runs=len(runs) < asked)
+    evidence = Evidence(plugin=found, status=status, runs=runs, events=events, has_all_runs=has_all_runs)
     show_why(open_console(), evidence, limit)
+
+
+def _runs(target: Target, plugin: str, limit: int) -> tuple[list[Run], bool]:
+    """Enough calls for `limit` lines, if there are so many; whether these are all there are."""
+    runs: list[Run] = []
+    for factor in FOLDED:
+        asked = min(limit * factor, MAX_LIMIT)
+        if len(runs) >= asked:
+            break
+        try:
+            runs = fetch(target, GetRuns(plugin=plugin, limit=asked), Runs).runs
+        except CliError:
+            if not runs:
+                raise
+            break  # so many, with their payloads, are more than one answer holds
+        if len(runs) < asked:
+            return runs, True
+        if len([*fold_calls(runs)]) >= limit:
+            break
+    return runs, False

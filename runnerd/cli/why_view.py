@@ -22,6 +22,7 @@ NARROW: Final = 100
 DENIED: Final = "denied syscall"
 _LABEL_WIDTH: Final = 9
 _STAMP_WIDTH: Final = 10
+_ENDING: Final = 60
 _EVENT_STYLES: Final = {
     "ready": "green",
     "exited": "red",
@@ -147,6 +148,7 @@ class _Timeline:
         self._day = now.astimezone(UTC).date()
         # In the first columns of a narrow terminal, so that a hash stands whole on one line of 80.
         self._indent = _STAMP_WIDTH if console.width >= NARROW else 2
+        self._endings: set[str] = set()
 
     def show(self, entry: Entry) -> None:
         """Print one."""
@@ -192,7 +194,13 @@ class _Timeline:
     def _show_headline(self, at: datetime, label: tuple[str, str], text: str) -> None:
         stamp = f"{at.astimezone(UTC):%H:%M:%S}".ljust(_STAMP_WIDTH)
         prefix = Text.assemble((stamp, "dim"), (printable(label[0]).ljust(_LABEL_WIDTH), label[1]))
-        show_wrapped(self._console, cell(text), prefix=prefix)
+        room = self._console.width - prefix.cell_len
+        # A crash is told by its worker, by the call that it ended, and by the quarantine: in full by the first of them.
+        if len(text) > room and text[-_ENDING:] in self._endings:
+            show_line(self._console, Text.assemble(prefix, cell(text)))
+        else:
+            show_wrapped(self._console, cell(text), prefix=prefix)
+        self._endings.add(text[-_ENDING:])
 
     def _show_detail(self, label: str, text: str) -> None:
         show_wrapped(self._console, cell(text), self._indent, _detail_label(label))

@@ -146,7 +146,7 @@ class Store:
                     await connection.execute("begin")
                 for commit in group:
                     sent = [await connection.execute(s.sql, s.parameters, prepare=True) for s in commit.statements]
-                    cursors.append(sent)  # noqa: PERF401  # one list a commit; nested it would not read
+                    cursors.append(sent)  # one list a commit; nested it would not read
                 if not is_single:
                     await connection.execute("commit")
         except psycopg.Error:

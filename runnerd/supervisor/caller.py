@@ -17,6 +17,7 @@ from runnerd.executor.decided import Decided
 from runnerd.log import fields
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, JobOutcome
+from runnerd.store.errors import StoreError
 from runnerd.supervisor import machine
 from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed
 from runnerd.supervisor.desk import Deciding, Desk, blame
@@ -72,6 +73,7 @@ class Caller:
         self._open: dict[int, _Open] = {}
         self._guilty: int | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self._end_of_plugin: str | None = None
 
     @property
     def waiting(self) -> int:
@@ -126,8 +128,11 @@ class Caller:
         self.pump()
         return None
 
-    def on_worker_end(self, reason: str) -> None:
-        """The worker is gone: its calls wait for the next one, or have ended too many workers."""
+    def on_worker_end(self, reason: str, *, is_blameless: bool = False) -> None:
+        """The worker is gone: its calls wait for the next one, or have ended too many workers.
+
+        `is_blameless`: it ended through no fault of its plugin.
+        """
         running = [opened.deciding for opened in self._open.values()]
         for opened in self._open.values():
             opened.overdue.cancel()
@@ -135,28 +140,30 @@ class Caller:
         self._open.clear()
         blamed, innocent = blame(running, self._guilty)
         self._guilty = None
-        if self._seat.state.phase is Phase.STOPPING:  # a commanded stop is never a crash, and blames nobody
+        # A commanded stop is never a crash, and blames nobody either.
+        if is_blameless or self._seat.state.phase is Phase.STOPPING:
             blamed, innocent = [], [deciding.call for deciding in running]
-        for call in reversed(innocent):
-            self._desk.put_back(call)
         for call in blamed:
+            count = calls.count_attempt(call.id, call.attempts)
+            self._tasks.spawn(self._services.store.commit(count), f"attempt:{self._seat.name}:{call.id}")
             if call.attempts >= self._seat.config.attempts:
                 self._end(call, JobOutcome.DEAD, f"it ended its worker {call.attempts} times, last: {reason}")
             else:
-                self._desk.put_back(call)
-                count = calls.count_attempt(call.id, call.attempts)
-                self._tasks.spawn(self._services.store.commit(count), f"attempt:{self._seat.name}:{call.id}")
-        self._sweep_later()
+                innocent.append(call)
+        self._wait_again(innocent)
 
     def give_up_waiting(self, reason: str) -> None:
         """Nobody will decide what waits: end it."""
         for call in self._desk.take_all_waiting():
             self._end(call, JobOutcome.FAILED, reason)
 
-    def close(self) -> None:
-        """No more timers. What waits stays queued in the ledger."""
+    def close(self, reason: str | None) -> None:
+        """The plugin ends, and so do its calls, for `reason`; without one they stay queued in the ledger."""
         if self._sweep is not None:
             self._sweep.cancel()
+        if reason is not None:
+            self._end_of_plugin = reason
+            self.give_up_waiting(reason)
 
     # --- one call ----------------------------------------------------------------------------------------------------
 
@@ -174,9 +181,13 @@ class Caller:
         except (SnapshotFailed, ProtocolError) as error:
             self._drop(call, JobOutcome.FAILED, f"snapshot: {error}")
             return
+        except Exception as error:  # a defect of ours must not keep the call, and its place, for ever
+            logger.exception("no context", extra=fields("context_failed", plugin=seat.name, call=call.id))
+            self._drop(call, JobOutcome.FAILED, f"internal error: {type(error).__name__}: {error}")
+            return
         if not seat.has_worker:  # it ended while the chain was asked; the call was never with it
             self._desk.end(call.id)
-            self._desk.put_back(call)
+            self._wait_again([call])
             return
         overdue = asyncio.get_running_loop().call_later(seat.config.decide_deadline_s, self._overdue, call.id)
         deciding = Deciding(call, clock.monotonic())
@@ -214,20 +225,22 @@ class Caller:
 
     async def _accept(self, opened: _Open, answer: Decision, decide_ms: float) -> None:
         declared = self._seat.declared
-        await self._services.executor.accept(
-            Decided(
-                call=opened.deciding.call,
-                vault=self._seat.config.vault,
-                generation=opened.generation,
-                digest=declared.digest if declared is not None else "",
-                attempt=answer.attempt,
-                context=opened.context,
-                outcome=answer.outcome,
-                state_writes=answer.state_writes,
-                decided_at=self._services.clock.now(),
-                decide_ms=decide_ms,
-            )
+        decided = Decided(
+            call=opened.deciding.call,
+            vault=self._seat.config.vault,
+            generation=opened.generation,
+            digest=declared.digest if declared is not None else "",
+            attempt=answer.attempt,
+            context=opened.context,
+            outcome=answer.outcome,
+            state_writes=answer.state_writes,
+            decided_at=self._services.clock.now(),
+            decide_ms=decide_ms,
         )
+        try:
+            await self._services.executor.accept(decided)
+        except StoreError as error:  # nothing of the Decision stands; what cannot be stored never can
+            self._end(decided.call, JobOutcome.FAILED, f"the Decision cannot be stored: {error}")
 
     def _drop(self, call: JobCall, outcome: JobOutcome, reason: str) -> None:
         self._desk.end(call.id)
@@ -238,9 +251,20 @@ class Caller:
         finish = self._services.results.finish(call, outcome, reason[:MAX_REASON])
         self._tasks.spawn(finish, f"finish:{self._seat.name}:{call.id}")
 
+    def _wait_again(self, taken: list[JobCall]) -> None:
+        """No worker has these calls any more: they wait for the next one, or end if there will be none."""
+        state = self._seat.state
+        reason = f"plugin is quarantined: {state.reason}" if state.phase is Phase.QUARANTINED else self._end_of_plugin
+        if reason is None:
+            self._desk.put_back(*taken)
+            self._sweep_later()
+            return
+        for call in taken:
+            self._end(call, JobOutcome.FAILED, reason)
+
     def _overdue(self, call_id: int) -> None:
-        """`decide` took longer than its deadline: the worker is ended, and this call is to blame."""
-        if call_id in self._open:
+        """`decide` took longer than its deadline: the worker is ended, and the first such call is to blame."""
+        if call_id in self._open and self._guilty is None:
             self._guilty = call_id
             limit_s = self._seat.config.decide_deadline_s
             self._seat.abort_worker(f"decide of call {call_id} took longer than {limit_s:g} s")

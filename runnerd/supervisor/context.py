@@ -15,7 +15,7 @@ from runnerd.executor.decided import Decided
 from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
-from runnerd.store.store import Store
+from runnerd.store.ledger import Ledger
 from runnerd.supervisor.worker import Birthplace
 
 
@@ -54,7 +54,7 @@ class HostServices:
     """What all hosts share: references to the parts they work with."""
 
     clock: Clock
-    store: Store
+    store: Ledger
     results: Results
     metrics: Metrics
     pauses: Pauses

@@ -49,9 +49,9 @@ class Desk:
         self._waiting.append(call)
         return True
 
-    def put_back(self, call: JobCall) -> None:
-        """Queue a call again that was taken before; it has a place whatever the bound, and comes first."""
-        self._waiting.appendleft(call)
+    def put_back(self, *calls: JobCall) -> None:
+        """Queue calls again that were taken before: they have places whatever the bound, and come first, oldest first."""
+        self._waiting.extendleft(sorted(calls, key=lambda call: call.id, reverse=True))
 
     def take(self, now: float) -> JobCall | None:
         """The next call that may start, or None.

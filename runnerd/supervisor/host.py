@@ -80,9 +80,7 @@ class PluginHost:
             logger.error("the worker did not end", extra=fields("worker_stuck", plugin=self.name))
         if self._wake is not None:
             self._wake.cancel()
-        self._caller.close()
-        if reason is not None:
-            self._caller.give_up_waiting(reason)
+        self._caller.close(reason)
         await self._tasks.finish(limit_s)
 
     def offer(self, call: JobCall) -> None:
@@ -132,10 +130,12 @@ class PluginHost:
 
     def dispatch(self, event: machine.Event) -> None:
         """Ask the state machine, and carry out what it says."""
-        before = self.state.phase
-        self.state, effects = transition(self.state, event, self._services.clock.monotonic(), self.config.restart)
-        if self.state.phase is not before:
-            self._on_phase(before)
+        before = self.state
+        self.state, effects = transition(before, event, self._services.clock.monotonic(), self.config.restart)
+        if self.state.wake_at != before.wake_at:
+            self._set_alarm()
+        if self.state.phase is not before.phase:
+            self._on_phase(before.phase)
         for effect in effects:
             self._carry_out(effect)
 
@@ -145,6 +145,10 @@ class PluginHost:
         problem = self._hello_problem(hello)
         if problem is not None:
             self.dispatch(machine.Refused(problem[:MAX_REASON]))
+            return
+        if self.state.phase is Phase.STOPPING:  # told to stop before it could hear it
+            if self.worker is not None:
+                self.worker.stop(self.config.stop_grace_s)
             return
         self.declared = hello
         if self.worker is not None:
@@ -170,6 +174,10 @@ class PluginHost:
             except schedule.ScheduleError as error:
                 return str(error)
         return self._services.snapshots.check(self.config.vault, hello.reads)
+
+    def _hears(self, worker: Worker) -> bool:
+        """Whether what `worker` says counts: it is the present one, and was not refused."""
+        return self.worker is worker and self.state.phase in machine.LIVE
 
     def _on_message(self, message: FromWorker) -> None:
         problem: str | None = None
@@ -200,13 +208,11 @@ class PluginHost:
         self.worker = None
         if worker.last_words and self.state.phase is not Phase.STOPPING:
             reason = f"{reason}; stderr: {worker.last_words}"
-        self._caller.on_worker_end(reason)
+        self._caller.on_worker_end(reason, is_blameless=worker.is_lost)
         if worker.is_lost:
             self.dispatch(machine.Lost(reason[:MAX_REASON]))
         else:
             self.dispatch(machine.Exited(reason[:MAX_REASON], random.uniform(-1, 1)))  # noqa: S311  # jitter, no secret
-        if self.state.phase is Phase.QUARANTINED:  # what it was deciding waits again, and nobody will
-            self._caller.give_up_waiting(f"plugin is quarantined: {self.state.reason}")
         if self.state.phase not in machine.LIVE:
             self._at_rest.set()
 
@@ -220,18 +226,20 @@ class PluginHost:
             "%s: %s -> %s%s", self.name, before, phase, f" ({self.state.reason})" if self.state.reason else "",
             extra=fields("worker_state", plugin=self.name, generation=self.state.generation, state=phase.value),
         )  # fmt: skip
-        if self._wake is not None:
-            self._wake.cancel()
-            self._wake = None
-        if self.state.wake_at is not None:
-            delay_s = self.state.wake_at - self._services.clock.monotonic()
-            self._wake = asyncio.get_running_loop().call_later(delay_s, self.dispatch, machine.Woke())
         if phase in machine.LIVE:
             self._at_rest.clear()
         elif self.worker is None:
             self._at_rest.set()
         if phase is Phase.QUARANTINED:
             self._caller.give_up_waiting(f"plugin is quarantined: {self.state.reason}")
+
+    def _set_alarm(self) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        if self.state.wake_at is not None:
+            delay_s = self.state.wake_at - self._services.clock.monotonic()
+            self._wake = asyncio.get_running_loop().call_later(delay_s, self.dispatch, machine.Woke())
 
     def _carry_out(self, effect: machine.Effect) -> None:
         match effect:
@@ -252,8 +260,8 @@ class PluginHost:
         worker = Worker(
             request,
             Listener(
-                on_hello=lambda hello: self._on_hello(hello) if self.worker is worker else None,
-                on_message=lambda message: self._on_message(message) if self.worker is worker else None,
+                on_hello=lambda hello: self._on_hello(hello) if self._hears(worker) else None,
+                on_message=lambda message: self._on_message(message) if self._hears(worker) else None,
                 on_refused=lambda reason: self._on_refused(worker, reason),
                 on_end=lambda reason: self._on_end(worker, reason),
                 on_denied=lambda syscall: self._on_denied(worker, syscall),

@@ -58,6 +58,12 @@ class Link:
         if len(self._waiting) > LINK_HWM:
             self._break(f"it does not read its link: {len(self._waiting)} messages wait")
 
+    def finish(self) -> None:
+        """The worker has ended: take what it had sent before, then hang up. Its last words often say why."""
+        while not self._is_closed and self._take_one():
+            pass
+        self.close()
+
     def close(self) -> None:
         """Hang up. Safe to call twice."""
         if not self._is_closed:
@@ -86,22 +92,28 @@ class Link:
         for _ in range(MAX_FRAMES_PER_TURN):
             if self._is_closed:
                 return
-            try:
-                frame = self._socket.recv(zmq.NOBLOCK)
-                if self._socket.getsockopt(zmq.RCVMORE):
-                    self._break("it sent a message of several frames; the protocol has one frame per message")
-                    return
-            except zmq.Again:
+            if not self._take_one():
                 if self._waiting:
                     self._flush()
                 return
-            try:
-                message = decode_from_worker(frame)
-            except ProtocolError as error:
-                self._break(str(error))
-                return
-            self._on_message(message)
         self._pump_soon()
+
+    def _take_one(self) -> bool:
+        """Whether there was a frame. A bad one breaks the link."""
+        try:
+            frame = self._socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        if self._socket.getsockopt(zmq.RCVMORE):
+            self._break("it sent a message of several frames; the protocol has one frame per message")
+            return True
+        try:
+            message = decode_from_worker(frame)
+        except ProtocolError as error:
+            self._break(str(error))
+            return True
+        self._on_message(message)
+        return True
 
     def _break(self, reason: str) -> None:
         self.close()

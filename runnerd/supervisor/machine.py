@@ -4,170 +4,63 @@
 process and no timer; `host` is the shell around it. A pair that cannot happen raises, because it is a defect.
 """
 
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import TypeAlias, assert_never
 
 from runnerd.config.model import RestartPolicy
-
-MAX_SKIPS = 32
-
-
-class Phase(StrEnum):
-    """Where a plugin stands (DESIGN §6)."""
-
-    STOPPED = "stopped"
-    STARTING = "starting"
-    READY = "ready"
-    UNHEALTHY = "unhealthy"
-    BACKOFF = "backoff"
-    QUARANTINED = "quarantined"
-    STOPPING = "stopping"
-
-
-LIVE = frozenset({Phase.STARTING, Phase.READY, Phase.UNHEALTHY, Phase.STOPPING})
-"""Phases that have a worker process, or one on its way. So has `quarantined` until the refused one has ended."""
-SERVING = frozenset({Phase.READY, Phase.UNHEALTHY})
-
-
-# --- events ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The operator, or the start of runnerd, wants it to run. Clears quarantine."""
-
-
-@dataclass(frozen=True, slots=True)
-class HelloAccepted:
-    """The handshake is done: only this makes a worker ready."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """It must not run as it is: sandbox refused, plugin not loadable, bad protocol, wrong vault. May come twice."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Forbidden:
-    """It may not run at all (its vault was refused): quarantined, and never probed. Only while nothing runs."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The worker ended, told to or not. `jitter` is a random number in [-1, 1]."""
-
-    reason: str
-    jitter: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The worker ended through no fault of its plugin (the zygote died)."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Woke:
-    """The time in `wake_at` has come."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallReturned:
-    """`decide` returned a valid Decision."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallRaised:
-    """`decide` raised, or returned nonsense."""
-
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class TickSkipped:
-    """A tick was not decided because the plugin is unhealthy."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopRequested:
-    """A commanded stop; never a crash."""
-
-    then_start: bool = False
-
-
-Event: TypeAlias = (
-    Start
-    | HelloAccepted
-    | Refused
-    | Forbidden
-    | Exited
-    | Lost
-    | Woke
-    | CallReturned
-    | CallRaised
-    | TickSkipped
-    | StopRequested
+from runnerd.supervisor.lifecycle import (
+    LIVE,
+    SERVING,
+    CallRaised,
+    CallReturned,
+    Effect,
+    Event,
+    Exited,
+    Forbidden,
+    HelloAccepted,
+    KillWorker,
+    Lost,
+    Phase,
+    Record,
+    Refused,
+    Spawn,
+    Start,
+    StopRequested,
+    StopWorker,
+    TickSkipped,
+    Woke,
+    WorkerState,
 )
 
+__all__ = [
+    "LIVE",
+    "MAX_SKIPS",
+    "SERVING",
+    "CallRaised",
+    "CallReturned",
+    "Effect",
+    "Event",
+    "Exited",
+    "Forbidden",
+    "HelloAccepted",
+    "IllegalTransition",
+    "KillWorker",
+    "Lost",
+    "Phase",
+    "Record",
+    "Refused",
+    "Spawn",
+    "Start",
+    "StopRequested",
+    "StopWorker",
+    "TickSkipped",
+    "Woke",
+    "WorkerState",
+    "backoff_s",
+    "transition",
+]
 
-# --- effects ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Start a worker of this generation."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class StopWorker:
-    """Ask the worker to stop; end it when its grace has passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class KillWorker:
-    """End the worker now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Write one line into the plugin's history."""
-
-    kind: str
-    detail: str
-
-
-Effect: TypeAlias = Spawn | StopWorker | KillWorker | Record
-
-
-# --- state -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerState:
-    """All that supervision remembers of one plugin. Times are monotonic seconds."""
-
-    phase: Phase = Phase.STOPPED
-    generation: int = 0
-    since: float = 0.0
-    reason: str = ""
-    crashes: tuple[float, ...] = field(default=())
-    restarts: int = 0
-    wake_at: float | None = None
-    calls_returned: int = 0
-    failures: int = 0
-    skips_left: int = 0
-    is_probe: bool = False
-    then_start: bool = False
-    has_worker: bool = False
-    """A process is there, or on its way. No other is spawned before its end was reported."""
+MAX_SKIPS = 32
 
 
 class IllegalTransition(Exception):
@@ -307,14 +200,12 @@ def _call(state: WorkerState, event: CallReturned | CallRaised | TickSkipped, no
         return state, ()  # an answer that was under way while the worker stopped or ended
     match event:
         case CallReturned():
-            healthy = _enter(state, Phase.READY, state.since, "") if state.phase is Phase.READY else state
-            if state.phase is Phase.UNHEALTHY:
-                healthy = _enter(state, Phase.READY, now, "")
+            # `since` moves only with the phase: stability counts from the last change.
+            healthy = _enter(state, Phase.READY, state.since if state.phase is Phase.READY else now, "")
             return replace(healthy, calls_returned=state.calls_returned + 1, failures=0, skips_left=0), ()
         case CallRaised():
             failures = state.failures + 1
-            skips = min(2 ** (failures - 1), MAX_SKIPS)
-            # `since` moves only when it turns unhealthy: stability counts from the last change of phase.
+            skips = min(2 ** min(failures - 1, 64), MAX_SKIPS)
             since = state.since if state.phase is Phase.UNHEALTHY else now
             unhealthy = _enter(state, Phase.UNHEALTHY, since, event.error)
             return replace(unhealthy, failures=failures, skips_left=skips), ()
@@ -344,8 +235,8 @@ def _forgiven(state: WorkerState) -> WorkerState:
 
 def _spawn(state: WorkerState, now: float) -> Next:
     generation = state.generation + 1
-    starting = replace(_enter(state, Phase.STARTING, now, state.reason), generation=generation, then_start=False)
-    starting = replace(starting, has_worker=True)
+    starting = _enter(state, Phase.STARTING, now, state.reason)
+    starting = replace(starting, generation=generation, then_start=False, has_worker=True)
     return starting, (Spawn(generation),)
 
 

@@ -37,7 +37,7 @@ class RateLimit:
 
 
 class Output:
-    """One pipe. `on_line` gets each line that the limit lets through; `tail` keeps the last ones for a death notice."""
+    """One pipe. `on_line` gets each line that the limit lets through; `tail` keeps the last of all for a death notice."""
 
     def __init__(self, fd: int, limit: RateLimit, on_line: Callable[[str], None]) -> None:
         self._fd = fd
@@ -80,8 +80,10 @@ class Output:
 
     def _take(self, line: bytes) -> None:
         text = line[:MAX_LOG_MESSAGE_LENGTH].decode(errors="replace").rstrip()
-        if text and self._limit.allows(self._loop.time()):
-            self.tail.append(text)
+        if not text:
+            return
+        self.tail.append(text)
+        if self._limit.allows(self._loop.time()):
             self._on_line(text)
 
 

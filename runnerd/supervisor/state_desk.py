@@ -5,7 +5,7 @@ from collections.abc import Callable
 from protocol.messages import Message, StateCompareAndSet, StateGet, StateRefused, StateReply
 from runnerd.store import decisions
 from runnerd.store.errors import StoreError
-from runnerd.store.store import Store
+from runnerd.store.ledger import Ledger
 
 MAX_AT_ONCE = 256
 
@@ -13,7 +13,7 @@ MAX_AT_ONCE = 256
 class StateDesk:
     """One plugin's window to its own keys; the plugin's name is ours, never the worker's word."""
 
-    def __init__(self, plugin: str, store: Store) -> None:
+    def __init__(self, plugin: str, store: Ledger) -> None:
         self._plugin = plugin
         self._store = store
         self._at_once = 0

@@ -214,6 +214,8 @@ class Worker:
         if self._has_ended:
             return
         self._has_ended = True
+        if self._link is not None:
+            self._link.finish()
         for timer in self._timers.values():
             timer.cancel()
         self._release()
@@ -225,9 +227,7 @@ class Worker:
         self._listener.on_end(reason)
 
     def _release(self) -> None:
-        """Everything this generation held: link, pipes, pidfd, notify descriptor, directory."""
-        if self._link is not None:
-            self._link.close()
+        """What else this generation held: pipes, pidfd, notify descriptor, directory."""
         for output in self._outputs:
             output.close()
         if self._denials is not None:

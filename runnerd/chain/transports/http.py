@@ -35,7 +35,7 @@ class HttpTransport:
         if url.authorization:
             self._headers["Authorization"] = url.authorization
 
-    async def exchange(self, request_id: int, body: bytes) -> bytes:  # noqa: ARG002  # one request per connection
+    async def exchange(self, request_id: int, body: bytes) -> bytes:  # one request per connection
         if self._is_closed:
             raise TransportFault("closed")
         try:

@@ -20,7 +20,7 @@ from runnerd.cli.terminal import cell, open_console, show_line, show_wrapped
 from runnerd.config.model import Config
 
 _STYLES = {Mark.GOOD: "green", Mark.WEAK: "bold yellow", Mark.BAD: "bold red"}
-_SUBJECT_WIDTH = 16
+_SUBJECT_WIDTH = 17
 
 
 @click.command(

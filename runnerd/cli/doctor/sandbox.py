@@ -10,23 +10,20 @@ from typing import Final
 
 import msgspec
 
-from protocol.zygote import Layer
 from runnerd.cli.doctor.finding import Finding, bad, good, weak
 
 PROBE: Final = (sys.executable, "-I", "-m", "workers.sandbox.probe")
 DEADLINE_S: Final = 30.0
-FLOOR: Final = frozenset({Layer.RLIMITS, Layer.PRIVILEGES, Layer.LANDLOCK, Layer.SECCOMP})
-"""Without one of these no plugin is started (DESIGN §5). For a probe that does not say it itself."""
 
 
 class LayerProbe(msgspec.Struct, frozen=True):
-    """What the probe says of one layer. `cost`: what a plugin could do without it."""
+    """What the probe says of one layer. `cost`: what a plugin could do without it. Required: the floor of DESIGN §5."""
 
     available: bool
-    detail: str = ""
-    cost: str = ""
-    remedy: str = ""
-    required: bool | None = None
+    is_required: bool
+    detail: str
+    cost: str | None = None
+    remedy: str | None = None
 
 
 _decoder: msgspec.json.Decoder[dict[str, LayerProbe]] = msgspec.json.Decoder(dict[str, LayerProbe])
@@ -48,12 +45,11 @@ def examine_sandbox(probe: Sequence[str] = PROBE) -> list[Finding]:
 
 def _finding(name: str, layer: LayerProbe) -> Finding:
     if layer.available:
-        return good(name, layer.detail or "available")
-    is_required = name in FLOOR if layer.required is None else layer.required
-    if is_required:
-        cost = "; ".join(part for part in ("no plugin is started", layer.cost) if part)
-        return bad(name, layer.detail or "missing", cost=cost, remedy=layer.remedy)
-    return weak(name, layer.detail or "missing", cost=layer.cost, remedy=layer.remedy)
+        return good(name, layer.detail)
+    if layer.is_required:
+        cost = f"no plugin is started: without it {layer.cost}" if layer.cost else "no plugin is started"
+        return bad(name, layer.detail, cost=cost, remedy=layer.remedy or "")
+    return weak(name, layer.detail, cost=layer.cost or "", remedy=layer.remedy or "")
 
 
 def _failed(reason: str) -> Finding:
