@@ -33,6 +33,7 @@ from runnerd.snapshot import VaultSnapshots
 from runnerd.status import StatusReader
 from runnerd.store import intents, workers
 from runnerd.store.embedded import EmbeddedPostgres
+from runnerd.store.errors import StoreError
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.context import HostServices
@@ -46,6 +47,7 @@ from runnerd.zygotes import Zygotes
 
 logger = logging.getLogger("runnerd")
 
+EXIT_FAILED = 1
 MAX_SOCKETS = 16_384
 ADMISSION_PATIENCE_S = 5.0
 """How long readiness waits for the chains: a node that is down must not keep the operator from a running daemon."""
@@ -61,6 +63,7 @@ class App:
         self._clock = SystemClock()
         self._tasks = Tasks()
         self._stop = asyncio.Event()
+        self._exit_code = 0
         self._metrics = Metrics(phase.value for phase in Phase)
         self._pauses = Pauses()
         self._zygotes = Zygotes()
@@ -84,7 +87,7 @@ class App:
                 await store.close()
                 self._zmq.destroy(linger=0)
         logger.info("stopped", extra=fields("stopped"))
-        return 0
+        return self._exit_code
 
     async def _serve(self, store: Store, dsn: str, signers: dict[str, Signer], started: float) -> None:
         config, clock, metrics = self._config, self._clock, self._metrics
@@ -158,8 +161,7 @@ class App:
         self._tasks.spawn(events.run(), "producer:event")
         self._tasks.spawn(cron.run(), "producer:cron")
         self._tasks.spawn(self._systemd.watch(), "service:watchdog")
-        writer = self._tasks.spawn(store.run_until_failed(), "store:watch")
-        writer.add_done_callback(lambda _: self._stop.set())
+        self._tasks.spawn(self._guard(store), "store:watch")
         admissions = [chain.start(on_admitted) for chain in chains.values()]
         if admissions:
             await asyncio.wait(admissions, timeout=ADMISSION_PATIENCE_S)
@@ -205,6 +207,15 @@ class App:
         for name in chain.vaults:
             plugins.on_vault(name, admission.chain_problem or admission.refused.get(name))
 
+    async def _guard(self, store: Store) -> None:
+        """Without the ledger's lock nothing may be signed: stop when the writer ends, and say so with the exit code."""
+        try:
+            await store.run_until_failed()
+        except StoreError as error:
+            logger.critical("the ledger is lost: %s", error, extra=fields("store_failed"))
+            self._exit_code = EXIT_FAILED
+            self._stop.set()
+
     # --- signals -----------------------------------------------------------------------------------------------------
 
     def _catch_signals(self) -> None:
@@ -242,7 +253,7 @@ class App:
 
 
 class _Database:
-    """The DSN to use: the configured one, or that of a private cluster that lives, and is kept, as long as the block."""
+    """The DSN to use: the configured one, or that of a private cluster that is kept alive as long as the block."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

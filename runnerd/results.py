@@ -10,8 +10,8 @@ from runnerd.clock import Clock
 from runnerd.log import fields
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, JobOutcome, JobResult
+from runnerd.store.ledger import Ledger
 from runnerd.store.statement import Statement
-from runnerd.store.store import Store
 
 logger = logging.getLogger("runnerd.results")
 
@@ -28,7 +28,7 @@ class Last:
 class Results:
     """Commits outcomes and tells consumers. Consumers are called in the loop and must not block."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Ledger, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._consumers: list[Callable[[JobResult], None]] = []
@@ -63,7 +63,10 @@ class Results:
         )  # fmt: skip
         self.last[call.plugin] = Last(outcome.value, reason, at)
         for consumer in self._consumers:
-            consumer(result)
+            try:
+                consumer(result)
+            except Exception:  # what listens must not keep the result from who waits for it
+                logger.exception("a consumer failed", extra=fields("consumer_failed", call=call.id))
         for waiter in self._waiting.pop(call.id, []):
             if not waiter.done():
                 waiter.set_result(result)

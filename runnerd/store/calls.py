@@ -8,7 +8,7 @@ from enum import StrEnum
 from psycopg.rows import DictRow
 
 from protocol.messages import TriggerKind
-from runnerd.store.statement import Statement
+from runnerd.store.statement import Statement, storable
 
 
 class JobOutcome(StrEnum):
@@ -140,7 +140,7 @@ def finish(call_id: int, outcome: JobOutcome, reason: str, at: datetime) -> Stat
         update job_calls set state = 'done', outcome = %(outcome)s, reason = %(reason)s, finished_at = %(at)s
         where id = %(id)s and state <> 'done'
         """,
-        {"id": call_id, "outcome": outcome.value, "reason": reason, "at": at},
+        {"id": call_id, "outcome": outcome.value, "reason": storable(reason), "at": at},
     )
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from runnerd.chain.fees import Fees
 from runnerd.executor.intent import Attempt, Intent, IntentState, Mined
-from runnerd.store.statement import Statement
+from runnerd.store.statement import Statement, storable
 from runnerd.store.store import Rows
 
 
@@ -41,7 +41,7 @@ def set_state(call_id: int, state: IntentState, at: datetime, reason: str | None
         update intents set state = %(state)s, updated_at = %(at)s, reason = coalesce(%(reason)s, reason)
         where call_id = %(call_id)s and state not in ('final', 'reverted', 'denied')
         """,
-        {"call_id": call_id, "state": state.value, "at": at, "reason": reason},
+        {"call_id": call_id, "state": state.value, "at": at, "reason": storable(reason) if reason else None},
     )
 
 
@@ -121,7 +121,9 @@ def accepted(call_id: int, tx_hash: str, at: datetime) -> list[Statement]:
 
 def send_error(tx_hash: str, error: str) -> Statement:
     """What the node said when it did not take it; for the operator, it decides nothing."""
-    return Statement("update attempts set error = %(error)s where hash = %(hash)s", {"hash": tx_hash, "error": error})
+    return Statement(
+        "update attempts set error = %(error)s where hash = %(hash)s", {"hash": tx_hash, "error": storable(error)}
+    )
 
 
 def mined(observation: Mined) -> Statement:

@@ -14,3 +14,8 @@ class Statement:
 
     sql: LiteralString
     parameters: Mapping[str, object] = field(default_factory=dict)
+
+
+def storable(text: str) -> str:
+    """`text` for a reader, without NUL, which PostgreSQL does not hold: plugins choose parts of what we record."""
+    return text.replace("\0", "·")

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from runnerd.store.statement import Statement
+from runnerd.store.statement import Statement, storable
 
 
 def event(plugin: str, generation: int, kind: str, detail: str, at: datetime) -> Statement:
@@ -12,7 +12,7 @@ def event(plugin: str, generation: int, kind: str, detail: str, at: datetime) ->
         insert into worker_events (plugin, generation, kind, detail, at)
         values (%(plugin)s, %(generation)s, %(kind)s, %(detail)s, %(at)s)
         """,
-        {"plugin": plugin, "generation": generation, "kind": kind, "detail": detail, "at": at},
+        {"plugin": plugin, "generation": generation, "kind": kind, "detail": storable(detail), "at": at},
     )
 
 

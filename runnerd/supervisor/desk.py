@@ -50,7 +50,7 @@ class Desk:
         return True
 
     def put_back(self, *calls: JobCall) -> None:
-        """Queue calls again that were taken before: they have places whatever the bound, and come first, oldest first."""
+        """Queue calls again that were taken before: they have places whatever the bound, and come first."""
         self._waiting.extendleft(sorted(calls, key=lambda call: call.id, reverse=True))
 
     def take(self, now: float) -> JobCall | None:

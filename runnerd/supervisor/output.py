@@ -37,7 +37,7 @@ class RateLimit:
 
 
 class Output:
-    """One pipe. `on_line` gets each line that the limit lets through; `tail` keeps the last of all for a death notice."""
+    """One pipe. `on_line` gets each line that the limit lets through; `tail` keeps the last of all."""
 
     def __init__(self, fd: int, limit: RateLimit, on_line: Callable[[str], None]) -> None:
         self._fd = fd
