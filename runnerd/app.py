@@ -103,13 +103,14 @@ class App:
             name: ChainDesk(
                 open_network(name, chain),
                 {key: vault for key, vault in config.vaults.items() if vault.chain == name},
-                signers, catalogues, store, book, metrics, clock,
+                signers, catalogues, store, book, self._pauses, metrics, clock,
             )
             for name, chain in config.chains.items()
         }  # fmt: skip
         ledger_id = (await store.fetch(Statement("select id from ledger")))[0]["id"].bytes
         executor = Executor(self._vault_desks, ledger_id, store, results, self._pauses, book, clock)
         router = Router(store, results, metrics, clock)
+        await router.load()
         cron = CronProducer(router, store, metrics, clock)
         events = EventProducer(config.database.event_dsn or dsn, router, clock)
         snapshots = VaultSnapshots(

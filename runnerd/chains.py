@@ -14,6 +14,7 @@ from runnerd.executor.lane import Lane
 from runnerd.executor.tracked import Book
 from runnerd.log import fields
 from runnerd.network import Network
+from runnerd.pauses import Pauses
 from runnerd.services.metrics import Metrics
 from runnerd.store.store import Store
 from runnerd.tasks import Tasks
@@ -35,6 +36,7 @@ class ChainDesk:
         catalogues: Mapping[str, Catalogue],
         store: Store,
         book: Book,
+        pauses: Pauses,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -46,6 +48,7 @@ class ChainDesk:
         self._catalogues = catalogues
         self._store = store
         self._book = book
+        self._pauses = pauses
         self._metrics = metrics
         self._clock = clock
         self._tasks = Tasks()
@@ -106,4 +109,4 @@ class ChainDesk:
             for error in self._catalogues[name].errors
         }
         signer = next(signer for signer in self._signers.values() if signer.address == address)
-        return Lane(self.network, signer, next_nonce, tuple(errors.values()), self._book, self._metrics)
+        return Lane(self.network, signer, next_nonce, tuple(errors.values()), self._book, self._pauses, self._metrics)

@@ -131,6 +131,9 @@ class StatusReader:
             elif chain.admission is not None:
                 for vault, reason in chain.admission.refused.items():
                     yield f"vault {vault}: {reason}"
+            for address, lane in chain.lanes.items():
+                if lane.problem is not None:
+                    yield f"wallet {address} on {name}: {lane.problem}"
 
     def _plugin(self, host: PluginHost) -> PluginStatus:
         worker = host.worker

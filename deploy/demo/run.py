@@ -28,7 +28,7 @@ from tests.support.anvil import start_anvil
 
 SHOW_S = 40.0
 STATE_STYLE = {"ready": "green", "quarantined": "red", "backoff": "yellow", "unhealthy": "yellow", "starting": "cyan"}
-OUTCOME_STYLE = {"acted": "bold green", "noop": "", "denied": "red", "failed": "red", "dead": "bold red", "expired": "dim"}
+OUTCOME_STYLE = {"acted": "bold green", "denied": "red", "failed": "red", "dead": "bold red", "expired": "dim"}
 
 console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
 
@@ -86,7 +86,7 @@ def _run(directory: Path, story: Story) -> None:
         (directory / "runnerd.toml").write_text(config)
         with running_daemon(directory) as daemon:
             status = daemon.wait_ready("range-maker", "flow-follower")
-            story.tell(f"runnerd is {status.health}: pid {status.pid}, embedded PostgreSQL, metrics at {status.http}/metrics")
+            story.tell(f"runnerd is {status.health}: pid {status.pid}, embedded PostgreSQL, {status.http}/metrics")
             _show(daemon, venue, story)
             _ledger(daemon, venue)
             if os.environ.get("DEMO_KEEP"):
@@ -112,7 +112,7 @@ def _show(daemon: Daemon, venue: Venue, story: Story) -> None:
                 acts.pop(0)[1]()
             if console.is_terminal:
                 live.update(Group(_plugin_table(daemon.status()), Text(), *story.lines[-12:]), refresh=True)
-            time.sleep(0.2)
+            time.sleep(0.1)
     if console.is_terminal:
         for line in story.lines:
             console.print(line)
@@ -133,9 +133,9 @@ def _move_price(venue: Venue, story: Story, spot: int) -> None:
 
 
 def _fire(daemon: Daemon, story: Story) -> None:
-    command = [str(Path(sys.executable).with_name("runnerctl")), "--socket", str(daemon.socket), "fire", "flow-follower"]
-    payload = json.dumps({"id": 99, "side": "buy", "size": 50})
-    done = subprocess.run([*command, "--payload", payload, "--wait"], capture_output=True, text=True, check=False)
+    runnerctl = [str(Path(sys.executable).with_name("runnerctl")), "--socket", str(daemon.socket)]
+    fire = ["fire", "flow-follower", "--payload", json.dumps({"id": 99, "side": "buy", "size": 50}), "--wait"]
+    done = subprocess.run([*runnerctl, *fire], capture_output=True, text=True, check=False)
     story.tell("an operator types: runnerctl fire flow-follower --wait")
     for line in (done.stdout + done.stderr).splitlines():
         story.tell(f"    {line}")
@@ -158,7 +158,9 @@ def _kill_worker(daemon: Daemon, story: Story) -> None:
 
 
 def _keep(daemon: Daemon, directory: Path) -> None:
-    console.print(f"\nDEMO_KEEP: still running. Try: runnerctl --config {directory}/runnerd.toml status   (Ctrl-C ends it)")
+    console.print(
+        f"\nDEMO_KEEP: still running (Ctrl-C ends it). Try: runnerctl --config {directory}/runnerd.toml status"
+    )
     daemon.process.wait()
 
 
@@ -195,7 +197,7 @@ def _ledger(daemon: Daemon, venue: Venue) -> None:
     for run in reversed(runs.runs):
         is_quiet = run.outcome == "noop" and not (run.reason or "").startswith("could")
         quiet += is_quiet
-        if is_quiet and quiet > 6:  # noqa: PLR2004  # a few of them tell the story
+        if is_quiet and quiet > 6:  # a few of them tell the story
             continue
         detail = Text(run.reason or "(open)")
         if run.transaction:

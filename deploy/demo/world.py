@@ -17,14 +17,14 @@ from typing import Any
 
 from web3 import Web3
 from web3.contract import Contract
-from web3.middleware import Web3Middleware
+from web3.middleware import AttributeDictMiddleware, Web3Middleware
 from web3.types import MakeRequestFn, RPCEndpoint, RPCResponse
 
 from runnerd.control.client import NotRunning, ask
 from runnerd.control.messages import ControlError, GetStatus, Reply, Request, Status
 from runnerd.wallets.keystore import create_keystore
 from runnerd.wallets.passphrase import PassphraseFile, fetch_passphrase
-from tests.support.contracts import connect, deploy, load_artifact
+from tests.support.contracts import deploy, load_artifact
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLUGINS = Path(__file__).parent / "plugins"
@@ -52,6 +52,13 @@ class Venue:
             raise RuntimeError(f"{function} reverted")
 
 
+def _connect(url: str) -> Web3:
+    """A Web3 that holds no connection between two requests: the tests count their descriptors."""
+    headers = {"Content-Type": "application/json", "Connection": "close"}
+    provider = Web3.HTTPProvider(url, request_kwargs={"headers": headers})
+    return Web3(provider, middleware=[AttributeDictMiddleware, _MineAtOnce])
+
+
 class _MineAtOnce(Web3Middleware):
     """A block for each transaction of the owner: nobody waits for the node's block time."""
 
@@ -69,8 +76,7 @@ class _MineAtOnce(Web3Middleware):
 
 def build_venue(url: str, operator: str, *, cap_wei: int = ETHER) -> Venue:
     """Deploy vault and market at the node behind `url`, fund vault and operator, allow the two mints."""
-    w3 = connect(url)
-    w3.middleware_onion.add(_MineAtOnce)
+    w3 = _connect(url)
     owner = w3.eth.accounts[0]
     vault = w3.eth.contract(deploy(w3, "OperatorVault", owner, operator), abi=load_artifact("OperatorVault")["abi"])
     market = w3.eth.contract(deploy(w3, "RangeMarket", SPOT, owner), abi=load_artifact("RangeMarket")["abi"])

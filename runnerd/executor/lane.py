@@ -17,8 +17,12 @@ from runnerd.executor.intent import Accepted, Attempt, Broadcast, Intent, Intent
 from runnerd.executor.tracked import Book, Ready, Rehearsal, Tracked
 from runnerd.log import fields
 from runnerd.network import Network
+from runnerd.pauses import Pauses
 from runnerd.services.metrics import Metrics
 from runnerd.store import intents
+from runnerd.store.calls import JobOutcome
+from runnerd.store.errors import StoreError
+from runnerd.wallets.errors import WalletError
 from runnerd.wallets.signer import Signer
 from runnerd.wallets.transaction import UnsignedTransaction
 
@@ -41,13 +45,17 @@ class Lane:
         next_nonce: int,
         errors: tuple[AbiFunction, ...],
         book: Book,
+        pauses: Pauses,
         metrics: Metrics,
     ) -> None:
         self.network = network
         self.signer = signer
         self.next_nonce = next_nonce
+        self.problem: str | None = None
+        """Why this lane signs nothing any more, or None."""
         self._errors = errors
         self._book = book
+        self._pauses = pauses
         self._metrics = metrics
         self._waiting: deque[Tracked] = deque()
         self._wake = asyncio.Event()
@@ -64,7 +72,20 @@ class Lane:
         return len(self._waiting)
 
     async def run(self) -> None:
-        """Until cancelled. An intent that the node cannot judge now waits, and so do those behind it."""
+        """Until cancelled. An intent that the node cannot judge now waits, and so do those behind it.
+
+        If the ledger refuses a commit its picture of the wallet is not ours: the lane stops, and says so in `problem`.
+        """
+        try:
+            await self._run()
+        except StoreError as error:
+            self.problem = f"the ledger refused to store a signed transaction: {error}"
+            logger.critical(
+                "wallet %s signs nothing any more: %s", self.signer.address, error,
+                extra=fields("lane_stopped", wallet=self.signer.address, chain=self.network.name),
+            )  # fmt: skip
+
+    async def _run(self) -> None:
         while True:
             while self._waiting and self._book.in_flight(self.network.config.id, self.signer.address) < MAX_IN_FLIGHT:
                 if await self._serve(self._waiting[0]):
@@ -78,7 +99,11 @@ class Lane:
     async def _serve(self, tracked: Tracked) -> bool:
         """Whether the intent has left the queue: signed, denied or expired."""
         if self._book.clock.now() >= tracked.call.deadline_at:
-            await self._book.expire(tracked, "its deadline passed before it could be signed")
+            await self._book.give_up(tracked, JobOutcome.EXPIRED, "its deadline passed before it could be signed")
+            return True
+        pause = self._pauses.of(tracked.intent.plugin, tracked.intent.vault)
+        if pause is not None:
+            await self._book.give_up(tracked, JobOutcome.DENIED, f"not signed: {pause}")
             return True
         try:
             ready = self._rehearsed(tracked) or await self.prepare(tracked.intent)
@@ -92,7 +117,11 @@ class Lane:
             await tracked.see(ready, self.network.patience)
             return True
         nonce = self.next_nonce
-        attempt = self._sign(tracked.intent, nonce, ready)
+        try:
+            attempt = self._sign(tracked.intent, nonce, ready)
+        except WalletError as error:
+            await self._book.give_up(tracked, JobOutcome.FAILED, f"not signed: {error}")
+            return True
         at = self._book.clock.now()
         # Stored, durably, before anyone can see the bytes. If this raises nothing was given away.
         await self._book.store.commit(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg.rows import DictRow
 
@@ -131,11 +131,12 @@ class Book:
         for listener in self._on_ended:
             listener(tracked.intent)
 
-    async def expire(self, tracked: Tracked, reason: str) -> None:
-        """Give up an intent that was never signed."""
+    async def give_up(self, tracked: Tracked, outcome: JobOutcome, reason: str) -> None:
+        """End an intent that was never signed."""
         self.open.pop(tracked.intent.call_id, None)
         change = intents.set_state(tracked.intent.call_id, IntentState.DENIED, self.clock.now(), reason)
-        await self._results.finish(tracked.call, JobOutcome.EXPIRED, reason, change)
+        tracked.intent = replace(tracked.intent, state=IntentState.DENIED)
+        await self._results.finish(tracked.call, outcome, reason[:500], change)
         for listener in self._on_ended:
             listener(tracked.intent)
 

@@ -21,7 +21,9 @@ class FlowFollower(Plugin):
         ctx.state.put("last", trade["id"])
         if trade["size"] < ctx.params["min_size"]:
             return Noop(f"trade {trade['id']} of {trade['size']} is below {ctx.params['min_size']}")
-        # Two notifications of one trade may run at once: only one of them gets the claim.
-        if not await ctx.state.compare_and_set(f"claim:{trade['id']}", None, ctx.call.id):
+        # Two notifications of one trade may run at once: only one of them gets the claim. A call that is decided
+        # again, because its worker died, finds its own.
+        claim = f"claim:{trade['id']}"
+        if not await ctx.state.compare_and_set(claim, None, ctx.call.id) and await ctx.state.get(claim) != ctx.call.id:
             return Noop(f"trade {trade['id']} was followed already")
         return [Action("mint_binary", {"strike": int(ctx.reads["spot"]), "above": trade["side"] == "buy"}, STAKE_WEI)]
