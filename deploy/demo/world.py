@@ -85,7 +85,7 @@ def build_venue(url: str, operator: str, *, cap_wei: int = ETHER) -> Venue:
         venue.send(vault.functions.setAllowed(market.address, Web3.keccak(text=mint)[:4], True))
     venue.send(vault.functions.setCaps(cap_wei, 100 * cap_wei))
     for to in (vault.address, operator):
-        sent = w3.eth.send_transaction({"from": owner, "to": to, "value": 100 * ETHER})
+        sent = w3.eth.send_transaction({"from": owner, "to": to, "value": Web3.to_wei(100, "ether")})
         w3.eth.wait_for_transaction_receipt(sent, poll_latency=0.02)
     return venue
 

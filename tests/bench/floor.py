@@ -52,9 +52,9 @@ async def _measure(w3: Web3, url: str, dsn: str, address: str, directory: Path, 
     create_keystore(directory / "key.json", passphrase, key, kdf_work=1 << 10)
     signer = unlock_keystore(directory / "key.json", passphrase)
     owner = w3.eth.accounts[0]
-    funded = w3.eth.send_transaction({"from": owner, "to": Account.from_key(key).address, "value": 10**19})
+    funded = w3.eth.send_transaction({"from": owner, "to": Account.from_key(key).address, "value": Web3.to_wei(10, "ether")})
     w3.eth.wait_for_transaction_receipt(funded)
-    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     socket.connect(address)
     rpc = Rpc(url)
     listener = await psycopg.AsyncConnection.connect(dsn, autocommit=True)

@@ -16,6 +16,7 @@ import psycopg
 
 from deploy.demo.world import Daemon, Venue, build_venue, make_keystore, render_config, running_daemon
 from runnerd.config import load_config
+from runnerd.control.messages import Restart
 from runnerd.store.embedded import EmbeddedPostgres
 from tests.bench.figures import Figure, percentile, spread
 from tests.bench.floor import GAP_S, measure_floor
@@ -68,6 +69,7 @@ def _accepted_after(dsn: str, sent: dict[str, float]) -> list[float]:
         where a.accepted_at is not null group by c.payload
     """
     until = time.monotonic() + 30
+    rows: dict[str, datetime] = {}
     with psycopg.connect(dsn, autocommit=True) as connection:
         while time.monotonic() < until:
             rows = {row[0]: row[1] for row in connection.execute(query).fetchall()}
@@ -126,8 +128,6 @@ def _restarts(daemon: Daemon, names: list[str], size: int) -> Iterator[Figure]:
 
 
 def _clear(daemon: Daemon, name: str) -> None:
-    from runnerd.control.messages import Restart
-
     generation = next(plugin.generation for plugin in daemon.status().plugins if plugin.name == name)
     daemon.ask(Restart(plugin=name))
     _wait_generation(daemon, name, generation + 1)
@@ -163,9 +163,10 @@ def _decisions(daemon: Daemon, dsn: str, names: list[str]) -> Figure:
     with psycopg.connect(dsn, autocommit=True) as connection:
         before = connection.execute("select coalesce(max(id), 0) from job_calls").fetchone()[0]  # type: ignore[index]
         with connection.pipeline():
-            for _ in range(each):
+            for number in range(each):
                 for name in names:
-                    connection.execute("select pg_notify(%s, 'x')", (name,))
+                    # Distinct payloads: PostgreSQL folds equal notifications of one transaction into one.
+                    connection.execute("select pg_notify(%s, %s)", (name, str(number)))
         query = "select count(*), min(fired_at), max(finished_at) from job_calls where id > %s and state = 'done'"
         until = time.monotonic() + 60
         done, first, last = 0, None, None
