@@ -38,8 +38,8 @@ test: $(INSTALLED) $(ANVIL) ## run every test (ARGS="..." goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types and the import arrows
-	@$(BIN)/ruff format --check --quiet $(SOURCES) || { $(BIN)/ruff format --check $(SOURCES); exit 1; }
-	@$(BIN)/ruff check --quiet $(SOURCES)
+	@$(BIN)/ruff format --check --quiet --output-format concise $(SOURCES)
+	@$(BIN)/ruff check --quiet --output-format concise $(SOURCES)
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/python -m pytest -q tests/test_arrows.py
 	@echo "· format, lint, types and arrows are fine"

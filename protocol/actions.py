@@ -5,17 +5,43 @@ and the supervisor apply the same rule, because decoding makes them too.
 """
 
 import re
-from typing import Annotated, TypeAlias
+import unicodedata
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeGuard
 
 from msgspec import Meta, Struct, structs
 
 from protocol.limits import INT_MAX, MAX_ACTIONS, MAX_ARGUMENTS, MAX_NAME_LENGTH, MAX_TEXT_LENGTH
-from protocol.values import Value, to_value
+from protocol.values import PlainValue, Value, is_unicode, to_value
 
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.\-]*\Z"
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN)]
 
 _NAME = re.compile(NAME_PATTERN)
+_SHOWN_CATEGORIES = "LNPS"  # letters, numbers, punctuation, symbols
+_BLANKS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols by category, but nothing is drawn
+
+NAME_RULE = f"1 to {MAX_NAME_LENGTH} letters, digits or _ . - (ASCII), the first one a letter or _"
+
+
+def is_name(text: object) -> TypeGuard[str]:
+    """Whether `text` may name a plugin, an action, a read or an argument."""
+    return isinstance(text, str) and len(text) <= MAX_NAME_LENGTH and _NAME.match(text) is not None
+
+
+def is_blank(text: str) -> bool:
+    """Whether nobody could see anything of `text`: spaces, controls, zero-width and combining characters only."""
+    return not any(unicodedata.category(c)[0] in _SHOWN_CATEGORIES and c not in _BLANKS for c in text)
+
+
+def checked_arguments(args: object) -> dict[str, Value]:
+    """Arguments of an action or a read, by name, in wire form. Raises ValueError."""
+    if not isinstance(args, Mapping) or len(args) > MAX_ARGUMENTS:
+        raise ValueError(f"arguments must be a table of at most {MAX_ARGUMENTS} names")
+    for name in args:
+        if not is_name(name):
+            raise ValueError(f"an argument name must be {NAME_RULE}")
+    return {str(name): to_value(value) for name, value in args.items()}
 
 
 class Action(Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,19 +51,17 @@ class Action(Struct, frozen=True, forbid_unknown_fields=True):
     args: dict[str, Value] = {}
     value_wei: int = 0
 
+    if TYPE_CHECKING:  # authors may give more than what travels: bytes and tuples as well
+
+        def __init__(self, name: str, args: Mapping[str, PlainValue] = {}, value_wei: int = 0) -> None: ...
+
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or len(self.name) > MAX_NAME_LENGTH or not _NAME.match(self.name):
-            raise ValueError(f"action name must be 1 to {MAX_NAME_LENGTH} letters, digits or _ . -")
-        if not isinstance(self.args, dict) or len(self.args) > MAX_ARGUMENTS:
-            raise ValueError(f"action arguments must be a table of at most {MAX_ARGUMENTS} names")
-        for name in self.args:
-            if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH or not _NAME.match(name):
-                raise ValueError("an argument name must be letters, digits or _ . -")
-        if isinstance(self.value_wei, bool) or not isinstance(self.value_wei, int):
-            raise ValueError("value_wei must be an integer amount of wei")
-        if not 0 <= self.value_wei <= INT_MAX:
-            raise ValueError("value_wei must be between 0 and 2**256 - 1")
-        structs.force_setattr(self, "args", {name: to_value(value) for name, value in self.args.items()})
+        if not is_name(self.name):
+            raise ValueError(f"an action name must be {NAME_RULE}")
+        # Plain types, and a table of its own: what was checked is what travels.
+        structs.force_setattr(self, "name", str(self.name))
+        structs.force_setattr(self, "args", checked_arguments(self.args))
+        structs.force_setattr(self, "value_wei", _wei(self.value_wei))
 
 
 class Noop(Struct, frozen=True, forbid_unknown_fields=True, tag="noop", tag_field="kind"):
@@ -46,10 +70,7 @@ class Noop(Struct, frozen=True, forbid_unknown_fields=True, tag="noop", tag_fiel
     reason: Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.reason, str) or not self.reason.strip():
-            raise ValueError("a Noop needs a reason that is not blank")
-        if len(self.reason) > MAX_TEXT_LENGTH:
-            raise ValueError(f"a Noop's reason is at most {MAX_TEXT_LENGTH} characters")
+        structs.force_setattr(self, "reason", _reason(self.reason))
 
 
 class Act(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="act", tag_field="kind"):
@@ -65,3 +86,19 @@ class Act(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ac
 
 
 Outcome: TypeAlias = Act | Noop
+
+
+def _wei(amount: object) -> int:
+    if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= INT_MAX:
+        raise ValueError("value_wei must be an integer amount of wei, from 0 to 2**256 - 1")
+    return int(amount)
+
+
+def _reason(reason: object) -> str:
+    if not isinstance(reason, str) or is_blank(reason):
+        raise ValueError("a Noop needs a reason that is not blank")
+    if len(reason) > MAX_TEXT_LENGTH:
+        raise ValueError(f"a Noop's reason is at most {MAX_TEXT_LENGTH} characters")
+    if not is_unicode(reason):
+        raise ValueError("a Noop's reason holds a lone surrogate and cannot be encoded as UTF-8")
+    return str(reason)

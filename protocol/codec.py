@@ -10,7 +10,7 @@ import msgspec
 from protocol.actions import Outcome
 from protocol.errors import ProtocolError
 from protocol.limits import MAX_FRAME_BYTES, PROTOCOL_VERSION
-from protocol.messages import FromSupervisor, FromWorker, Hello, Message
+from protocol.messages import FromSupervisor, FromWorker, Hello, Message, Version
 
 M = TypeVar("M")
 
@@ -23,7 +23,7 @@ class _Opening(msgspec.Struct):
     """What every version of Hello has had and will have: enough to name the other side's version."""
 
     type: str
-    version: int = 0
+    version: Version
 
 
 _opening = msgspec.json.Decoder(_Opening)

@@ -15,7 +15,8 @@ LINK_HWM: Final = 1_000
 """ZeroMQ high-water mark of a link, in messages, each way."""
 
 MAX_NAME_LENGTH: Final = 64
-MAX_TOPIC_LENGTH: Final = 63  # PostgreSQL truncates a longer channel name (NAMEDATALEN - 1)
+MAX_TOPIC_BYTES: Final = 63  # PostgreSQL refuses a longer channel name (NAMEDATALEN - 1)
+MAX_EXPRESSION_LENGTH: Final = 200
 MAX_TEXT_LENGTH: Final = 500  # a reason, an error message
 MAX_TRACEBACK_LENGTH: Final = 16_000
 MAX_LOG_MESSAGE_LENGTH: Final = 4_000
@@ -36,6 +37,9 @@ MAX_LOG_RECORDS_PER_S: Final = 200
 """Records a second that the supervisor takes from one worker, measured over `LOG_BURST` records."""
 
 LOG_BURST: Final = 1_000
+
+MAX_ATTEMPT: Final = (1 << 31) - 1
+MAX_GRACE_MS: Final = 366 * 86_400_000
 
 INT_MIN: Final = -(1 << 255)
 INT_MAX: Final = (1 << 256) - 1

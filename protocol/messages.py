@@ -12,6 +12,8 @@ from msgspec import Meta, Struct
 
 from protocol.actions import Name, Outcome
 from protocol.limits import (
+    MAX_ATTEMPT,
+    MAX_GRACE_MS,
     MAX_LOG_MESSAGE_LENGTH,
     MAX_NAME_LENGTH,
     MAX_PAYLOAD_LENGTH,
@@ -20,7 +22,7 @@ from protocol.limits import (
     MAX_STATE_VALUE_LENGTH,
     MAX_STATE_WRITES,
     MAX_TEXT_LENGTH,
-    MAX_TOPIC_LENGTH,
+    MAX_TOPIC_BYTES,
     MAX_TRACEBACK_LENGTH,
     MAX_TRIGGERS,
 )
@@ -28,6 +30,9 @@ from protocol.triggers import Read, Trigger
 from protocol.values import Value
 
 Id: TypeAlias = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
+Attempt: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
+Version: TypeAlias = Annotated[int, Meta(ge=1, le=(1 << 31) - 1)]
+Utc: TypeAlias = Annotated[datetime, Meta(tz=True)]
 Reason: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]
 StateKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_STATE_KEY_LENGTH)]
 StateValue: TypeAlias = Annotated[str, Meta(max_length=MAX_STATE_VALUE_LENGTH)]
@@ -59,7 +64,7 @@ class LogLevel(StrEnum):
 class Hello(Message, frozen=True, tag="hello"):
     """Worker → supervisor, first: the plugin is imported, and this is what it declares of itself."""
 
-    version: int
+    version: Version
     generation: Id
     plugin: Name
     vault: Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
@@ -87,12 +92,12 @@ class Call(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The JobCall as its plugin sees it. `attempt` counts from 1 and grows when a call ended its worker."""
 
     id: Id
-    attempt: Annotated[int, Meta(ge=1)]
+    attempt: Attempt
     trigger: TriggerKind
-    topic: Annotated[str, Meta(max_length=MAX_TOPIC_LENGTH)] | None
+    topic: Annotated[str, Meta(max_length=MAX_TOPIC_BYTES)] | None
     payload: Annotated[str, Meta(max_length=MAX_PAYLOAD_LENGTH)]
-    due_at: datetime
-    fired_at: datetime
+    due_at: Utc
+    fired_at: Utc
 
     def json(self) -> Any:
         """The payload read as JSON. Raises msgspec.DecodeError (a ValueError) when it is not."""
@@ -120,7 +125,7 @@ class Decide(Message, frozen=True, tag="decide"):
     """Supervisor → worker: decide now. The whole context; the ledger stores exactly this frame, for replay."""
 
     call: Call
-    now: datetime
+    now: Utc
     block: BlockRef
     vault: VaultRef
     reads: dict[str, Value]
@@ -146,7 +151,7 @@ class Decision(Message, frozen=True, tag="decision"):
     """Worker → supervisor: what `decide` returned, and the state writes that commit with it."""
 
     call_id: Id
-    attempt: Annotated[int, Meta(ge=1)]
+    attempt: Attempt
     outcome: Outcome
     state_writes: Annotated[tuple[StateWrite, ...], Meta(max_length=MAX_STATE_WRITES)] = ()
 
@@ -155,7 +160,7 @@ class DecideFailed(Message, frozen=True, tag="decide_failed"):
     """Worker → supervisor: `decide` raised, or returned something that is not a Decision. Not a crash."""
 
     call_id: Id
-    attempt: Annotated[int, Meta(ge=1)]
+    attempt: Attempt
     error: Reason
     traceback: Annotated[str, Meta(max_length=MAX_TRACEBACK_LENGTH)]
 
@@ -180,7 +185,9 @@ class StateCompareAndSet(Message, frozen=True, tag="state_compare_and_set"):
 
 
 class StateReply(Message, frozen=True, tag="state_reply"):
-    """Supervisor → worker: the value now committed; `is_swapped` says whether a compare-and-set took place."""
+    """Supervisor → worker. To a get: the committed value, None when absent. To a compare-and-set: `is_swapped` says
+    whether it took place; `value` is then the new one, and None otherwise (it does not tell what stood in the way).
+    """
 
     request_id: Id
     value: StateValue | None
@@ -220,7 +227,7 @@ class Pong(Message, frozen=True, tag="pong"):
 class Stop(Message, frozen=True, tag="stop"):
     """Supervisor → worker: take no more calls, finish those that run within `grace_ms`, exit 0."""
 
-    grace_ms: Annotated[int, Meta(ge=0)]
+    grace_ms: Annotated[int, Meta(ge=0, le=MAX_GRACE_MS)]
 
 
 FromWorker: TypeAlias = Hello | Refused | Decision | DecideFailed | StateGet | StateCompareAndSet | LogRecord | Pong

@@ -50,11 +50,18 @@ def to_value(plain: PlainValue, *, depth: int = 0) -> Value:
     raise ValueError(f"a {type(plain).__name__} cannot travel; allowed: int, bool, str, bytes, lists of them")
 
 
-def _bounded(text: str) -> str:
-    if len(text) > MAX_STRING_LENGTH:
-        raise ValueError(f"text is longer than {MAX_STRING_LENGTH} characters")
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be UTF-8. JSON text with a lone surrogate (`\\ud800`) is refused when it is decoded."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("text holds a lone surrogate and cannot be encoded as UTF-8") from None
+        return False
+    return True
+
+
+def _bounded(text: str) -> str:
+    if len(text) > MAX_STRING_LENGTH:
+        raise ValueError(f"text is longer than {MAX_STRING_LENGTH} characters")
+    if not is_unicode(text):
+        raise ValueError("text holds a lone surrogate and cannot be encoded as UTF-8")
     return text

@@ -45,11 +45,12 @@ class Layer(StrEnum):
 
 
 class LayerReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whether a worker wears a layer; `detail` says how (limits, ABI, number of rules) or why it does not."""
+    """Whether a worker wears a layer: how (limits, ABI, number of rules), or why not and what that costs, in words."""
 
     layer: Layer
     is_applied: bool
     detail: str
+    cost: str | None = None
 
 
 class PluginSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,14 +107,11 @@ class Spawn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
 class Ready(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ready"):
     """Zygote → supervisor, once: everything is preloaded, requests are served from now on."""
 
-    pid: int
-
 
 class Spawned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="spawned"):
-    """Zygote → supervisor: the process exists. Carries its pidfd; `pid` is for display."""
+    """Zygote → supervisor: the process exists. Carries its pidfd; a pid of the zygote's namespace would say nothing."""
 
     worker: str
-    pid: int
 
 
 class NotSpawned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="not_spawned"):

@@ -26,6 +26,11 @@ class Router:
         self._metrics = metrics
         self._clock = clock
         self.is_draining = False
+        self._left_over: list[JobCall] = []
+
+    async def load(self) -> None:
+        """Read what a former process left undecided. Before anything can submit: afterwards ours would be among it."""
+        self._left_over = [calls.from_row(row) for row in await self._store.fetch(calls.queued())]
 
     async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> list[JobCall]:
         """Commit the calls together with the producer's cursors, and hand them on.
@@ -40,13 +45,13 @@ class Router:
         return accepted
 
     async def recover(self) -> int:
-        """Offer what a former process left undecided, oldest first. Returns how many."""
-        rows = await self._store.fetch(calls.queued())
-        for row in rows:
-            await self._offer(calls.from_row(row))
-        if rows:
-            logger.info("%d calls of a former run go on", len(rows), extra=fields("calls_recovered", calls=len(rows)))
-        return len(rows)
+        """Offer what `load` found, oldest first. Returns how many."""
+        found, self._left_over = self._left_over, []
+        for call in found:
+            await self._offer(call)
+        if found:
+            logger.info("%d calls of a former run go on", len(found), extra=fields("calls_recovered", calls=len(found)))
+        return len(found)
 
     async def _offer(self, call: JobCall) -> None:
         host = self.hosts.get(call.plugin)

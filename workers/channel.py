@@ -24,27 +24,37 @@ class Channel:
         self._on_frame = on_frame
         self._waiting: deque[bytes] = deque()
         self._is_pump_due = False
-        self.dropped = 0
+        self._is_closed = False
 
     def open(self) -> None:
         """Start reading. Frames reach `on_frame` one by one, in the loop."""
         self._loop.add_reader(self._socket.fileno(), self._pump)
         self._pump_soon()
 
-    def send(self, frame: bytes, *, is_droppable: bool = False) -> None:
-        """Send, or queue while the supervisor is not there or is slow. Keeps the order."""
-        if is_droppable and len(self._waiting) >= MAX_WAITING:
-            self.dropped += 1
-            return
+    def send(self, frame: bytes, *, is_droppable: bool = False) -> bool:
+        """Send, or queue while the supervisor is not there or is slow. Keeps the order. False if it was dropped."""
+        if self._is_closed or (is_droppable and len(self._waiting) >= MAX_WAITING):
+            return False
         self._waiting.append(frame)
         self._flush()
+        return True
 
-    async def drain(self, deadline_s: float) -> None:
-        """Wait until all is handed to ZeroMQ, or the deadline has passed."""
+    async def close(self, deadline_s: float) -> None:
+        """Hand all that waits to ZeroMQ, and wait until ZeroMQ has written it, both within `deadline_s`.
+
+        The process may exit after this. Without the second half its last frames died with it: a Refused, or the
+        answer to a call that ended after Stop (in half of the cases, tried).
+        """
+        if self._is_closed:
+            return
         until = self._loop.time() + deadline_s
         while self._waiting and self._loop.time() < until:
             await asyncio.sleep(0.005)
             self._pump()
+        self._is_closed = True
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close(linger=max(0, int((until - self._loop.time()) * 1000)))
+        self._socket.context.term()  # blocks, bounded by the linger
 
     def _flush(self) -> None:
         while self._waiting:
@@ -63,11 +73,11 @@ class Channel:
 
     def _pump(self) -> None:
         self._is_pump_due = False
-        while True:
+        while not self._is_closed:
             try:
                 frame = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 break
             self._on_frame(frame)
-        if self._waiting:
+        if self._waiting and not self._is_closed:
             self._flush()

@@ -17,8 +17,8 @@ class DecideError(Exception):
 
     def __init__(self, error: str, trace: str = "") -> None:
         super().__init__(error)
-        self.error = error[:MAX_TEXT_LENGTH]
-        self.trace = trace[-MAX_TRACEBACK_LENGTH:]
+        self.error = encodable(error)[:MAX_TEXT_LENGTH]
+        self.trace = encodable(trace)[-MAX_TRACEBACK_LENGTH:]
 
 
 def is_async(plugin: Any) -> bool:
@@ -32,10 +32,33 @@ async def decide(plugin: Any, context: Context, threads: Executor | None = None)
         if is_async(plugin):
             returned = await plugin.decide(context)
         else:
-            returned = await asyncio.get_running_loop().run_in_executor(threads, plugin.decide, context)
+            returned, raised = await asyncio.get_running_loop().run_in_executor(threads, _decide, plugin, context)
+            if raised is not None:
+                raise raised
         return _outcome(returned)
     except BaseException as error:  # the boundary to foreign code: SystemExit and friends must not end the worker
-        raise DecideError(f"{type(error).__name__}: {_text(error)}", _trace(error)) from None
+        raise DecideError(_text(error), trace_of(error)) from None
+
+
+def encodable(text: str) -> str:
+    """`text` with lone surrogates written out: an author's text about an error must never be what cannot be sent."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def trace_of(error: BaseException) -> str:
+    """The traceback as text, empty if foreign code spoils even that."""
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException:  # foreign code: an exception's own __str__ and attributes
+        return ""
+
+
+def _decide(plugin: Any, context: Context) -> tuple[object, BaseException | None]:
+    """In a thread. The exception is returned: before Python 3.12 a StopIteration never leaves an executor's future."""
+    try:
+        return plugin.decide(context), None
+    except BaseException as error:  # the same boundary
+        return None, error
 
 
 def _outcome(returned: object) -> Outcome:
@@ -48,20 +71,17 @@ def _outcome(returned: object) -> Outcome:
                     f"decide returned a list that holds a {type(item).__name__}; only Actions may be in it"
                 )
         return Act(actions=tuple(returned))
+    hint = ""
+    if inspect.iscoroutine(returned):
+        returned.close()  # nobody will await it
+        hint = " (a decorator must keep `async def` visible)"
     raise PluginError(
-        f"decide returned a {type(returned).__name__}; it must return a list of Actions or a Noop(reason)"
+        f"decide returned a {type(returned).__name__}{hint}; it must return a list of Actions or a Noop(reason)"
     )
 
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return f"{type(error).__name__}: {error}"
     except BaseException:  # foreign code again: an exception's own __str__
-        return "(its text cannot be shown)"
-
-
-def _trace(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except BaseException:  # as above
-        return ""
+        return f"{type(error).__name__}: (its text cannot be shown)"

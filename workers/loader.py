@@ -40,6 +40,12 @@ def load(source: PluginSource) -> tuple[type, str]:
                 raise PluginError(
                     f"no installed package has an entry point {source.value!r} in group {ENTRY_POINT_GROUP}"
                 )
+            if len(found) > 1:
+                places = ", ".join(sorted(point.value for point in found))
+                raise PluginError(
+                    f"several installed packages have an entry point {source.value!r} in group {ENTRY_POINT_GROUP}: "
+                    f"{places}; name one with module = 'pkg.module:Class'"
+                )
             digest = _digest_of_module(found[0].module)
             return _checked_class(found[0].load(), source.value), digest
     raise PluginError(f"unknown kind of plugin source {source.kind!r}")
@@ -59,13 +65,15 @@ def _import_file(file: Path) -> ModuleType:
 
 
 def _only_plugin(module: ModuleType) -> type:
-    found = [
+    """The plugin that the module defines, or that a package's `__init__.py` imports from its own modules."""
+    inside = f"{module.__name__}."
+    found = {
         value
         for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Plugin) and value.__module__ == module.__name__
-    ]
+        if inspect.isclass(value) and issubclass(value, Plugin) and f"{value.__module__}.".startswith(inside)
+    }
     if len(found) == 1:
-        return found[0]
+        return found.pop()
     if not found:
         raise PluginError(f"{module.__file__} defines no class that derives from workers.sdk.Plugin")
     names = ", ".join(sorted(value.__name__ for value in found))
@@ -87,7 +95,14 @@ def _checked_class(value: Any, where: str) -> type:
 
 
 def _digest_of_module(name: str) -> str:
-    spec = importlib.util.find_spec(name)
+    if "" in name.split("."):
+        raise PluginError(f"{name!r} is not the name of a module; write module = 'package.module:Class'")
+    try:
+        spec = importlib.util.find_spec(name)  # imports the packages around it
+    except ModuleNotFoundError as error:
+        if f"{name}.".startswith(f"{error.name}."):
+            raise PluginError(f"module {name} is not installed: {error}") from None
+        raise
     if spec is None or spec.origin is None:
         raise PluginError(f"module {name} is not installed, or has no source file")
     return _digest(Path(spec.origin))

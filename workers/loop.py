@@ -7,13 +7,13 @@ vault is enforced here.
 import asyncio
 import logging
 import sys
-import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import zmq
 
-from protocol.codec import decode_from_supervisor, encode
+from protocol.codec import decode_from_supervisor, decode_from_worker, encode
 from protocol.errors import ProtocolError
 from protocol.limits import MAX_LOG_MESSAGE_LENGTH, MAX_TRACEBACK_LENGTH, PROTOCOL_VERSION
 from protocol.messages import (
@@ -37,14 +37,16 @@ from protocol.messages import (
 )
 from protocol.zygote import LoopSettings, PluginSource
 from workers.channel import Channel
-from workers.decide import DecideError, decide, is_async
+from workers.decide import DecideError, decide, encodable, is_async, trace_of
 from workers.loader import load
 from workers.sdk.context import Context, Log
 from workers.sdk.plugin import declaration_of
 from workers.sdk.state import BlockingState, State
 
 THREADS = 16
-DRAIN_S = 1.0
+REFUSED_DRAIN_S = 5.0
+STOP_DRAIN_S = 0.5
+"""At least, to write what waits when a grace has passed; the supervisor ends a worker one second after its grace."""
 
 
 class StateError(Exception):
@@ -57,7 +59,11 @@ def run(
     """Serve the plugin on `socket` (bound) until Stop. Returns when the worker may exit."""
     worker = WorkerLoop(socket, loop, settings)
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(worker.serve(source))
+    serving = loop.create_task(worker.serve(source), name="serve")
+    while not serving.done():
+        # asyncio lets these two through the loop, whichever task raised them: one that the plugin started, say.
+        with suppress(SystemExit, KeyboardInterrupt):
+            loop.run_until_complete(serving)
 
 
 class WorkerLoop:
@@ -74,6 +80,7 @@ class WorkerLoop:
         self._params: dict[str, Param] = {}
         self._plugin: Any = None
         self._stop: asyncio.Future[float] = loop.create_future()
+        self._dropped = 0
 
     async def serve(self, source: PluginSource) -> None:
         """Hello, calls, and the end: everything between birth and exit."""
@@ -83,26 +90,30 @@ class WorkerLoop:
             plugin, digest = load(source)
             declared = declaration_of(plugin)
             self._plugin = plugin()
-        except BaseException as error:  # foreign code: a module may raise anything when it is imported
-            reason = "".join(traceback.format_exception(error))[-MAX_TRACEBACK_LENGTH:]
-            self._send(Refused(reason=reason))
-            await self._channel.drain(DRAIN_S)
-            return
-        self._send(
-            Hello(
-                version=PROTOCOL_VERSION,
-                generation=self._settings.generation,
-                plugin=declared.name,
-                vault=declared.vault,
-                triggers=declared.triggers,
-                reads=declared.reads,
-                digest=digest,
+            hello = _checked(
+                Hello(
+                    version=PROTOCOL_VERSION,
+                    generation=self._settings.generation,
+                    plugin=declared.name,
+                    vault=declared.vault,
+                    triggers=declared.triggers,
+                    reads=declared.reads,
+                    digest=digest,
+                )
             )
-        )
+        except BaseException as error:  # foreign code: a module may raise anything when it is imported
+            # What it logged before goes first: Refused is the last thing that a supervisor hears of a worker.
+            await asyncio.sleep(0)
+            self._send(Refused(reason=encodable(trace_of(error))[-MAX_TRACEBACK_LENGTH:]))
+            await self._channel.close(REFUSED_DRAIN_S)
+            return
+        self._channel.send(hello)
         grace_s = await self._stop
+        until = self._loop.time() + grace_s
         if self._calls:
             await asyncio.wait(self._calls, timeout=grace_s)
-        await self._channel.drain(DRAIN_S)
+        self._report_dropped()
+        await self._channel.close(max(STOP_DRAIN_S, until - self._loop.time()))
 
     # --- what the supervisor sends ---------------------------------------------------------------------------------
 
@@ -115,6 +126,8 @@ class WorkerLoop:
             return
         match message:
             case Decide():
+                if self._stop.done():  # told to stop: it waits in the supervisor for the next generation
+                    return
                 task = self._loop.create_task(self._call(message), name=f"call:{message.call.id}")
                 self._calls.add(task)
                 task.add_done_callback(self._calls.discard)
@@ -150,7 +163,7 @@ class WorkerLoop:
         try:
             outcome = await decide(self._plugin, context, self._threads)
             decision = Decision(call_id=call.id, attempt=call.attempt, outcome=outcome, state_writes=state.writes)
-            self._channel.send(encode(decision))
+            self._channel.send(_checked(decision))
         except DecideError as error:
             self._send(DecideFailed(call_id=call.id, attempt=call.attempt, error=error.error, traceback=error.trace))
         except ProtocolError as error:
@@ -191,16 +204,36 @@ class WorkerLoop:
 
     def _log(self, level: LogLevel, text: str, call_id: int | None) -> None:
         """From any thread: plugin code may log out of its own."""
-        printable = text.encode(errors="replace").decode()[:MAX_LOG_MESSAGE_LENGTH]
-        frame = encode(LogRecord(level=level, message=printable, call_id=call_id))
+        message = encodable(text)[:MAX_LOG_MESSAGE_LENGTH]
+        frame = encode(LogRecord(level=level, message=message, call_id=call_id))
         self._loop.call_soon_threadsafe(self._send_log, frame)
 
     def _send_log(self, frame: bytes) -> None:
-        self._channel.send(frame, is_droppable=True)
+        if self._channel.send(frame, is_droppable=True):
+            self._report_dropped()
+        else:
+            self._dropped += 1
+
+    def _report_dropped(self) -> None:
+        if self._dropped:
+            lost = f"{self._dropped} log lines were dropped here: the supervisor did not take them in time"
+            self._dropped = 0
+            self._send(LogRecord(level=LogLevel.WARNING, message=lost))
 
     def _route_logging(self) -> None:
         """`logging` of the plugin and of the libraries it uses goes the same way as `ctx.log`."""
-        logging.basicConfig(level=logging.INFO, handlers=[_LinkHandler(self)], force=True)
+        logging.basicConfig(
+            level=logging.INFO, format="%(name)s: %(message)s", handlers=[_LinkHandler(self)], force=True
+        )
+
+
+def _checked(message: Hello | Decision) -> bytes:
+    """The frame of what plugin code has a part in. Raises ProtocolError for what the supervisor would refuse: a plugin
+    that changed an Action after it was made loses this call, and not its worker.
+    """
+    frame = encode(message)
+    decode_from_worker(frame)
+    return frame
 
 
 class _LinkHandler(logging.Handler):
@@ -209,10 +242,16 @@ class _LinkHandler(logging.Handler):
         self._worker = worker
 
     def emit(self, record: logging.LogRecord) -> None:
-        names = {logging.DEBUG: LogLevel.DEBUG, logging.INFO: LogLevel.INFO, logging.WARNING: LogLevel.WARNING}
-        level = names.get(record.levelno, LogLevel.ERROR if record.levelno >= logging.ERROR else LogLevel.INFO)
         try:
-            text = f"{record.name}: {record.getMessage()}"
-        except (TypeError, ValueError):
-            text = f"{record.name}: {record.msg!r}"
-        self._worker._log(level, text, None)
+            text = self.format(record)  # with the traceback, if there is one
+        except Exception:  # foreign code: wrong placeholders, or a __str__ that raises; logging never stops its caller
+            text = f"{record.name}: (a log line of {record.pathname}:{record.lineno} that cannot be shown)"
+        self._worker._log(_level(record.levelno), text, None)
+
+
+def _level(number: int) -> LogLevel:
+    if number >= logging.ERROR:
+        return LogLevel.ERROR
+    if number >= logging.WARNING:
+        return LogLevel.WARNING
+    return LogLevel.INFO if number >= logging.INFO else LogLevel.DEBUG

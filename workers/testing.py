@@ -13,12 +13,14 @@ from typing import Any
 import msgspec
 
 from protocol.actions import Act, Action, Noop, Outcome
-from protocol.messages import BlockRef, Call, LogLevel, Param, StatePut, TriggerKind, VaultRef
+from protocol.codec import decode_from_worker, encode
+from protocol.errors import ProtocolError
+from protocol.messages import BlockRef, Call, Decision, LogLevel, Param, StatePut, TriggerKind, VaultRef
 from protocol.values import PlainValue, to_value
 from workers.decide import DecideError, decide, is_async
 from workers.sdk.context import Context, Log
 from workers.sdk.plugin import declaration_of
-from workers.sdk.state import BlockingState, State
+from workers.sdk.state import BlockingState, State, text_of
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 BLOCK = BlockRef(number=1, hash="0x" + "00" * 32, timestamp=int(EPOCH.timestamp()))
@@ -48,7 +50,7 @@ class MemoryState:
     """Committed state in a dict: the transport that stands in for the supervisor's table."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self.texts = {key: _encode(value) for key, value in values.items()}
+        self.texts = {key: text_of(value) for key, value in values.items() if value is not None}
 
     async def fetch(self, key: str) -> str | None:
         """The committed JSON text of `key`."""
@@ -107,16 +109,16 @@ def run(
             log=Log(lambda level, text: lines.append((level, text))),
         )
         outcome = await decide(instance, context)
+        try:
+            decode_from_worker(encode(Decision(call_id=1, attempt=1, outcome=outcome, state_writes=view.writes)))
+        except ProtocolError as error:
+            raise DecideError(str(error)) from None
         for write in view.writes:
             memory.store(write.key, write.value if isinstance(write, StatePut) else None)
         return outcome
 
     outcome = asyncio.run(once())
     return Decided(outcome, {key: msgspec.json.decode(text) for key, text in memory.texts.items()}, tuple(lines))
-
-
-def _encode(value: Any) -> str:
-    return msgspec.json.encode(value, order="sorted").decode()
 
 
 __all__ = ["BLOCK", "EPOCH", "VAULT", "DecideError", "Decided", "run"]

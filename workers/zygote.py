@@ -25,6 +25,7 @@ from protocol.zygote import (
     FromZygote,
     NotSpawned,
     Ready,
+    Spawn,
     Spawned,
     close_all,
     decode_to_zygote,
@@ -32,133 +33,149 @@ from protocol.zygote import (
     receive_packet,
     send_packet,
 )
-from workers.birth import Newborn, Run, be_born
+from workers.birth import Embryo, Run, be_born
+from workers.lifeline import die_with, find_own_pid
 from workers.loop import run as run_plugin
-from workers.sandbox import landlock, libc, namespaces, readable, seccomp
+from workers.sandbox import landlock, namespaces, readable, seccomp
 from workers.sandbox.errors import SandboxRefusedError
 
 PRELOAD: Final = ("asyncio", "msgspec", "zmq", "workers.loader", "workers.loop", "workers.sdk")
 """Imported before the first fork, so that all workers share the pages. Keep it small, and free of threads."""
 
-_MAX_PID_DIGITS: Final = 16
+QUIET_S: Final = 0.02
+"""A spare is made when nothing has happened for this long: workers that are being born have the CPU to themselves."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Child:
-    """A process of ours that is not reaped yet; until then its pid is its own."""
+    """A worker to be; `worker` is its name once it was asked for. Until it is reaped its pid is its own."""
 
-    worker: str
     pid: int
     pidfd: int
+    channel: socket.socket
+    has_namespaces: bool
+    worker: str | None = None
+
+
+class _Forked(Exception):  # not an error: it unwinds the zygote's stack in a forked child
+    def __init__(self, embryo: Embryo) -> None:
+        self.embryo = embryo
 
 
 class Zygote:
-    """Serves one supervisor over `control`, until that closes its end. `obstacle`: why there are no namespaces."""
+    """Serves one supervisor over `control`, until that closes its end. `obstacle`: why there are no namespaces.
+
+    It keeps one spare child, forked and in its namespaces, so that a request waits only for what is the worker's own.
+    """
 
     def __init__(self, control: socket.socket, obstacle: str | None) -> None:
         self._control = control
         self._obstacle = obstacle
-        self._pid = os.getpid()
-        self._pidfds: set[int] = set()
-        self._selector = selectors.DefaultSelector()
+        self._pid = find_own_pid()
+        self._spare: _Child | None = None
+        self._is_spare_wanted = True
         self._is_done = False
+        self._children: set[_Child] = set()
+        self._selector = selectors.DefaultSelector()
 
-    def serve(self) -> Newborn | None:
-        """Returns None when the supervisor is gone; and, once in each forked child, what that child shall become."""
+    def serve(self) -> Embryo | None:
+        """Returns None when the supervisor is gone; and, once in each forked child, what that child has to become."""
         self._watch(self._control.fileno(), self._on_request)
-        self._report(Ready(pid=self._pid))
-        while not self._is_done:
-            for key, _ in self._selector.select():
-                newborn: Newborn | None = key.data()
-                if newborn is not None:
-                    self._forget()
-                    return newborn
-        self._kill_all()
+        self._report(Ready())
+        try:
+            while not self._is_done:
+                events = self._selector.select(QUIET_S if self._is_spare_wanted else None)
+                if not events:
+                    self._make_spare()
+                for key, _ in events:
+                    key.data()
+        except _Forked as forked:
+            self._forget()
+            return forked.embryo
+        for child in self._children:
+            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
         return None
 
     def _forget(self) -> None:
         """In a child: let go of the objects that would close descriptors later, when other things have the numbers."""
         self._selector.close()
         self._control.close()
+        for child in self._children:
+            child.channel.close()
 
-    def _kill_all(self) -> None:
-        for pidfd in self._pidfds:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    # --- a request ---------------------------------------------------------------------------------------------------
 
-    # --- a worker's way: request, fork, its pid, (the exit of the process between,) its exit -----------------------
-
-    def _on_request(self) -> Newborn | None:
+    def _on_request(self) -> None:
         try:
             packet, fds = receive_packet(self._control)
         except ConnectionResetError:
             packet, fds = b"", ()
         if not packet:
             self._is_done = True
-            return None
+            return
         request = decode_to_zygote(packet)
-        birth_fd, stdout_fd, stderr_fd = fds
-        read_end, write_end = os.pipe()
         try:
-            pid = os.fork()
+            child = self._child_for(request)
+            send_packet(child.channel, packet, fds)
         except OSError as error:
-            close_all([*fds, read_end, write_end])
-            self._report(NotSpawned(worker=request.worker, reason=f"fork: {error.strerror}"))
-            return None
-        if pid == 0:
-            return Newborn(
-                spawn=request,
-                birth_fd=birth_fd,
-                stdout_fd=stdout_fd,
-                stderr_fd=stderr_fd,
-                pid_pipe=write_end,
-                zygote_pid=self._pid,
-                obstacle=self._obstacle,
-            )
-        close_all([*fds, write_end])
-        child = self._adopt(request.worker, pid)
-        self._watch(read_end, partial(self._on_pid, child, read_end))
-        return None
-
-    def _on_pid(self, child: _Child, pipe: int) -> None:
-        """The child says which process is the worker: itself, or its own child in a pid namespace."""
-        text = os.read(pipe, _MAX_PID_DIGITS)
-        self._unwatch(pipe)
-        if not text or int(text) == child.pid:  # nothing: it ended before it could say
-            worker = child
-            self._watch(child.pidfd, partial(self._on_exit, child))
+            self._report(NotSpawned(worker=request.worker, reason=f"no process for it: {error.strerror}"))
         else:
-            worker = self._adopt(child.worker, int(text))
-            # Only after its parent's exit is the worker ours to wait for.
-            self._watch(child.pidfd, partial(self._on_adoption, child, worker))
-        if text:
-            self._report(Spawned(worker=worker.worker, pid=worker.pid), worker.pidfd)
+            child.worker = request.worker
+            child.channel.close()
+            self._report(Spawned(worker=request.worker), child.pidfd)
+        finally:
+            close_all(fds)
+        self._is_spare_wanted = self._spare is None
 
-    def _on_adoption(self, between: _Child, worker: _Child) -> None:
-        self._reap(between)
-        self._watch(worker.pidfd, partial(self._on_exit, worker))
+    def _child_for(self, request: Spawn) -> _Child:
+        has_namespaces = self._obstacle is None and request.sandbox.namespaces != "off"
+        if self._spare is not None and self._spare.has_namespaces == has_namespaces:
+            child, self._spare = self._spare, None
+            return child
+        return self._fork(None if has_namespaces else self._obstacle or "switched off in the configuration")
 
-    def _on_exit(self, worker: _Child) -> None:
-        status, usage = self._reap(worker)
+    def _make_spare(self) -> None:
+        # Once per request: a spare that dies young is not replaced for ever and ever.
+        self._is_spare_wanted = False
+        with suppress(OSError):  # the next request meets the same, and is told
+            self._spare = self._fork(self._obstacle)
+
+    # --- a child's way: fork, exit ---------------------------------------------------------------------------------
+
+    def _fork(self, obstacle: str | None) -> _Child:
+        """Raises OSError; and _Forked in the child."""
+        channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                pid = namespaces.fork_as_pid_1() if obstacle is None else os.fork()
+            except OSError:
+                channel.close()
+                raise
+            if pid == 0:
+                channel.close()
+                raise _Forked(Embryo(channel=theirs.dup(), zygote_pid=self._pid, obstacle=obstacle))
+        child = _Child(pid=pid, pidfd=os.pidfd_open(pid), channel=channel, has_namespaces=obstacle is None)
+        self._children.add(child)
+        self._watch(child.pidfd, partial(self._on_exit, child))
+        return child
+
+    def _on_exit(self, child: _Child) -> None:
+        _, status, usage = os.wait4(child.pid, 0)
+        self._selector.unregister(child.pidfd)
+        self._children.discard(child)
+        os.close(child.pidfd)
+        if child.worker is None:  # a spare: nobody has heard of it
+            child.channel.close()
+            self._spare = None if child is self._spare else self._spare
+            return
         self._report(
             Exited(
-                worker=worker.worker,
+                worker=child.worker,
                 status=os.waitstatus_to_exitcode(status),
                 max_rss_bytes=usage.ru_maxrss << 10,
                 cpu_s=round(usage.ru_utime + usage.ru_stime, 6),
             )
         )
-
-    def _adopt(self, worker: str, pid: int) -> _Child:
-        child = _Child(worker=worker, pid=pid, pidfd=os.pidfd_open(pid))
-        self._pidfds.add(child.pidfd)
-        return child
-
-    def _reap(self, child: _Child) -> tuple[int, resource.struct_rusage]:
-        _, status, usage = os.wait4(child.pid, 0)
-        self._pidfds.discard(child.pidfd)
-        self._unwatch(child.pidfd)
-        return status, usage
 
     # --- plumbing --------------------------------------------------------------------------------------------------
 
@@ -168,30 +185,26 @@ class Zygote:
         except (BrokenPipeError, ConnectionResetError):
             self._is_done = True
 
-    def _watch(self, fd: int, callback: Callable[[], Newborn | None]) -> None:
+    def _watch(self, fd: int, callback: Callable[[], None]) -> None:
         self._selector.register(fd, selectors.EVENT_READ, callback)
-
-    def _unwatch(self, fd: int) -> None:
-        self._selector.unregister(fd)
-        os.close(fd)
 
 
 def main(run: Run = run_plugin) -> None:
     """The process. `run` is what its workers do once they are locked in."""
-    control_fd, supervisor_pid = int(sys.argv[1]), int(sys.argv[2])
-    setproctitle("runnerd: zygote")
-    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor_pid:  # it died before it could be tied to us
-        return
-    libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
+    setproctitle("runnerd: zygote guardian")
+    die_with(int(sys.argv[2]))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pidfd for each worker
+    obstacle = namespaces.find_obstacle()
+    if obstacle is None:
+        die_with(namespaces.descend())
+    setproctitle("runnerd: zygote")
     _prepare()
-    control = socket.socket(fileno=control_fd)
-    control.set_inheritable(False)
-    newborn = Zygote(control, namespaces.find_obstacle()).serve()
-    if newborn is not None:
-        be_born(newborn, run)
+    embryo = Zygote(control, obstacle).serve()
+    if embryo is not None:
+        be_born(embryo, run)
 
 
 def _prepare() -> None:

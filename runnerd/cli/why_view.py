@@ -82,7 +82,7 @@ def show_why(console: Console, evidence: Evidence, limit: int) -> None:
     console.print()
     if not entries:
         show_line(console, cell("no call yet", "dim"))
-    timeline = _Timeline(console, evidence.status.now)
+    timeline = _Timeline(console, evidence.status.now, evidence.plugin.reason)
     for entry in sorted([*entries, *inside], key=lambda entry: entry.at, reverse=True):
         timeline.show(entry)
     if before:
@@ -142,13 +142,13 @@ def _state(plugin: PluginStatus) -> Text:
 class _Timeline:
     """Prints entries; a day that is not today is named once, above its first."""
 
-    def __init__(self, console: Console, now: datetime) -> None:
+    def __init__(self, console: Console, now: datetime, told: str) -> None:
         self._console = console
         self._now = now
         self._day = now.astimezone(UTC).date()
         # In the first columns of a narrow terminal, so that a hash stands whole on one line of 80.
         self._indent = _STAMP_WIDTH if console.width >= NARROW else 2
-        self._endings: set[str] = set()
+        self._endings = {told[-_ENDING:]}
 
     def show(self, entry: Entry) -> None:
         """Print one."""
@@ -168,9 +168,8 @@ class _Timeline:
         newest, oldest = runs[0], runs[-1]
         label = newest.outcome or "open"
         reason = newest.reason or _open_reason(newest)
-        if len(runs) > 1:
-            reason += f"  (× {len(runs)} since {clock_time(oldest.fired_at, newest.fired_at)})"
-        self._show_headline(newest.fired_at, (label, STYLES.get(label, "cyan")), reason)
+        count = f"  (× {len(runs)} since {clock_time(oldest.fired_at, newest.fired_at)})" if len(runs) > 1 else ""
+        self._show_headline(newest.fired_at, (label, STYLES.get(label, "cyan")), reason, count)
         for number, action in enumerate(asked_for(newest.decision)):
             self._show_detail("asked" if number == 0 else "", action)
         if newest.transaction:
@@ -191,16 +190,15 @@ class _Timeline:
             text = f"#{newest.generation} {newest.kind}: {newest.detail}"
         self._show_headline(newest.at, ("worker", _EVENT_STYLES.get(newest.kind, "")), text)
 
-    def _show_headline(self, at: datetime, label: tuple[str, str], text: str) -> None:
+    def _show_headline(self, at: datetime, label: tuple[str, str], text: str, count: str = "") -> None:
         stamp = f"{at.astimezone(UTC):%H:%M:%S}".ljust(_STAMP_WIDTH)
         prefix = Text.assemble((stamp, "dim"), (printable(label[0]).ljust(_LABEL_WIDTH), label[1]))
-        room = self._console.width - prefix.cell_len
+        room = self._console.width - prefix.cell_len - len(count)
         # A crash is told by its worker, by the call that it ended, and by the quarantine: in full by the first of them.
         if len(text) > room and text[-_ENDING:] in self._endings:
-            show_line(self._console, Text.assemble(prefix, cell(text)))
-        else:
-            show_wrapped(self._console, cell(text), prefix=prefix)
+            text = f"{text[: max(0, room - 1)]}…"
         self._endings.add(text[-_ENDING:])
+        show_wrapped(self._console, cell(text + count), prefix=prefix)
 
     def _show_detail(self, label: str, text: str) -> None:
         show_wrapped(self._console, cell(text), self._indent, _detail_label(label))

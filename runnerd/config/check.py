@@ -44,7 +44,11 @@ def _paths(config: Config) -> Iterator[Problem]:
 
 
 def _chains(config: Config) -> Iterator[Problem]:
+    seen: dict[int, str] = {}
     for name, chain in config.chains.items():
+        if chain.id in seen:  # two of us would give the same nonces of the same wallet
+            yield Problem(f"chains.{name}.id", f"is the id of chains.{seen[chain.id]} too")
+        seen[chain.id] = name
         try:
             parse_node_url(chain.rpc)
         except NodeUrlInvalid as error:

@@ -5,15 +5,16 @@ Owns the order "store, then act" and the day's spending. Signing is `lane`, watc
 
 import asyncio
 import hashlib
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 
 from protocol.actions import Noop
 from protocol.codec import encode_outcome
 from runnerd.catalogue import Catalogue
+from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.clock import Clock
 from runnerd.executor.decided import Decided
-from runnerd.executor.intent import ENDED, Intent, IntentState
+from runnerd.executor.intent import Intent, IntentState
 from runnerd.executor.lane import Lane
 from runnerd.executor.policy import Approved, Denied, judge
 from runnerd.executor.tracked import Book
@@ -22,6 +23,7 @@ from runnerd.results import Results
 from runnerd.store import calls, decisions, intents
 from runnerd.store.calls import JobOutcome
 from runnerd.store.decisions import DecisionRecord
+from runnerd.store.errors import StoreError
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 
@@ -35,23 +37,28 @@ class VaultDesk:
         self.catalogue = catalogue
         self.adapter = adapter
         self.lane = lane
-        self._spent_wei = 0
-        self._day = datetime.min.replace(tzinfo=UTC)
+        self._spent_wei: dict[int, int] = {}
+        self._day = date.min
 
     def spent_today(self, now: datetime) -> int:
         """Wei sent, or on the way, since midnight UTC."""
-        if now.date() != self._day.date():
-            self._day, self._spent_wei = now, 0
-        return self._spent_wei
+        self._turn_page(now)
+        return sum(self._spent_wei.values())
 
-    def spend(self, value_wei: int, now: datetime) -> None:
+    def spend(self, call_id: int, value_wei: int, now: datetime) -> None:
         """Count what an approved Decision may send. Counted before the commit: two at once cannot both fit."""
-        self._spent_wei = self.spent_today(now) + value_wei
+        self._turn_page(now)
+        if value_wei:
+            self._spent_wei[call_id] = value_wei
 
-    def give_back(self, intent: Intent, now: datetime) -> None:
-        """An intent ended without effect."""
-        if intent.state in (IntentState.DENIED, IntentState.REVERTED):
-            self._spent_wei = max(0, self.spent_today(now) - intent.value_wei)
+    def give_back(self, call_id: int) -> None:
+        """It ended without effect. What was spent on another day is not given back to this one."""
+        self._spent_wei.pop(call_id, None)
+
+    def _turn_page(self, now: datetime) -> None:
+        if now.date() != self._day:
+            self._day = now.date()
+            self._spent_wei.clear()
 
 
 class Executor:
@@ -97,7 +104,6 @@ class Executor:
             case Denied(reason):
                 await self._results.finish(decided.call, JobOutcome.DENIED, reason[:500], *with_decision)
             case Approved():
-                vault.spend(judgement.value_wei, now)
                 await self._plan(decided, vault, judgement, with_decision)
 
     async def resume(self, vaults: frozenset[str]) -> None:
@@ -109,7 +115,7 @@ class Executor:
         midnight = datetime.combine(now.date(), time.min, UTC)
         for row in await self._store.fetch(intents.spent_since(midnight)):
             if row["vault"] in vaults & self._vaults.keys():
-                self._vaults[row["vault"]].spend(int(row["value_wei"]), now)
+                self._vaults[row["vault"]].spend(row["call_id"], int(row["value_wei"]), now)
         for tracked in self._book.open.values():
             if tracked.intent.state is IntentState.PLANNED and tracked.intent.vault in vaults & self._vaults.keys():
                 self._vaults[tracked.intent.vault].lane.put(tracked)
@@ -118,6 +124,11 @@ class Executor:
         self, decided: Decided, vault: VaultDesk, approved: Approved, with_decision: list[Statement]
     ) -> None:
         call_id = decided.call.id
+        try:
+            calldata = vault.adapter.encode_batch(approved.calls, self._intent_id(call_id))
+        except AbiError as error:
+            await self._results.finish(decided.call, JobOutcome.DENIED, str(error)[:500], *with_decision)
+            return
         intent = Intent(
             call_id=call_id,
             plugin=decided.call.plugin,
@@ -125,14 +136,21 @@ class Executor:
             chain_id=vault.lane.network.config.id,
             wallet=vault.lane.signer.address,
             target=vault.address,
-            calldata=vault.adapter.encode_batch(approved.calls, self._intent_id(call_id)),
+            calldata=calldata,
             value_wei=approved.value_wei,
         )
+        now = self._clock.now()
+        vault.spend(call_id, approved.value_wei, now)
         # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.
-        rehearsal, _ = await asyncio.gather(
-            vault.lane.rehearse(intent),
-            self._store.commit(*with_decision, calls.decided(call_id), intents.plan(intent, self._clock.now())),
-        )
+        rehearsing = asyncio.get_running_loop().create_task(vault.lane.rehearse(intent), name=f"rehearse:{call_id}")
+        try:
+            await self._store.commit(*with_decision, calls.decided(call_id), intents.plan(intent, now))
+            rehearsal = await rehearsing
+        except StoreError:
+            vault.give_back(call_id)
+            raise
+        finally:
+            rehearsing.cancel()
         tracked = self._book.add(intent, decided.call)
         tracked.rehearsal = rehearsal
         vault.lane.put(tracked)
@@ -142,8 +160,8 @@ class Executor:
         return hashlib.sha256(self._ledger_id + call_id.to_bytes(8, "big")).digest()
 
     def _on_ended(self, intent: Intent) -> None:
-        if intent.state in ENDED and intent.vault in self._vaults:
-            self._vaults[intent.vault].give_back(intent, self._clock.now())
+        if intent.state in (IntentState.DENIED, IntentState.REVERTED) and intent.vault in self._vaults:
+            self._vaults[intent.vault].give_back(intent.call_id)
 
 
 def _record(decided: Decided) -> DecisionRecord:

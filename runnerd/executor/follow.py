@@ -6,7 +6,7 @@ Asks the node and applies `intent.observe`; what follows from it (send again, re
 import asyncio
 import logging
 
-from runnerd.chain.errors import ChainError, RpcRefused
+from runnerd.chain.errors import ChainError, RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.types import Receipt, decode_quantity, decode_receipt
@@ -34,7 +34,14 @@ class Follower:
     async def run(self) -> None:
         """Until cancelled: first send again what a former process left open, then look at every new block."""
         for tracked in self._book.of_chain(self._network.config.id):
-            await self._lanes[tracked.intent.wallet].broadcast(tracked, tracked.intent.latest)
+            lane = self._lanes.get(tracked.intent.wallet)
+            if lane is not None:
+                await lane.broadcast(tracked, tracked.intent.latest)
+            else:
+                logger.warning(
+                    "intent %d is only watched: wallet %s is no operator here any more", tracked.intent.call_id,
+                    tracked.intent.wallet, extra=fields("intent_without_wallet", call=tracked.intent.call_id),
+                )  # fmt: skip
         seen = -1
         while True:
             block = await self._network.head.wait_beyond(seen, self._network.config.poll_s * 10)
@@ -68,13 +75,23 @@ class Follower:
         }
         receipts = iter(answers[len(wallets) :])
         for tracked, per_intent in zip(group, hashes, strict=True):
-            found = [decode_receipt(_result(next(receipts))) for _ in per_intent]
-            observation = _observation(tracked, found, nonces[tracked.intent.wallet], head)
-            await self._apply(tracked, observation)
+            found = [next(receipts) for _ in per_intent]
+            try:
+                observation = _observation(
+                    tracked, list(map(_receipt, per_intent, found)), nonces[tracked.intent.wallet], head
+                )
+            except ChainError as error:  # one receipt that cannot be had must not keep the others from their ends
+                logger.warning(
+                    "no receipt to be had: %s", error, extra=fields("receipt_unavailable", call=tracked.intent.call_id)
+                )
+            else:
+                await self._apply(tracked, observation)
 
     async def _apply(self, tracked: Tracked, observation: Observation) -> None:
-        lane = self._lanes[tracked.intent.wallet]
-        for effect in await tracked.see(observation, self._network.patience):
+        lane = self._lanes.get(tracked.intent.wallet)
+        effects = await tracked.see(observation, self._network.patience)
+        for effect in effects if lane is not None else ():
+            assert lane is not None
             match effect:
                 case Broadcast(attempt):
                     self._tasks.spawn(lane.broadcast(tracked, attempt), f"broadcast:{tracked.intent.call_id}")
@@ -105,6 +122,13 @@ def _observation(tracked: Tracked, receipts: list[Receipt | None], next_nonce: i
     if tracked.intent.nonce is not None and next_nonce > tracked.intent.nonce:
         return NonceTaken(head)
     return NotSeen(head)
+
+
+def _receipt(tx_hash: str, answer: JsonValue | RpcRefused) -> Receipt | None:
+    receipt = decode_receipt(_result(answer))
+    if receipt is not None and receipt.transaction_hash != tx_hash:
+        raise RpcMalformed(f"the receipt of {receipt.transaction_hash}, asked for {tx_hash}")
+    return receipt
 
 
 def _result(answer: JsonValue | RpcRefused) -> JsonValue:

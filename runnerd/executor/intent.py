@@ -197,7 +197,7 @@ def _signed(intent: Intent, observation: Signed) -> tuple[Intent, tuple[Effect, 
 
 
 def _accepted(intent: Intent, observation: Accepted) -> tuple[Intent, tuple[Effect, ...]]:
-    _need_signed(intent, observation)
+    _need_attempt(intent, observation)
     attempts = tuple(
         replace(attempt, is_accepted=True) if attempt.hash == observation.hash else attempt
         for attempt in intent.attempts
@@ -207,7 +207,7 @@ def _accepted(intent: Intent, observation: Accepted) -> tuple[Intent, tuple[Effe
 
 
 def _mined(intent: Intent, observation: Mined, patience: Patience) -> tuple[Intent, tuple[Effect, ...]]:
-    _need_signed(intent, observation)
+    _need_attempt(intent, observation)
     depth = observation.head - observation.block + 1
     if depth < patience.confirmations:
         return replace(intent, state=IntentState.INCLUDED), ()
@@ -232,6 +232,11 @@ def _not_seen(intent: Intent, observation: NotSeen, patience: Patience) -> tuple
     if not intent.latest.is_accepted:
         return intent, (Broadcast(intent.latest),)
     return intent, ()
+
+
+def _need_attempt(intent: Intent, observation: Accepted | Mined) -> None:
+    if observation.hash not in {attempt.hash for attempt in intent.attempts}:
+        raise IllegalObservation(intent.state, observation)
 
 
 def _need_signed(intent: Intent, observation: Observation) -> None:

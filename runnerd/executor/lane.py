@@ -7,13 +7,14 @@ the first broadcast is watched by `follow`.
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 
 from runnerd.chain.abi import AbiFunction
 from runnerd.chain.errors import ChainError, FeeCapTooLow, RpcRefused, RpcUnavailable
 from runnerd.chain.fees import build_fee_request, bump, decode_fees
 from runnerd.chain.simulate import CallMessage, Reverted, build_simulation, decode_simulation
 from runnerd.chain.types import Block, decode_hash
-from runnerd.executor.intent import Accepted, Attempt, Broadcast, Intent, IntentState, Signed, SimulationReverted
+from runnerd.executor.intent import ENDED, Accepted, Attempt, Broadcast, Intent, IntentState, Signed, SimulationReverted
 from runnerd.executor.tracked import Book, Ready, Rehearsal, Tracked
 from runnerd.log import fields
 from runnerd.network import Network
@@ -21,7 +22,7 @@ from runnerd.pauses import Pauses
 from runnerd.services.metrics import Metrics
 from runnerd.store import intents
 from runnerd.store.calls import JobOutcome
-from runnerd.store.errors import StoreError
+from runnerd.store.errors import CommitRefused, StoreError
 from runnerd.wallets.errors import WalletError
 from runnerd.wallets.signer import Signer
 from runnerd.wallets.transaction import UnsignedTransaction
@@ -30,6 +31,7 @@ logger = logging.getLogger("runnerd.executor")
 
 MAX_IN_FLIGHT = 16
 RETRY_S = 0.5
+TOO_LATE = "its deadline passed before it could be signed"
 FRESH_S = 0.25
 """A block that was fetched this recently is still the one to simulate at: nothing of ours can be in it anyway."""
 _KNOWN = ("already known", "already imported", "known transaction", "already in mempool")
@@ -84,6 +86,16 @@ class Lane:
                 "wallet %s signs nothing any more: %s", self.signer.address, error,
                 extra=fields("lane_stopped", wallet=self.signer.address, chain=self.network.name),
             )  # fmt: skip
+            if isinstance(error, CommitRefused):
+                await self._refuse_all(self.problem)
+
+    async def _refuse_all(self, reason: str) -> None:
+        """Nothing is signed any more: whoever asks is told so, instead of waiting for ever."""
+        while True:
+            while self._waiting:
+                await self._book.give_up(self._waiting.popleft(), JobOutcome.FAILED, f"not signed: {reason}")
+            self._wake.clear()
+            await self._wake.wait()
 
     async def _run(self) -> None:
         while True:
@@ -93,13 +105,24 @@ class Lane:
                 else:
                     await asyncio.sleep(RETRY_S)
             self._wake.clear()
-            if not self._waiting or self._book.in_flight(self.network.config.id, self.signer.address) >= MAX_IN_FLIGHT:
+            if not self._waiting:
                 await self._wake.wait()
+            elif self._book.in_flight(self.network.config.id, self.signer.address) >= MAX_IN_FLIGHT:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), RETRY_S)
+                await self._expire_waiting()
+
+    async def _expire_waiting(self) -> None:
+        """What waits behind a full flight must not wait beyond its deadline."""
+        now = self._book.clock.now()
+        for tracked in [tracked for tracked in self._waiting if tracked.call.deadline_at <= now]:
+            self._waiting.remove(tracked)
+            await self._book.give_up(tracked, JobOutcome.EXPIRED, TOO_LATE)
 
     async def _serve(self, tracked: Tracked) -> bool:
         """Whether the intent has left the queue: signed, denied or expired."""
         if self._book.clock.now() >= tracked.call.deadline_at:
-            await self._book.give_up(tracked, JobOutcome.EXPIRED, "its deadline passed before it could be signed")
+            await self._book.give_up(tracked, JobOutcome.EXPIRED, TOO_LATE)
             return True
         pause = self._pauses.of(tracked.intent.plugin, tracked.intent.vault)
         if pause is not None:
@@ -138,7 +161,7 @@ class Lane:
         """Simulate while the Decision is being committed. None when the node cannot say."""
         try:
             outcome = await self.prepare(intent)
-        except (RpcUnavailable, RpcRefused, FeeCapTooLow):
+        except ChainError:
             return None
         return Rehearsal(outcome, self._book.clock.monotonic())
 
@@ -172,6 +195,8 @@ class Lane:
         except ChainError as error:
             logger.warning("no replacement now: %s", error, extra=fields("replacement_waits", call=intent.call_id))
             return
+        if tracked.intent.state in (*ENDED, IntentState.INCLUDED):
+            return  # it made it while we looked
         if isinstance(ready, SimulationReverted):
             logger.warning(
                 "not replaced, it would revert now: %s", ready.reason,

@@ -16,6 +16,7 @@ from runnerd.executor.intent import (
     Intent,
     IntentState,
     Mined,
+    NonceTaken,
     NotSeen,
     Observation,
     Patience,
@@ -75,7 +76,7 @@ class Tracked:
         changes = [*also]
         if isinstance(observation, Mined):
             changes.append(intents.mined(observation))
-        if isinstance(observation, NotSeen) and before.state is IntentState.INCLUDED:
+        if isinstance(observation, NotSeen | NonceTaken) and before.state is IntentState.INCLUDED:
             changes.append(intents.fell_out(self.intent.call_id))
         if self.intent.state is not before.state:
             changes.append(intents.set_state(self.intent.call_id, self.intent.state, self._book.clock.now()))

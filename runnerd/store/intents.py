@@ -174,11 +174,11 @@ def calls_of(call_ids: Sequence[int]) -> Statement:
 
 
 def spent_since(start: datetime) -> Statement:
-    """Wei per vault that intents since `start` have sent or may still send."""
+    """Intents since `start` that have sent wei, or may still send some."""
     return Statement(
         """
-        select vault, sum(value_wei) as value_wei from intents
-        where created_at >= %(start)s and state not in ('denied', 'reverted') group by vault
+        select call_id, vault, value_wei from intents
+        where created_at >= %(start)s and value_wei > 0 and state not in ('denied', 'reverted')
         """,
         {"start": start},
     )

@@ -98,12 +98,18 @@ class Store:
 
     async def fetch(self, statement: Statement) -> Rows:
         """The rows of one query, on a reader. Raises StoreUnavailable."""
-        try:
-            async with self._pool.connection(timeout=CONNECT_TIMEOUT_S) as connection:
-                cursor = await connection.execute(statement.sql, statement.parameters)
-                return await cursor.fetchall()
-        except psycopg.Error as error:
-            raise StoreUnavailable(_reason(error)) from error
+        stale = 0
+        while True:
+            connection: Connection | None = None
+            try:
+                async with self._pool.connection(timeout=CONNECT_TIMEOUT_S) as connection:
+                    cursor = await connection.execute(statement.sql, statement.parameters)
+                    return await cursor.fetchall()
+            except psycopg.Error as error:
+                # The pool learns only by use that its connections died with the server: each of them may fail once.
+                if connection is None or not connection.closed or stale == READERS:
+                    raise StoreUnavailable(_reason(error)) from error
+                stale += 1
 
     # --- the writer --------------------------------------------------------------------------------------------------
 

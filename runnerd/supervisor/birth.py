@@ -10,6 +10,7 @@ import signal
 import socket
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from protocol.errors import ProtocolError
@@ -95,7 +96,7 @@ class Birth:
         self._loop = asyncio.get_running_loop()
         self._settled: asyncio.Future[None] = self._loop.create_future()
         self._message: Born | Refused | None = None
-        self._process: tuple[int, int] | None = None
+        self._pidfd: int | None = None
         self._failure = "nothing was heard of it"
         self._notify_fd: int | None = None
         self._is_closed = False
@@ -119,19 +120,19 @@ class Birth:
     @property
     def is_born(self) -> bool:
         """Locked in, and its process is known."""
-        return isinstance(self._message, Born) and self._process is not None
+        return isinstance(self._message, Born) and self._pidfd is not None
 
     async def outcome(self) -> BornWorker:
         """Wait until it is settled. Raises BirthRefused, BirthFailed; call `close` in any case."""
         await self._settled
-        match self._message, self._process:
+        match self._message, self._pidfd:
             case Refused() as refused, _:
                 raise BirthRefused(refused.layer, refused.reason)
-            case Born() as born, (pid, pidfd):
+            case Born() as born, int() as pidfd:
                 self._owned_fds.clear()
                 return BornWorker(
                     id=self._request.worker,
-                    pid=pid,
+                    pid=_pid_of(pidfd),
                     pidfd=pidfd,
                     stdout_fd=self._stdout_fd,
                     stderr_fd=self._stderr_fd,
@@ -154,20 +155,20 @@ class Birth:
         self._is_closed = True
         self.take_back()
         self._stop_reading()
-        if self._owned_fds and self._process is not None:
-            _signal(self._process[1], signal.SIGKILL)
+        if self._owned_fds and self._pidfd is not None:
+            _signal(self._pidfd, signal.SIGKILL)
         close_all(self._owned_fds)
         self._owned_fds.clear()
 
     # --- what the zygote reports -----------------------------------------------------------------------------------
 
-    def on_spawned(self, pid: int, pidfd: int) -> None:
+    def on_spawned(self, pidfd: int) -> None:
         """The process exists. If nobody waits for it any more, it is killed."""
         if self._is_closed:
             _signal(pidfd, signal.SIGKILL)
             os.close(pidfd)
             return
-        self._process = (pid, pidfd)
+        self._pidfd = pidfd
         self._owned_fds.append(pidfd)
         self._settle_if(self.is_born)
 
@@ -227,3 +228,9 @@ class Birth:
 def _signal(pidfd: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, number)
+
+
+def _pid_of(pidfd: int) -> int:
+    """As this host sees it, whatever namespace the process lives in; -1 once it is reaped."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text("ascii").splitlines())
+    return int(fields["Pid"])

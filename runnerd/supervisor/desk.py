@@ -56,19 +56,17 @@ class Desk:
     def take(self, now: float) -> JobCall | None:
         """The next call that may start, or None.
 
-        A call that ended a worker before is a suspect: suspects run one at a time, so that the next end of a worker
-        points at one of them.
+        A call that ended a worker before is a suspect, and runs alone: the next end of a worker then points at it. Beside
+        others it would pay for them, and be counted to death for a fresh call that is the real culprit.
         """
-        if len(self._running) >= self._parallel:
-            return None
         has_suspect = any(deciding.call.attempts for deciding in self._running.values())
-        for index, call in enumerate(self._waiting):
-            if call.attempts and has_suspect:
-                continue
-            del self._waiting[index]
-            self._running[call.id] = Deciding(call, now)
-            return call
-        return None
+        if not self._waiting or has_suspect or len(self._running) >= self._parallel:
+            return None
+        if self._waiting[0].attempts and self._running:
+            return None
+        call = self._waiting.popleft()
+        self._running[call.id] = Deciding(call, now)
+        return call
 
     def end(self, call_id: int) -> Deciding | None:
         """The call is no longer with the worker."""

@@ -14,6 +14,9 @@ from protocol.errors import ProtocolError
 from protocol.limits import LINK_HWM, MAX_FRAME_BYTES
 from protocol.messages import FromWorker, Message
 
+NO_REDIAL_MS = 3_600_000
+HANGUP_GRACE_S = 0.5
+"""A worker that has ended hangs up as well, a moment before its end is reported."""
 MAX_FRAMES_PER_TURN = 64
 """Frames taken from one link before the loop may serve another: a flooding worker cannot hold the loop."""
 
@@ -33,13 +36,16 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._is_pump_due = False
         self._is_closed = False
+        self._hangup: asyncio.TimerHandle | None = None
         self._waiting: deque[bytes] = deque()
         self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         self._socket.setsockopt(zmq.SNDHWM, LINK_HWM)
         self._socket.setsockopt(zmq.RCVHWM, LINK_HWM)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, -1)  # a generation is dialled once; a new one has a new address
+        # A generation is dialled once; a new one has a new address. Not -1, "never": with that, libzmq throws away what
+        # has come and is not read yet when the worker hangs up (term_endpoint), and a worker's last answers with it.
+        self._socket.setsockopt(zmq.RECONNECT_IVL, NO_REDIAL_MS)
         self._socket.connect(address)
         self._fd = self._socket.fileno()
         self._loop.add_reader(self._fd, self._pump)
@@ -68,6 +74,8 @@ class Link:
         """Hang up. Safe to call twice."""
         if not self._is_closed:
             self._is_closed = True
+            if self._hangup is not None:
+                self._hangup.cancel()
             self._loop.remove_reader(self._fd)
             self._socket.close(linger=0)
 
@@ -95,8 +103,17 @@ class Link:
             if not self._take_one():
                 if self._waiting:
                     self._flush()
+                elif self._hangup is None and not self._is_connected():
+                    self._hangup = self._loop.call_later(
+                        HANGUP_GRACE_S, self._break, f"it sent a frame of more than {MAX_FRAME_BYTES} bytes, or no ZMTP"
+                    )
                 return
         self._pump_soon()
+
+    def _is_connected(self) -> bool:
+        """ZeroMQ drops a connection, without a word, for a frame above MAXMSGSIZE; nothing can be written then."""
+        events = self._socket.getsockopt(zmq.EVENTS)
+        return isinstance(events, int) and bool(events & zmq.POLLOUT)
 
     def _take_one(self) -> bool:
         """Whether there was a frame. A bad one breaks the link."""

@@ -29,6 +29,8 @@ PING_EVERY_S = 10.0
 PONG_DEADLINE_S = 10.0
 ABORT_S = 1.0
 """Between SIGABRT, which makes faulthandler write the stacks, and SIGKILL."""
+LAST_WORDS_S = 0.05
+"""Between the exit of a worker that was told to stop and the last look at its link."""
 _LEVELS = {
     LogLevel.DEBUG: logging.DEBUG,
     LogLevel.INFO: logging.INFO,
@@ -142,8 +144,14 @@ class Worker:
             self.is_lost = True
             self._finish("the zygote died")
             return
-        how = exited.result().describe()
-        self._finish(f"{self._end_reason} ({how})" if self._end_reason else how)
+        end = exited.result()
+        how = end.describe()
+        reason = f"{self._end_reason} ({how})" if self._end_reason else how
+        if end.status == 0:
+            # It left in order, and its last answers are written; our ZeroMQ may hear of them after we heard of its exit.
+            self._arm("end", LAST_WORDS_S, lambda: self._finish(reason))
+        else:
+            self._finish(reason)
 
     def count_denial(self, syscall: str) -> bool:
         """Count a denied system call; True for the first of its name in this generation."""

@@ -6,6 +6,7 @@ never trusted as more than text.
 
 import asyncio
 import logging
+import os
 import uuid
 from collections import deque
 from datetime import timedelta
@@ -91,18 +92,21 @@ class EventProducer:
             self.is_connected = True
             connection.add_notify_handler(self._on_notify)
             loop = asyncio.get_running_loop()
-            fd = connection.fileno()
-            loop.add_reader(fd, self._on_readable, connection)
+            # A descriptor of our own: libpq closes its one when the connection breaks, and the next who opens something
+            # gets that number. Removing a reader by it would then be removing theirs.
+            fd = os.dup(connection.fileno())
             try:
-                await self._serve(connection)
+                loop.add_reader(fd, self._on_readable, connection, fd)
+                await self._serve(connection, fd)
             finally:
                 loop.remove_reader(fd)
+                os.close(fd)
 
-    async def _serve(self, connection: AsyncConnection[tuple[object, ...]]) -> None:
+    async def _serve(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
         while True:
             self._wake.clear()
             if set(self._topics) != self._listening:
-                await self._adjust(connection)
+                await self._adjust(connection, fd)
             if self._heard:
                 await self._fire()
                 continue
@@ -111,37 +115,37 @@ class EventProducer:
                     await self._wake.wait()
             except TimeoutError:
                 # A half-open connection looks alive for minutes: ask it something.
-                await self._execute(connection, sql.SQL("select 1"))
+                await self._execute(connection, fd, sql.SQL("select 1"))
 
-    async def _adjust(self, connection: AsyncConnection[tuple[object, ...]]) -> None:
+    async def _adjust(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
         for topic in set(self._topics) - self._listening:
-            await self._execute(connection, sql.SQL("listen {}").format(sql.Identifier(topic)))
+            await self._execute(connection, fd, sql.SQL("listen {}").format(sql.Identifier(topic)))
             self._listening.add(topic)
             logger.info("listening on %s", topic, extra=fields("listening", topic=topic))
         for topic in self._listening - set(self._topics):
-            await self._execute(connection, sql.SQL("unlisten {}").format(sql.Identifier(topic)))
+            await self._execute(connection, fd, sql.SQL("unlisten {}").format(sql.Identifier(topic)))
             self._listening.discard(topic)
 
     async def _execute(
-        self, connection: AsyncConnection[tuple[object, ...]], statement: sql.SQL | sql.Composed
+        self, connection: AsyncConnection[tuple[object, ...]], fd: int, statement: sql.SQL | sql.Composed
     ) -> None:
         loop = asyncio.get_running_loop()
-        # psycopg waits on the same descriptor itself while it executes.
-        loop.remove_reader(connection.fileno())
+        # psycopg waits on the same socket itself while it executes.
+        loop.remove_reader(fd)
         try:
             async with asyncio.timeout(PROBE_DEADLINE_S):
                 await connection.execute(statement)
         finally:
             if not connection.closed:
-                loop.add_reader(connection.fileno(), self._on_readable, connection)
+                loop.add_reader(fd, self._on_readable, connection, fd)
 
-    def _on_readable(self, connection: AsyncConnection[tuple[object, ...]]) -> None:
+    def _on_readable(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
         """Straight from libpq: half the latency of the `notifies()` generator, and LISTEN stays possible meanwhile."""
         try:
             connection.pgconn.consume_input()
         except psycopg.Error:
             # The next statement on this connection raises and ends it; wake the loop so that this is now.
-            asyncio.get_running_loop().remove_reader(connection.fileno())
+            asyncio.get_running_loop().remove_reader(fd)
             self._listening.clear()
             self._wake.set()
             return

@@ -13,7 +13,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 def spread(values_s: Sequence[float], unit: float = 1e3) -> str:
     """`p50 1.23, p99 4.56` in milliseconds."""
-    return f"p50 {percentile(values_s, 50) * unit:.2f}, p99 {percentile(values_s, 99) * unit:.2f} ms (n={len(values_s)})"
+    middle, tail = (percentile(values_s, percent) * unit for percent in (50, 99))
+    return f"p50 {middle:.2f}, p99 {tail:.2f} ms (n={len(values_s)})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ async def _measure(w3: Web3, url: str, dsn: str, address: str, directory: Path, 
     create_keystore(directory / "key.json", passphrase, key, kdf_work=1 << 10)
     signer = unlock_keystore(directory / "key.json", passphrase)
     owner = w3.eth.accounts[0]
-    funded = w3.eth.send_transaction({"from": owner, "to": Account.from_key(key).address, "value": Web3.to_wei(10, "ether")})
+    payer = Account.from_key(key).address
+    funded = w3.eth.send_transaction({"from": owner, "to": payer, "value": Web3.to_wei(10, "ether")})
     w3.eth.wait_for_transaction_receipt(funded)
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     socket.connect(address)
@@ -72,7 +73,7 @@ async def _measure(w3: Web3, url: str, dsn: str, address: str, directory: Path, 
                 heard.set_result(None)
 
     def on_echo() -> None:
-        while socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             socket.recv(zmq.NOBLOCK)
             if not echoed.done():
                 echoed.set_result(None)

@@ -29,12 +29,13 @@ SIZES = (1, 100, 500)
 
 def main() -> None:
     """Measure, and print each figure as soon as it is known."""
-    print(f"runnerd bench: {os.cpu_count()} cores, Python {sys.version.split()[0]}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+    version = sys.version.split()[0]
+    print(f"runnerd bench: {os.cpu_count()} cores, Python {version}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     for figure in [*_latency(), *_workers()]:
         print(figure, flush=True)
 
 
-# --- NOTIFY → accepted -------------------------------------------------------------------------------------------------
+# --- NOTIFY → accepted ------------------------------------------------------------------------------------------
 
 
 def _latency() -> Iterator[Figure]:
@@ -79,7 +80,7 @@ def _accepted_after(dsn: str, sent: dict[str, float]) -> list[float]:
     raise TimeoutError(f"{len(sent)} were announced, {len(rows)} accepted")
 
 
-# --- workers and decisions -----------------------------------------------------------------------------------------------
+# --- workers and decisions --------------------------------------------------------------------------------------
 
 
 def _workers() -> Iterator[Figure]:
@@ -176,13 +177,14 @@ def _decisions(daemon: Daemon, dsn: str, names: list[str]) -> Figure:
         wrong = connection.execute(
             "select count(*) from job_calls where id > %s and outcome <> 'noop'", (before,)
         ).fetchone()[0]  # type: ignore[index]
-    assert first is not None and last is not None
+    assert first is not None
+    assert last is not None
     rate = done / (last - first).total_seconds()
     text = f"{rate:,.0f}/s ({done} recorded durably, {wrong} not noop)"
     return Figure(f"decisions (noop), {len(names)} plugins", text, ">= 1,000/s", rate >= 1_000 and not wrong)
 
 
-# --- the world ---------------------------------------------------------------------------------------------------------
+# --- the world --------------------------------------------------------------------------------------------------
 
 
 @contextmanager

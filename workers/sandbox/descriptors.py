@@ -1,29 +1,24 @@
-"""What a worker holds open: nothing on 0, its pipes on 1 and 2, the birth socket out of reach, and no descriptor else.
+"""What a worker holds open: nothing on 0, its pipes on 1 and 2, the birth socket out of reach, and what it made itself.
 
-Called by `workers.birth`, first thing in the forked child.
+Called by `workers.birth`: `keep_only` right after the fork, `take` when the request with the descriptors has come.
 """
 
-import fcntl
 import os
-from typing import Final
 
 from workers.sandbox import libc
 
-PID_SLOT: Final = 3
-"""Where the pipe lies on which the zygote learns the worker's pid."""
+
+def keep_only(fd: int) -> None:
+    """Close everything of the zygote's but 0, 1, 2 and `fd`, which is above. Raises OSError."""
+    libc.close_from(3, fd - 1)
+    libc.close_from(fd + 1)
 
 
-def arrange(*, birth: int, stdout: int, stderr: int, pid_pipe: int, birth_slot: int) -> None:
-    """Move the worker's descriptors to their places and close everything else. Raises OSError.
+def take(*, birth: int, stdout: int, stderr: int, birth_slot: int) -> None:
+    """Move the descriptors that came with the request to their places; `birth` goes to `birth_slot`. Raises OSError.
 
-    `birth_slot` is the RLIMIT_NOFILE to come: a number that nothing can be given again once it is closed (`seccomp`).
+    That is the RLIMIT_NOFILE to come: a number that nothing can be given again once it is closed (see `syscalls`).
     """
-    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    # First all go above every place, so that none lands on a source that still has to move.
-    sources = [
-        fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, birth_slot + 1) for fd in (nothing, stdout, stderr, pid_pipe, birth)
-    ]
-    for source, place in zip(sources, (0, 1, 2, PID_SLOT, birth_slot), strict=True):
-        os.dup2(source, place, inheritable=place <= 2)
-    libc.close_from(PID_SLOT + 1, birth_slot - 1)
-    libc.close_from(birth_slot + 1)
+    for source, place in ((stdout, 1), (stderr, 2), (birth, birth_slot)):
+        os.dup2(source, place, inheritable=False)
+        os.close(source)

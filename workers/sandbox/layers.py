@@ -43,7 +43,7 @@ REMEDY: Final[Mapping[Layer, str]] = {
 
 def missing(layer: Layer, why: str) -> LayerReport:
     """The report of a layer that this worker goes without."""
-    return LayerReport(layer=layer, is_applied=False, detail=f"{why}; cost: {COST[layer]}")
+    return LayerReport(layer=layer, is_applied=False, detail=why, cost=COST[layer])
 
 
 def validate(reports: Iterable[LayerReport], policy: SandboxPolicy) -> None:

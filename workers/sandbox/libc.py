@@ -8,7 +8,6 @@ from typing import Final
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
-PR_SET_CHILD_SUBREAPER: Final = 36
 PR_SET_NO_NEW_PRIVS: Final = 38
 
 # Numbers from 424 on are the same on every architecture.
@@ -49,6 +48,12 @@ def prctl(option: int, argument: int) -> None:
 def unshare(flags: int) -> None:
     """Move this process, or its next child for the pid namespace, into new namespaces. Raises OSError."""
     if _libc.unshare(ctypes.c_int(flags)) < 0:
+        raise _error()
+
+
+def setns(fd: int, kind: int) -> None:
+    """Enter the namespace that `fd` stands for; a pid namespace, with the next child only. Raises OSError."""
+    if _libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)) < 0:
         raise _error()
 
 

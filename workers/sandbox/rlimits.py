@@ -39,14 +39,18 @@ def apply(limits: WorkerLimits, *, is_counted_alone: bool) -> LayerReport:
         allowed = resource.getrlimit(kind)[1]
         value = wanted if allowed == resource.RLIM_INFINITY else min(wanted, allowed)
         resource.setrlimit(kind, (value, value))
-    threads = f"{limits.max_threads} threads" if is_counted_alone else "threads bounded by memory"
+    # The kernel exempts the host's root from this one limit; 8 MiB of stack each then bound the number.
+    is_counted = is_counted_alone and os.getuid() != 0
+    threads = f"{limits.max_threads} threads" if is_counted else "threads bounded by memory"
     detail = f"{limits.memory_bytes >> 20} MiB, {limits.max_fds} fds, {threads}, {limits.scheduling} scheduling"
     return LayerReport(layer=Layer.RLIMITS, is_applied=True, detail=detail)
 
 
 def limit_fds(count: int) -> None:
-    """Descriptors 0 to `count` - 1. Last of all, after the notify fd was passed on: the kernel refuses to pass one while
-    more than RLIMIT_NOFILE are under way for this user, as when a hundred workers are asked for at once. Raises OSError.
+    """Descriptors 0 to `count` - 1. Raises OSError.
+
+    Last of all, after the notify fd was passed on: the kernel refuses that (ETOOMANYREFS) while more than RLIMIT_NOFILE
+    descriptors are under way for this user, as when a hundred workers are asked for at once.
     """
     resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
 

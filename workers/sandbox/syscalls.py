@@ -49,8 +49,12 @@ ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
 SILENT: Final[Mapping[str, int]] = {
     # glibc creates threads through clone3 and falls back to clone, whose flags a filter can see (FACTS).
     "clone3": errno.ENOSYS,
+    # Every thread of ZeroMQ begins with setting the policy that it has anyway, and aborts if that fails. 0: "done".
+    "sched_setscheduler": 0,
+    # OpenBLAS would like its memory near its threads, and does not look whether it got that.
+    "mbind": errno.ENOSYS,
 }
-"""Refused with an error that callers know how to live with, and not worth a log line."""
+"""Not carried out, answered with what callers know how to live with, and not worth a log line."""
 
 INT: Final = 0xFFFF_FFFF
 """Mask of an `int` argument: the kernel ignores the upper half of the register, so the filter does."""
@@ -96,8 +100,9 @@ _IOCTLS: Final = (
     *(0x5401, 0x802C542A, 0x5413),  # TCGETS, TCGETS2, TIOCGWINSZ: "is this a terminal, how wide is it"
 )
 _FCNTLS: Final = (0, 1, 2, 3, 4, 1030)  # DUPFD, GETFD, SETFD, GETFL, SETFL, DUPFD_CLOEXEC. SETOWN could signal others
-_PRCTLS: Final = (15, 16, 0x53564D41)  # SET_NAME, GET_NAME, SET_VMA: thread and mapping names
-_SOCKET_OPTIONS_READ: Final = (3, 4, 7, 8, 30, 38, 39)  # TYPE, ERROR, SNDBUF, RCVBUF, ACCEPTCONN, PROTOCOL, DOMAIN
+_PRCTLS: Final = (15, 16, 0x53564D41, 23)  # SET_NAME, GET_NAME, SET_VMA: names; CAPBSET_READ: libcap, when it is loaded
+_SOCKET_OPTIONS_READ: Final = (3, 4, 7, 8, 17, 30, 38, 39)
+"""TYPE, ERROR, SNDBUF, RCVBUF, PEERCRED (ZeroMQ asks it of whoever dials), ACCEPTCONN, PROTOCOL, DOMAIN"""
 
 
 def conditional(own_pid: int, birth_fd: int) -> tuple[Rule, ...]:

@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from protocol.limits import MAX_LOG_MESSAGE_LENGTH
-from protocol.messages import BlockRef, Call, LogLevel, Param, VaultRef
-from protocol.values import Value
+from protocol.messages import BlockRef, Call, LogLevel, VaultRef
 
 
 class Log:
@@ -33,7 +32,10 @@ class Log:
         self._emit(LogLevel.ERROR, message, args)
 
     def _emit(self, level: LogLevel, message: str, args: tuple[object, ...]) -> None:
-        text = str(message) % args if args else str(message)
+        try:
+            text = str(message) % args if args else str(message)
+        except (TypeError, ValueError):  # as in the logging module, a wrong placeholder does not stop the caller
+            text = f"{message} {args!r}"
         self._write(level, text[:MAX_LOG_MESSAGE_LENGTH])
 
 
@@ -41,6 +43,7 @@ class Log:
 class Context:
     """The snapshot that one call decides on. All `reads` were taken at `block`; `now` is when it was built (UTC).
 
+    Reads are of the types in `protocol.values`, params in `protocol.messages.Param`; which of them, their author knows.
     `state` is a `State` for an `async def decide` and a `BlockingState`, with the same methods, for a plain `def`.
     """
 
@@ -48,7 +51,7 @@ class Context:
     now: datetime
     block: BlockRef
     vault: VaultRef
-    reads: Mapping[str, Value]
-    params: Mapping[str, Param]
+    reads: Mapping[str, Any]
+    params: Mapping[str, Any]
     state: Any
     log: Log

@@ -4,13 +4,14 @@ Owns the rules for the class attributes only; running `decide` is `workers.decid
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from protocol.actions import Action, Noop
-from protocol.limits import MAX_READS, MAX_TRIGGERS
+from protocol.actions import NAME_RULE, Action, Noop, is_name
+from protocol.limits import MAX_NAME_LENGTH, MAX_READS, MAX_TRIGGERS
 from protocol.triggers import Cron, Event, Read, Trigger
+from protocol.values import is_unicode
 
 if TYPE_CHECKING:
     from workers.sdk.context import Context
@@ -51,17 +52,26 @@ class Declaration:
 def declaration_of(plugin: type) -> Declaration:
     """The checked declaration of a plugin class. Raises PluginError naming the attribute that is wrong."""
     name = getattr(plugin, "name", None)
-    if not isinstance(name, str) or not name:
-        raise PluginError(f"{plugin.__name__}.name must be a string such as name = 'range-maker'")
+    if not is_name(name):
+        raise PluginError(f"{plugin.__name__}.name must be {NAME_RULE}, such as name = 'range-maker'")
     vault = getattr(plugin, "vault", "")
-    if not isinstance(vault, str):
+    if not isinstance(vault, str) or len(vault) > MAX_NAME_LENGTH or not is_unicode(vault):
         raise PluginError(f"{plugin.__name__}.vault must be a string, the name of a vault in the configuration")
     decide = getattr(plugin, "decide", None)
     if not callable(decide) or decide is Plugin.decide:
         raise PluginError(f"{plugin.__name__} must define decide(self, ctx)")
-    if len(inspect.signature(decide).parameters) != 2:  # self and ctx
+    if not _takes_self_and_context(decide):
         raise PluginError(f"{plugin.__name__}.decide must take exactly (self, ctx)")
-    return Declaration(name=name, vault=vault, triggers=_triggers(plugin), reads=_reads(plugin))
+    return Declaration(name=str(name), vault=str(vault), triggers=_triggers(plugin), reads=_reads(plugin))
+
+
+def _takes_self_and_context(decide: Callable[..., object]) -> bool:
+    try:
+        signature = inspect.signature(decide)
+        signature.bind(None, None)
+    except (TypeError, ValueError):  # other parameters, or none that can be found out
+        return False
+    return len(signature.parameters) == 2
 
 
 def _triggers(plugin: type) -> tuple[Trigger, ...]:
@@ -79,7 +89,10 @@ def _reads(plugin: type) -> tuple[Read, ...]:
     for read in _sequence(plugin, "reads", "a list of read names and Read(...)"):
         if not isinstance(read, str | Read):
             raise PluginError(f"{plugin.__name__}.reads holds {read!r}; allowed are names and Read(...)")
-        reads.append(Read(read) if isinstance(read, str) else read)
+        try:
+            reads.append(Read(read) if isinstance(read, str) else read)
+        except ValueError as error:
+            raise PluginError(f"{plugin.__name__}.reads holds {read!r}: {error}") from None
     if len(reads) > MAX_READS:
         raise PluginError(f"{plugin.__name__}.reads holds {len(reads)}, the limit is {MAX_READS}")
     keys = [read.key for read in reads]

@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
@@ -12,6 +13,9 @@ import msgspec
 
 from protocol.limits import MAX_STATE_KEY_LENGTH, MAX_STATE_VALUE_LENGTH, MAX_STATE_WRITES
 from protocol.messages import StateDelete, StatePut, StateWrite
+from protocol.values import is_unicode
+
+MAX_VALUE_DEPTH = 32
 
 T = TypeVar("T")
 
@@ -28,7 +32,10 @@ class StateTransport(Protocol):
 
 
 class State:
-    """The view of one call. Values are what JSON can hold; None means absent."""
+    """The view of one call. Values are what JSON can hold, and integers of any size in it; None means absent.
+
+    What `get` returns is the caller's own: changing it changes nothing here, `put` it back. Tuples come back as lists.
+    """
 
     def __init__(self, transport: StateTransport) -> None:
         self._transport = transport
@@ -45,8 +52,14 @@ class State:
         return default if text is None else msgspec.json.decode(text)
 
     def put(self, key: str, value: Any) -> None:
-        """Set `key` when this call's Decision commits. Raises ValueError when the value is too large or not JSON."""
-        self._write(StatePut(key=_key(key), value=_text(value)))
+        """Set `key` when this call's Decision commits; None removes it.
+
+        Raises ValueError when the value is too large, or nothing that JSON can hold.
+        """
+        if value is None:
+            self.delete(key)
+        else:
+            self._write(StatePut(key=_key(key), value=text_of(value)))
 
     def delete(self, key: str) -> None:
         """Remove `key` when this call's Decision commits."""
@@ -54,8 +67,8 @@ class State:
 
     async def compare_and_set(self, key: str, expected: Any, value: Any) -> bool:
         """Set `key` to `value` now if its committed value equals `expected`; True if it was set. None is absent."""
-        before = None if expected is None else _text(expected)
-        after = None if value is None else _text(value)
+        before = None if expected is None else text_of(expected)
+        after = None if value is None else text_of(value)
         return await self._transport.compare_and_set(_key(key), before, after)
 
     @property
@@ -64,9 +77,9 @@ class State:
         return tuple(self._writes.values())
 
     def _write(self, write: StateWrite) -> None:
-        self._writes[write.key] = write
-        if len(self._writes) > MAX_STATE_WRITES:
+        if write.key not in self._writes and len(self._writes) == MAX_STATE_WRITES:
             raise ValueError(f"a Decision may write at most {MAX_STATE_WRITES} state keys")
+        self._writes[write.key] = write
 
 
 class BlockingState:
@@ -101,16 +114,41 @@ class BlockingState:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
-def _key(key: str) -> str:
-    if not isinstance(key, str) or not 1 <= len(key) <= MAX_STATE_KEY_LENGTH:
+def _key(key: object) -> str:
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_STATE_KEY_LENGTH or not is_unicode(key):
         raise ValueError(f"a state key is a string of 1 to {MAX_STATE_KEY_LENGTH} characters")
-    return key
+    return str(key)
 
 
-def _text(value: Any) -> str:
-    text = _encoder.encode(value).decode()
+def text_of(value: Any) -> str:
+    """The one JSON text of a value: what travels, and what compare_and_set compares. Raises ValueError."""
+    text = _encoder.encode(_plain(value)).decode()
     if len(text) > MAX_STATE_VALUE_LENGTH:
         raise ValueError(
             f"a state value is at most {MAX_STATE_VALUE_LENGTH} characters of JSON, this one has {len(text)}"
         )
     return text
+
+
+def _plain(value: object, depth: int = 0) -> object:
+    """A copy of `value` that comes back as it went in. The encoder alone would write NaN as null, bytes as base64."""
+    match value:
+        case None | bool():
+            return value
+        case int():
+            return int(value)
+        case float() if math.isfinite(value):
+            return float(value)
+        case str() if is_unicode(value):
+            return str(value)
+        case list() | tuple() | dict() if depth == MAX_VALUE_DEPTH:
+            raise ValueError(f"a state value is nested deeper than {MAX_VALUE_DEPTH}")
+        case list() | tuple():
+            return [_plain(item, depth + 1) for item in value]
+        case dict():
+            for key in value:
+                if not isinstance(key, str) or not is_unicode(key):
+                    raise ValueError(f"a key within a state value must be text, not {key!r}")
+            return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+        case _:
+            raise ValueError(f"{value!r:.100} cannot be kept in state; allowed: what JSON can hold")

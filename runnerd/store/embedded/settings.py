@@ -21,6 +21,9 @@ SETTINGS = {
     "synchronous_commit": "on",
     # Bounds the disk it takes, and how long recovery reads after a kill.
     "max_wal_size": "256MB",
+    # After a kill: one call for the file system instead of one for each of a thousand files (0.2 s instead of 0.5-3 s).
+    # Before Linux 5.8 syncfs could hide a write error; the sandbox needs a newer kernel anyway.
+    "recovery_init_sync_method": "syncfs",
     "max_logical_replication_workers": "0",
     "jit": "off",
     "timezone": "UTC",

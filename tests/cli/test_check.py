@@ -1,0 +1,50 @@
+"""`runnerctl check`: every problem at once, with file, key and what is allowed; a summary when there is none."""
+
+from pathlib import Path
+
+from runnerd.cli.exits import ExitCode
+from tests.cli.configs import VAULT, write_config
+from tests.cli.running import invoke
+
+
+def test_a_configuration_without_problems_is_summed_up(tmp_path: Path) -> None:
+    """Chains, vaults with what is granted there, plugins: what was understood, so that one sees what was meant."""
+    file = write_config(tmp_path)
+    result = invoke("--config", str(file), "check")
+    assert result.exit_code == ExitCode.DONE
+    assert result.stdout.startswith(f"✓ {file} is fine\n")
+    words = result.stdout.split()
+    for shown in ("local", "31337", "http://127.0.0.1:1", "main", VAULT, "spot", "mint", "quiet", "enabled"):
+        assert shown in words
+    assert "1 ether" in result.stdout
+    assert "embedded PostgreSQL" in result.stdout
+
+
+def test_the_file_can_be_given_as_the_argument(tmp_path: Path) -> None:
+    """`runnerctl check FILE` before one copies it over the one in use."""
+    assert invoke("check", str(write_config(tmp_path))).exit_code == ExitCode.DONE
+
+
+def test_every_problem_is_a_line_with_file_key_and_what_is_allowed(tmp_path: Path) -> None:
+    """All of them together, exit code 78, nothing on stdout."""
+    file = write_config(tmp_path, extra="log_levle = 1")
+    file.write_text(file.read_text().replace("max_value_wei_per_day", "max_value_per_day").replace("31337", '"x"'))
+    result = invoke("--config", str(file), "check")
+    assert result.exit_code == ExitCode.CONFIG
+    assert not result.stdout
+    lines = result.stderr.splitlines()
+    assert all(line.startswith(f"runnerctl: {file}: ") for line in lines)
+    for says in (
+        "log_levle: unknown key; did you mean log_level?",
+        "chains.local.id: ",
+        "vaults.main.max_value_per_day",
+    ):
+        assert any(says in line for line in lines), (says, lines)
+
+
+def test_what_a_node_url_holds_in_secret_is_not_shown(tmp_path: Path) -> None:
+    """API keys stand in paths and queries; a summary is pasted into tickets."""
+    result = invoke("--config", str(write_config(tmp_path, rpc="https://u:pw@node.example/v2/KEY?k=KEY")), "check")
+    assert "https://***@node.example/***" in result.stdout
+    assert "KEY" not in result.stdout
+    assert "pw" not in result.stdout

@@ -1,0 +1,21 @@
+"""The house: one daemon that the integration tests share. A test that stops or reconfigures one makes its own scene."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.scene import Scene, Stage, puppet
+
+PLUGINS: dict[str, dict[str, object]] = {
+    "puppet": puppet(triggers=[{"kind": "event", "topic": "orders"}], params={"size": 5, "pairs": ["a", "b"]}),
+    "ticker": puppet(triggers=[{"kind": "cron", "every_seconds": 0.2}]),
+    "bystander": puppet(),
+    "fragile": puppet(restart={"crashes_to_quarantine": 2, "backoff_first_s": 0.05}),
+}
+
+
+@pytest.fixture(scope="session")
+def house(stage: Stage) -> Iterator[Scene]:
+    """A running daemon with a puppet (event `orders`), a ticker (cron), a bystander, and one that two crashes quarantine."""
+    with stage.scene(PLUGINS) as scene:
+        yield scene

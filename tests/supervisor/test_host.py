@@ -1,0 +1,453 @@
+"""The shell around the state machine: no order of births, messages, ends and commands reaches an illegal transition.
+
+On virtual time, with puppets for workers: real `Worker`, real caller and desk, no process.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from protocol.actions import Noop
+from protocol.messages import Decision, Pong, Refused
+from protocol.triggers import Trigger
+from runnerd.config.model import PluginConfig, RestartPolicy
+from runnerd.store.calls import JobResult
+from runnerd.supervisor.birth import BirthFailed, BirthRefused
+from runnerd.supervisor.host import PluginHost
+from runnerd.supervisor.machine import Phase
+from tests.support.aio import run_async
+from tests.support.caller_parts import FakeLedger, build_services
+from tests.support.calls import job_call
+from tests.support.nursery import Nursery, hello, new_context, say
+from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
+
+
+class HostBench:
+    """One host with a nursery. A defect (an exception in a callback or a task) fails the test at its end."""
+
+    def __init__(self, runtime_dir: Path, **config: object) -> None:
+        self.nursery = Nursery()
+        self.clock = VirtualClock()
+        self.ledger = FakeLedger()
+        self.context = new_context()
+        self.services, self.snapshots, self.executor = build_services(
+            self.clock, self.ledger, birthplace=self.nursery, runtime_dir=str(runtime_dir), zmq_context=self.context
+        )
+        self.declared: list[tuple[str, tuple[Trigger, ...]]] = []
+        object.__setattr__(self.services, "on_declared", lambda *declared: self.declared.append(declared))
+        self.host = PluginHost("alpha", PluginConfig(vault="main", **config), self.services)  # type: ignore[arg-type]
+        self.results: dict[int, JobResult] = {}
+        self.services.results.add_consumer(self._on_result)
+        self.defects: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: self.defects.append(repr(context.get("exception", context))))
+
+    def _on_result(self, result: JobResult) -> None:
+        assert result.call.id not in self.results
+        self.results[result.call.id] = result
+
+    def outcome(self, call_id: int) -> str:
+        return f"{self.results[call_id].outcome}: {self.results[call_id].reason}"
+
+    def history(self) -> list[str]:
+        """The kinds of what was recorded."""
+        return [str(row["kind"]) for row in self.ledger.written("worker_events")]
+
+    async def settle(self) -> None:
+        for _ in range(25):
+            await asyncio.sleep(0)
+
+    async def ready(self) -> None:
+        """Start it, and let its worker say Hello."""
+        self.host.start()
+        await self.settle()
+        say(self.host, hello(self.host))
+        await self.settle()
+        assert self.host.state.phase is Phase.READY
+
+    async def close(self) -> None:
+        self.nursery.gate.set()
+        self.nursery.close()
+        await self.host.stop("the test is over")
+        await self.settle()
+        self.context.destroy(linger=0)
+        assert not self.defects, self.defects
+
+
+Scenario = Callable[[HostBench], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., None]]:
+    """Runs a scenario on a host of the given configuration; fails if a task of the host fails."""
+
+    def runner(scenario: Scenario, **config: object) -> None:
+        async def whole() -> None:
+            bench = HostBench(tmp_path, **config)
+            try:
+                await scenario(bench)
+            finally:
+                await bench.close()
+
+        run_async(whole(), loop_factory=VirtualTimeLoop, deadline_s=86_400)
+
+    with caplog.at_level(logging.ERROR):
+        yield runner
+    assert "task_failed" not in [getattr(r, "runnerd_fields", {}).get("action") for r in caplog.records]
+
+
+def test_hello_makes_it_ready_and_a_crash_starts_the_next_at_once(run: Callable[..., None]) -> None:
+    """And each step is in the plugin's history."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        bench.nursery.only.end(-9)
+        await bench.settle()
+        assert bench.host.state.phase is Phase.STARTING
+        say(bench.host, hello(bench.host))
+        await bench.settle()
+        assert (bench.host.state.phase, bench.host.state.generation, bench.host.restarts) == (Phase.READY, 2, 1)
+        assert bench.history() == ["ready", "exited", "ready"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "wrong, reason",
+    [
+        ({"generation": 7}, "bad protocol: Hello of generation 7, this is 1"),
+        ({"plugin": "beta"}, "the class calls itself 'beta': set class_name = 'beta' under [plugins.alpha]"),
+        ({"vault": "other"}, "the class is written for vault 'other', the configuration gives it 'main'"),
+    ],
+    ids=["generation", "name", "vault"],
+)
+def test_wrong_hello_is_quarantined(run: Callable[..., None], wrong: dict[str, Any], reason: str) -> None:
+    """With what is wrong, and what to do about it."""
+
+    async def scenario(bench: HostBench) -> None:
+        bench.host.start()
+        await bench.settle()
+        say(bench.host, hello(bench.host, **wrong))
+        await bench.settle()
+        assert (bench.host.state.phase, bench.host.state.reason) == (Phase.QUARANTINED, reason)
+        assert bench.declared == []
+
+    run(scenario)
+
+
+def test_everything_after_a_refusal_is_ignored(run: Callable[..., None]) -> None:
+    """A second bad answer, a second Refused, a Hello: the worker is dying, and has nothing more to say."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        bench.nursery.holds_ends = True
+        bad = Decision(call_id=9, attempt=1, outcome=Noop("x"))
+        say(
+            bench.host,
+            bad,
+            bad,
+            Refused(reason="twice"),
+            Refused(reason="thrice"),
+            hello(bench.host),
+            bad,
+            Pong(nonce=1),
+        )
+        await bench.settle()
+        assert bench.host.state.phase is Phase.QUARANTINED
+        assert bench.host.state.reason == "bad protocol: an answer to call 9, which is not with it"
+        assert bench.nursery.signals == [("alpha#1", "SIGKILL")]
+
+    run(scenario)
+
+
+def test_restart_of_a_dying_worker_waits_for_its_end_and_keeps_its_calls(run: Callable[..., None]) -> None:
+    """No second worker beside it, and the call that it had is decided by the next one."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        bench.host.offer(job_call(1))
+        await bench.settle()
+        bench.nursery.holds_ends = True
+        say(bench.host, Decision(call_id=9, attempt=1, outcome=Noop("x")))
+        bench.host.restart()
+        await bench.settle()
+        assert len(bench.nursery.asked) == 1
+        bench.nursery.only.end(-9)
+        await bench.settle()
+        say(bench.host, hello(bench.host))
+        await bench.settle()
+        say(bench.host, Decision(call_id=1, attempt=1, outcome=Noop("x")))
+        await bench.settle()
+        assert bench.outcome(1) == "noop: accepted"
+        assert bench.nursery.most_alive == 1
+
+    run(scenario)
+
+
+def test_stop_of_a_dying_worker_comes_to_rest_when_it_has_ended(run: Callable[..., None]) -> None:
+    """And not only when the patience is over."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        bench.nursery.holds_ends = True
+        say(bench.host, Refused(reason="no"))
+        stopping = asyncio.get_running_loop().create_task(bench.host.stop("removed"))
+        await bench.settle()
+        assert not stopping.done()
+        bench.nursery.only.end(-9)
+        await stopping
+        assert bench.host.state.phase is Phase.STOPPED
+        assert bench.clock.monotonic() < 1
+
+    run(scenario)
+
+
+def test_worker_told_to_stop_before_it_was_born_is_told_again_when_it_says_hello(run: Callable[..., None]) -> None:
+    """It did not hear the first time; and what it declares is not fired any more."""
+
+    async def scenario(bench: HostBench) -> None:
+        bench.nursery.gate.clear()
+        bench.host.start()
+        await bench.settle()
+        bench.host.restart()
+        await asyncio.sleep(30)  # beyond the grace, whose kill has found nobody
+        bench.nursery.gate.set()
+        await bench.settle()
+        say(bench.host, hello(bench.host))
+        assert bench.declared == []
+        await asyncio.sleep(8)
+        assert bench.nursery.signals == [("alpha#1", "SIGKILL")]
+        assert bench.host.state.generation == 2
+
+    run(scenario)
+
+
+def test_start_in_backoff_replaces_the_alarm(run: Callable[..., None]) -> None:
+    """The old alarm would be a Woke in a phase that knows none."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        for _ in range(2):
+            bench.nursery.only.end(1)
+            await bench.settle()
+        assert bench.host.state.phase is Phase.BACKOFF
+        bench.host.start()
+        await asyncio.sleep(5)
+        assert [request.generation for request in bench.nursery.asked] == [1, 2, 3]
+
+    run(scenario, hello_deadline_s=100.0)
+
+
+def test_quarantined_plugin_is_probed_and_the_alarm_is_set_again(run: Callable[..., None]) -> None:
+    """Every 15 minutes, until it is cleared; a worker that will not die is killed once more instead."""
+
+    async def scenario(bench: HostBench) -> None:
+        bench.nursery.failure = BirthRefused("seccomp", "libseccomp is not installed")
+        bench.host.start()
+        await bench.settle()
+        assert bench.host.state.reason == "sandbox refused: seccomp is missing: libseccomp is not installed"
+        await asyncio.sleep(901)
+        assert len(bench.nursery.asked) == 2
+        bench.nursery.holds_ends = True
+        say(bench.host, Refused(reason="still not"))
+        await asyncio.sleep(901)
+        assert bench.nursery.signals == [("alpha#2", "SIGKILL")] * 2
+        bench.nursery.only.end(-9)
+        await asyncio.sleep(901)
+        assert len(bench.nursery.asked) == 3
+
+    run(scenario, hello_deadline_s=3_000.0)
+
+
+def test_death_of_the_zygote_starts_the_worker_again_uncounted(run: Callable[..., None]) -> None:
+    """Also many times: it is not the plugin's fault, and its calls are not to blame either."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        bench.host.offer(job_call(1))
+        for _ in range(8):
+            await bench.settle()
+            bench.nursery.only.lose()
+            await bench.settle()
+            say(bench.host, hello(bench.host))
+        await bench.settle()
+        assert (bench.host.state.phase, bench.host.state.crashes) == (Phase.READY, ())
+        say(bench.host, Decision(call_id=1, attempt=1, outcome=Noop("x")))
+        await bench.settle()
+        assert bench.outcome(1) == "noop: accepted"
+
+    run(scenario)
+
+
+def test_births_that_fail_use_up_the_budget(run: Callable[..., None]) -> None:
+    """Five in ten minutes quarantine, with the last reason."""
+
+    async def scenario(bench: HostBench) -> None:
+        bench.nursery.failure = BirthFailed("no memory")
+        bench.nursery.fails_always = True
+        bench.host.start()
+        await asyncio.sleep(60)
+        assert len(bench.nursery.asked) == 5
+        expected = "crashed 5 times in 600 s, last: could not be started: no memory"
+        assert (bench.host.state.phase, bench.host.state.reason) == (Phase.QUARANTINED, expected)
+
+    run(scenario, hello_deadline_s=3_000.0)
+
+
+def test_last_words_of_a_worker_are_in_the_reason(run: Callable[..., None]) -> None:
+    """What it wrote to stderr before it ended."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        puppet = bench.nursery.only
+        os.write(puppet.stderr_write_fd, b"Traceback\nMemoryError: \x00 much\n")
+        puppet.end(1)
+        await bench.settle()
+        assert bench.host.state.reason == "exit code 1; stderr: Traceback | MemoryError: \x00 much"
+        assert (
+            bench.ledger.written("worker_events")[-1]["detail"]
+            == "exit code 1; stderr: Traceback | MemoryError: · much"
+        )
+
+    run(scenario)
+
+
+def test_removed_plugin_leaves_no_call_behind(run: Callable[..., None]) -> None:
+    """Waiting, being asked, or with the worker: each ends with the reason."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        for call_id in (1, 2):
+            bench.host.offer(job_call(call_id))
+        await bench.settle()
+        bench.snapshots.gate.clear()
+        bench.host.offer(job_call(3))
+        await bench.settle()
+        stopping = asyncio.get_running_loop().create_task(bench.host.stop("removed from the configuration"))
+        await bench.settle()
+        bench.host.offer(job_call(4))
+        say(bench.host, Decision(call_id=1, attempt=1, outcome=Noop("x")))
+        bench.nursery.only.end(0)
+        await bench.settle()
+        bench.snapshots.gate.set()
+        await stopping
+        assert bench.outcome(1) == "noop: accepted"
+        assert {bench.outcome(call_id) for call_id in (2, 3, 4)} == {"failed: removed from the configuration"}
+
+    run(scenario)
+
+
+# --- any order -------------------------------------------------------------------------------------------------------
+
+
+class HostChaos:
+    """What may happen around a host, a method each; one that cannot happen now does nothing."""
+
+    def __init__(self, bench: HostBench) -> None:
+        self.bench = bench
+        self.offered = 0
+        self.stopping: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self.bench.host.start()
+
+    def restart(self) -> None:
+        self.bench.host.restart()
+
+    def stop(self) -> None:
+        self.stopping.append(asyncio.get_running_loop().create_task(self.bench.host.stop()))
+
+    def offer(self) -> None:
+        self.offered += 1
+        self.bench.host.offer(job_call(self.offered, fired_at=self.bench.clock.now()))
+
+    def say_hello(self) -> None:
+        self._say(hello(self.bench.host))
+
+    def say_foreign_hello(self) -> None:
+        self._say(hello(self.bench.host, plugin="beta"))
+
+    def say_nonsense_twice(self) -> None:
+        self._say(*[Decision(call_id=99_999, attempt=1, outcome=Noop("x"))] * 2)
+
+    def say_refused(self) -> None:
+        self._say(Refused(reason="no"))
+
+    def decide(self) -> None:
+        for call_id, opened in list(self.bench.host._caller._open.items())[:1]:
+            self._say(Decision(call_id=call_id, attempt=opened.deciding.attempt, outcome=Noop("x")))
+
+    def break_link(self) -> None:
+        worker = self.bench.host.worker
+        if worker is not None and worker._link is not None and not worker._link._is_closed:
+            worker._link._break("garbage")
+
+    def crash(self) -> None:
+        for puppet in list(self.bench.nursery.alive.values()):
+            puppet.end(1)
+
+    def lose(self) -> None:
+        for puppet in list(self.bench.nursery.alive.values()):
+            puppet.lose()
+
+    def hold_births(self) -> None:
+        self.bench.nursery.gate.clear()
+
+    def allow_births(self) -> None:
+        self.bench.nursery.gate.set()
+
+    def fail_a_birth(self) -> None:
+        self.bench.nursery.failure = BirthFailed("no memory")
+
+    def refuse_a_birth(self) -> None:
+        self.bench.nursery.failure = BirthRefused("landlock", "too old")
+
+    def hold_ends(self) -> None:
+        self.bench.nursery.holds_ends = True
+
+    def allow_ends(self) -> None:
+        self.bench.nursery.holds_ends = False
+
+    def _say(self, *messages: Any) -> None:
+        worker = self.bench.host.worker
+        if worker is not None and worker._born is not None:
+            say(self.bench.host, *messages)
+
+
+STEPS = [name for name in vars(HostChaos) if not name.startswith("_")]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from([0, 0, 0, 3, 70, 1_000])), max_size=40))
+def test_no_order_of_events_reaches_an_illegal_transition(
+    run: Callable[..., None], steps: list[tuple[str, int]]
+) -> None:
+    """Nor a second worker, nor a call without a result. A defect fails in the bench, a failed task in the fixture."""
+
+    async def scenario(bench: HostBench) -> None:
+        chaos = HostChaos(bench)
+        bench.host.start()
+        for name, seconds in steps:
+            getattr(chaos, name)()
+            await bench.settle()
+            await asyncio.sleep(seconds)
+            assert bench.nursery.most_alive <= 1
+            assert (bench.host.worker is not None) is bench.host.state.has_worker
+        bench.nursery.gate.set()
+        bench.nursery.holds_ends = False
+        bench.nursery.close()
+        await asyncio.gather(*chaos.stopping)
+        await bench.settle()
+        bench.nursery.close()
+        await bench.host.stop("the test is over")
+        await bench.settle()
+        assert sorted(bench.results) == list(range(1, chaos.offered + 1))
+
+    run(scenario, restart=RestartPolicy(crashes_to_quarantine=3))

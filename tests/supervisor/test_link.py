@@ -1,0 +1,272 @@
+"""The supervisor's end of a link, on real ZeroMQ sockets: whatever a worker does wrong, `on_broken` is called once."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+import zmq
+
+from protocol.actions import Noop
+from protocol.codec import decode_from_supervisor, encode
+from protocol.limits import LINK_HWM, MAX_FRAME_BYTES
+from protocol.messages import Decision, FromWorker, LogLevel, LogRecord, Ping, Pong, StateReply
+from runnerd.supervisor.link import HANGUP_GRACE_S, MAX_FRAMES_PER_TURN, Link
+from tests.support.aio import run_async
+from tests.support.until import until
+
+DEADLINE_S = 10.0
+
+
+class LinkBench:
+    """A link and the worker's bound socket. `received` and `broken` are what the link reported."""
+
+    def __init__(self, directory: Path) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self.worker = self.context.socket(zmq.DEALER)
+        self.worker.setsockopt(zmq.LINGER, 0)
+        self.worker.setsockopt(zmq.SNDHWM, 0)
+        self.worker.setsockopt(zmq.RCVHWM, LINK_HWM)
+        self._path = directory / "link"
+        address = f"ipc://{self._path}"
+        self.worker.bind(address)
+        self.received: list[FromWorker] = []
+        self.heard: list[Any] = []
+        self.broken: list[str] = []
+        self.on_message: Callable[[FromWorker], None] = lambda _: None
+        self.link = Link(self.context, address, self._on_message, self.broken.append)
+
+    def _on_message(self, message: FromWorker) -> None:
+        self.received.append(message)
+        self.on_message(message)
+
+    def has_heard(self, count: int) -> bool:
+        """Read what has come to the worker into `heard`; whether it is `count` messages now."""
+        while self.worker.poll(0):
+            frame = self.worker.recv()
+            assert isinstance(frame, bytes)
+            self.heard.append(decode_from_supervisor(frame))
+        return len(self.heard) == count
+
+    def close(self) -> None:
+        self.link.close()
+        self.context.destroy(linger=0)
+        self._path.unlink()  # ZeroMQ leaves it; in production the whole directory of the generation goes
+
+
+Scenario = Callable[[LinkBench], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest, short_dir: Path) -> Callable[[Scenario], None]:
+    """Runs a scenario on both loops: production's, and the standard one."""
+
+    def runner(scenario: Scenario) -> None:
+        async def whole() -> None:
+            bench = LinkBench(short_dir)
+            try:
+                await scenario(bench)
+            finally:
+                bench.close()
+
+        run_async(whole(), loop_factory=request.param)
+
+    return runner
+
+
+def decision(call_id: int) -> Decision:
+    """A small answer."""
+    return Decision(call_id=call_id, attempt=1, outcome=Noop("quiet"))
+
+
+def test_messages_go_both_ways_in_order(run: Callable[[Scenario], None]) -> None:
+    """More than one turn of the loop takes at once, and nothing is left behind when the descriptor is silent."""
+
+    async def scenario(bench: LinkBench) -> None:
+        count = MAX_FRAMES_PER_TURN * 5 + 1
+        for number in range(1, count + 1):
+            bench.worker.send(encode(Pong(nonce=number)))
+            bench.link.send(Ping(nonce=number))
+        await until(lambda: len(bench.received) == count)
+        assert bench.received == [Pong(nonce=number) for number in range(1, count + 1)]
+        await until(lambda: bench.has_heard(count))
+        assert bench.heard == [Ping(nonce=number) for number in range(1, count + 1)]
+        assert bench.broken == []
+
+    run(scenario)
+
+
+def test_answer_sent_from_within_a_message_is_not_the_end_of_reading(run: Callable[[Scenario], None]) -> None:
+    """Sending consumes the edge that announced the next frame: the link looks once more."""
+
+    async def scenario(bench: LinkBench) -> None:
+        bench.on_message = lambda _: bench.link.send(Ping(nonce=1))
+        for number in range(1, 301):
+            bench.worker.send(encode(Pong(nonce=number)))
+            if number % 7 == 0:
+                await asyncio.sleep(0)
+        await until(lambda: len(bench.received) == 300)
+
+    run(scenario)
+
+
+def test_flood_leaves_the_loop_to_others(run: Callable[[Scenario], None]) -> None:
+    """At most so many frames a turn: a timer of somebody else fires in between."""
+
+    async def scenario(bench: LinkBench) -> None:
+        turns: list[int] = []
+
+        async def somebody_else() -> None:
+            while len(bench.received) < 2_000:
+                turns.append(len(bench.received))
+                await asyncio.sleep(0)
+
+        for number in range(1, 2_001):
+            bench.worker.send(encode(Pong(nonce=number)))
+        async with asyncio.timeout(DEADLINE_S):
+            await somebody_else()
+        steps = [after - before for before, after in pairwise(turns)]
+        assert max(steps) <= MAX_FRAMES_PER_TURN * 2
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "frame, reason",
+    [
+        (b"\x80\x04pickle", "not a message of this protocol"),
+        (b"", "not a message of this protocol"),
+        (b'{"type":"hello","version":99}', "the worker speaks protocol 99, this runnerd speaks 1"),
+        (b'{"type":"decide"}', "not a message of this protocol"),
+        (b"[" * 60_000, "not a message of this protocol"),
+    ],
+    ids=["garbage", "empty", "version", "the supervisor's own", "deep"],
+)
+def test_bad_frame_breaks_the_link_once(run: Callable[[Scenario], None], frame: bytes, reason: str) -> None:
+    """What comes after it is not looked at."""
+
+    async def scenario(bench: LinkBench) -> None:
+        bench.worker.send_multipart([encode(Pong(nonce=1))])
+        bench.worker.send(frame)
+        bench.worker.send(frame)
+        bench.worker.send(encode(Pong(nonce=2)))
+        await until(lambda: bool(bench.broken))
+        await asyncio.sleep(0.02)
+        assert bench.received == [Pong(nonce=1)]
+        assert len(bench.broken) == 1
+        assert reason in bench.broken[0]
+        bench.link.send(Ping(nonce=1))  # says nothing, harms nothing
+
+    run(scenario)
+
+
+def test_message_of_several_frames_breaks_the_link(run: Callable[[Scenario], None]) -> None:
+    """The protocol has one frame per message."""
+
+    async def scenario(bench: LinkBench) -> None:
+        bench.worker.send_multipart([encode(Pong(nonce=1)), encode(Pong(nonce=2))])
+        await until(lambda: bool(bench.broken))
+        assert bench.received == []
+        assert "several frames" in bench.broken[0]
+
+    run(scenario)
+
+
+def test_largest_frame_passes_and_a_larger_one_breaks_the_link(run: Callable[[Scenario], None]) -> None:
+    """ZeroMQ only drops the connection, before anything of the giant reaches us: the link says so."""
+
+    async def scenario(bench: LinkBench) -> None:
+        empty = encode(LogRecord(level=LogLevel.INFO, message=""))
+        padding = b" " * (MAX_FRAME_BYTES - len(empty))
+        bench.worker.send(empty + padding)
+        await until(lambda: len(bench.received) == 1)
+        assert bench.broken == []
+        bench.worker.send(empty + padding + b" ")
+        await until(lambda: bool(bench.broken))
+        assert bench.broken == [f"it sent a frame of more than {MAX_FRAME_BYTES} bytes, or no ZMTP"]
+        assert len(bench.received) == 1
+
+    run(scenario)
+
+
+def test_hanging_up_at_the_end_is_no_offence(run: Callable[[Scenario], None]) -> None:
+    """The connection goes a moment before the exit is reported; that must not look like a broken protocol."""
+
+    async def scenario(bench: LinkBench) -> None:
+        bench.worker.send(encode(Pong(nonce=1)))
+        await until(lambda: len(bench.received) == 1)
+        bench.worker.close(linger=0)
+        await asyncio.sleep(HANGUP_GRACE_S + 0.05)
+        assert bench.broken == []
+
+    run(scenario)
+
+
+def test_worker_that_does_not_read_breaks_its_link(run: Callable[[Scenario], None]) -> None:
+    """What waits for it is bounded in our memory as well."""
+
+    async def scenario(bench: LinkBench) -> None:
+        big = "x" * 3_900
+        for number in range(1, 100 * LINK_HWM):
+            bench.link.send(StateReply(request_id=number, value=big))
+            if bench.broken:
+                break
+            if number % 500 == 0:
+                await asyncio.sleep(0)
+        assert bench.broken == [f"it does not read its link: {LINK_HWM + 1} messages wait"]
+
+    run(scenario)
+
+
+def test_frames_that_wait_go_out_when_the_worker_reads_again(run: Callable[[Scenario], None]) -> None:
+    """In order, none lost."""
+
+    async def scenario(bench: LinkBench) -> None:
+        sent = 0
+        while not bench.link._waiting:
+            sent += 1
+            bench.link.send(StateReply(request_id=sent, value="x" * 3_900))
+        for _ in range(50):
+            sent += 1
+            bench.link.send(StateReply(request_id=sent, value=""))
+        await until(lambda: bench.has_heard(sent))
+        assert [message.request_id for message in bench.heard] == list(range(1, sent + 1))
+
+    run(scenario)
+
+
+def test_finish_takes_what_was_sent_before_the_end(run: Callable[[Scenario], None]) -> None:
+    """A worker's exit is heard of on another way, and may be the faster one."""
+
+    async def scenario(bench: LinkBench) -> None:
+        bench.worker.send(encode(Pong(nonce=1)))
+        await until(lambda: len(bench.received) == 1)
+        for call_id in range(1, 201):
+            bench.worker.send(encode(decision(call_id)))
+        bench.link._loop.remove_reader(bench.link._fd)  # the loop has not come to reading it
+        await until(lambda: bench.link._socket.poll(0, zmq.POLLIN))
+        bench.worker.close(linger=1_000)
+        await asyncio.sleep(0.05)
+        bench.link.finish()
+        assert bench.received[1:] == [decision(call_id) for call_id in range(1, 201)]
+        bench.link.finish()
+
+    run(scenario)
+
+
+def test_link_closed_by_a_message_takes_no_more(run: Callable[[Scenario], None]) -> None:
+    """Whoever hears may hang up."""
+
+    async def scenario(bench: LinkBench) -> None:
+        bench.on_message = lambda _: bench.link.close()
+        for number in (1, 2, 3):
+            bench.worker.send(encode(Pong(nonce=number)))
+        await until(lambda: bool(bench.received))
+        await asyncio.sleep(0.02)
+        assert bench.received == [Pong(nonce=1)]
+        assert bench.broken == []
+
+    run(scenario)

@@ -1,0 +1,32 @@
+"""JobCalls for tests, as the ledger would give them."""
+
+from datetime import datetime, timedelta
+
+from protocol.messages import TriggerKind
+from runnerd.store.calls import JobCall
+from tests.support.virtual_time import EPOCH
+
+
+def job_call(
+    call_id: int,
+    *,
+    plugin: str = "alpha",
+    trigger: TriggerKind = TriggerKind.EVENT,
+    attempts: int = 0,
+    fired_at: datetime = EPOCH,
+    deadline_s: float = 60.0,
+) -> JobCall:
+    """A call of `plugin` with plain values."""
+    return JobCall(
+        id=call_id,
+        plugin=plugin,
+        trigger=trigger,
+        identity=f"test {call_id}",
+        principal="test",
+        topic="flow" if trigger is TriggerKind.EVENT else None,
+        payload="",
+        due_at=fired_at,
+        fired_at=fired_at,
+        deadline_at=fired_at + timedelta(seconds=deadline_s),
+        attempts=attempts,
+    )

@@ -1,0 +1,24 @@
+"""A zygote whose workers run a probe instead of a plugin: the real sandbox, around any Python file.
+
+Started by `runnerd.supervisor.Zygote` in place of `workers.zygote`; see `probes`. The file that the plugin source names
+is executed with `link`, `loop` and `settings` in its globals; what it prints goes to the worker's stdout.
+"""
+
+import asyncio
+import runpy
+
+import zmq
+
+from protocol.zygote import LoopSettings, PluginSource
+from workers import zygote
+
+
+def run_probe(
+    link: "zmq.Socket[bytes]", loop: asyncio.AbstractEventLoop, source: PluginSource, settings: LoopSettings
+) -> None:
+    """What the workers of this zygote do with their life."""
+    runpy.run_path(source.value, {"link": link, "loop": loop, "settings": settings}, run_name="__probe__")
+
+
+if __name__ == "__main__":
+    zygote.main(run_probe)
