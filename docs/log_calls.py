@@ -6,6 +6,7 @@ A record's action is an API: alerts and searches name it. `docs.generate` makes 
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +25,13 @@ class LogEvent:
     message: str
 
 
-def find_log_calls() -> Iterator[tuple[str, ast.Call, ast.Module]]:
+@cache
+def find_log_calls() -> tuple[tuple[str, ast.Call, ast.Module], ...]:
     """Every call of a `logger` in the supervisor's code: file, call, and the module around it."""
+    return tuple(_log_calls())
+
+
+def _log_calls() -> Iterator[tuple[str, ast.Call, ast.Module]]:
     for path in sorted((ROOT / "runnerd").rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
         for node in ast.walk(tree):
@@ -37,7 +43,8 @@ def find_log_calls() -> Iterator[tuple[str, ast.Call, ast.Module]]:
                     pass
 
 
-def find_log_events() -> list[LogEvent]:
+@cache
+def find_log_events() -> tuple[LogEvent, ...]:
     """Every log call that names its action."""
     found = []
     for file, call, module in find_log_calls():
@@ -50,7 +57,7 @@ def find_log_events() -> list[LogEvent]:
             case _:
                 continue
         found.append(LogEvent(action, file, _levels(call, module), tuple(names), _message(call)))
-    return sorted(found)
+    return tuple(sorted(found))
 
 
 def _levels(call: ast.Call, module: ast.Module) -> tuple[str, ...]:
@@ -71,8 +78,9 @@ def _level_names(where: ast.AST, module: ast.Module, seen: set[str]) -> set[str]
             case ast.Attribute(value=ast.Name(id="logging"), attr=attr) if attr.lower() in LEVELS:
                 found.add(attr.lower())
             case ast.Name(id=name) if name not in seen:
+                seen.add(name)
                 for source in _sources(name, module):
-                    found |= _level_names(source, module, seen | {name})
+                    found |= _level_names(source, module, seen)
             case _:
                 pass
     return found

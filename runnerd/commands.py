@@ -19,6 +19,11 @@ from runnerd.store import calls, intents, workers
 from runnerd.store.calls import JobCall, JobResult, NewCall
 from runnerd.store.store import Store
 
+SHOWN_PAYLOAD = 1_000
+"""Characters of a payload that a listing carries; the ledger has the whole."""
+ROOM_BYTES = messages.MAX_LINE_BYTES // 4
+"""JSON may take several bytes for a character."""
+
 
 class Commands:
     """`control.server.Handle` is its `handle`."""
@@ -53,10 +58,7 @@ class Commands:
             case messages.GetRuns():
                 if request.plugin is not None:
                     self._check_plugin(request.plugin)
-                query = calls.recent(request.plugin, request.limit, only_decided=request.only_decided)
-                names = [field.name for field in structs.fields(messages.Run)]
-                rows = await self._store.fetch(query)
-                return messages.Runs(runs=[messages.Run(**{name: row[name] for name in names}) for row in rows])
+                return await self._runs(request)
             case messages.GetTransactions():
                 return await self._transactions(request.limit)
             case messages.GetHistory():
@@ -97,8 +99,7 @@ class Commands:
     async def _submit_and_wait(self, new_call: NewCall, wait_s: float) -> Reply:
         accepted = await self._router.submit([new_call])
         if not accepted:  # the key was used before
-            row = (await self._store.fetch(calls.find(new_call.plugin, new_call.identity)))[0]
-            return messages.Fired(call_id=row["id"], is_new=False, outcome=row["outcome"], reason=row["reason"])
+            return await self._known(new_call, wait_s)
         call = accepted[0]
         result = await self._wait(call, wait_s) if wait_s else None
         if result is None:
@@ -111,8 +112,36 @@ class Commands:
             transaction=result.transaction,
         )
 
+    async def _known(self, new_call: NewCall, wait_s: float) -> Reply:
+        find = calls.find(new_call.plugin, new_call.identity)
+        row = (await self._store.fetch(find))[0]
+        if row["outcome"] is None and wait_s:
+            await self._results.wait_for(row["id"], wait_s)
+            row = (await self._store.fetch(find))[0]
+        return messages.Fired(
+            call_id=row["id"],
+            is_new=False,
+            outcome=row["outcome"],
+            reason=row["reason"],
+            transaction=row["transaction"],
+        )
+
     async def _wait(self, call: JobCall, wait_s: float) -> JobResult | None:
         return await self._results.wait_for(call.id, wait_s)
+
+    async def _runs(self, request: messages.GetRuns) -> Reply:
+        query = calls.recent(request.plugin, request.limit, only_decided=request.only_decided)
+        names = [field.name for field in structs.fields(messages.Run)]
+        runs: list[messages.Run] = []
+        room = ROOM_BYTES
+        for row in await self._store.fetch(query):
+            run = messages.Run(**{name: row[name] for name in names})
+            run = structs.replace(run, payload=run.payload[:SHOWN_PAYLOAD])
+            room -= len(run.payload) + len(run.decision or "") + len(run.reason or "")
+            if room < 0:  # the reply is one line of bounded length: what fits, newest first
+                break
+            runs.append(run)
+        return messages.Runs(runs=runs)
 
     async def _transactions(self, limit: int) -> Reply:
         names = [field.name for field in structs.fields(messages.Transaction)]

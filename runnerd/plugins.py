@@ -116,7 +116,7 @@ class Plugins:
         if not host.config.enabled:
             host.hold("enabled = false")
         elif host.config.vault not in self._verdicts:
-            host.hold("its chain has not answered yet")
+            host.hold("its chain has not answered yet", is_awaited=True)
         elif (refusal := self._verdicts[host.config.vault]) is not None:
             host.refuse(refusal)
         elif host.state.phase is Phase.STOPPED:

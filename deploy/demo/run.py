@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.demo.world import PLUGINS, Daemon, Venue, build_venue, make_keystore, render_config, running_daemon
-from runnerd.config import load_config
+from runnerd.config.load import load_config
 from runnerd.control.messages import GetHistory, GetRuns, GetTransactions, History, Runs, Status, Transactions
 from runnerd.store.embedded import EmbeddedPostgres
 from tests.support.anvil import start_anvil

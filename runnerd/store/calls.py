@@ -128,7 +128,11 @@ def cursor_of(plugin: str, trigger_key: str) -> Statement:
 def find(plugin: str, identity: str) -> Statement:
     """The call of an identity, with its outcome if it has one."""
     return Statement(
-        "select * from job_calls where plugin = %(plugin)s and identity = %(identity)s",
+        """
+        select c.*, (select hash from attempts where call_id = c.id order by is_success desc nulls last, signed_at desc
+                     limit 1) as transaction
+        from job_calls c where plugin = %(plugin)s and identity = %(identity)s
+        """,
         {"plugin": plugin, "identity": identity},
     )
 

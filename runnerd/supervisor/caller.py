@@ -90,11 +90,16 @@ class Caller:
         state = self._seat.state
         if state.phase in (Phase.QUARANTINED, Phase.STOPPED):
             self._end(call, JobOutcome.FAILED, f"plugin is {state.phase}: {state.reason}")
-        elif not self._desk.put(call):
-            self._end(call, JobOutcome.FAILED, f"queue is full ({self._seat.config.queue} calls wait)")
         else:
+            self.keep(call)
+
+    def keep(self, call: JobCall) -> None:
+        """Take a committed JobCall though there may be no worker for a while: it waits, at most until its deadline."""
+        if self._desk.put(call):
             self.pump()
             self._sweep_later()
+        else:
+            self._end(call, JobOutcome.FAILED, f"queue is full ({self._seat.config.queue} calls wait)")
 
     def pump(self) -> None:
         """Start what may start."""

@@ -45,6 +45,7 @@ class PluginHost:
         self._tasks = Tasks()
         self._caller = Caller(self, services, self._tasks)
         self._state_desk = StateDesk(name, services.store)
+        self._is_awaited = False
         self._wake: asyncio.TimerHandle | None = None
         self._at_rest = asyncio.Event()
         self._at_rest.set()
@@ -53,14 +54,19 @@ class PluginHost:
 
     def start(self) -> None:
         """Run it; clears quarantine and the restart budget."""
+        self._is_awaited = False
         self.dispatch(machine.Start())
 
     def restart(self) -> None:
         """Stop it in order and start it again. Waiting calls stay."""
         self.dispatch(machine.StopRequested(then_start=True))
 
-    def hold(self, reason: str) -> None:
-        """It does not run for now: disabled, or its chain has not answered. Only before its first start."""
+    def hold(self, reason: str, *, is_awaited: bool = False) -> None:
+        """It does not run for now: disabled, or (`is_awaited`: its calls wait) its chain has not answered.
+
+        Only before its first start.
+        """
+        self._is_awaited = is_awaited
         self.state = WorkerState(
             generation=self.state.generation, since=self._services.clock.monotonic(), reason=reason
         )
@@ -85,7 +91,10 @@ class PluginHost:
 
     def offer(self, call: JobCall) -> None:
         """Take a committed JobCall. It ends in one JobResult, whatever happens to the worker."""
-        self._caller.offer(call)
+        if self._is_awaited:
+            self._caller.keep(call)
+        else:
+            self._caller.offer(call)
 
     # --- for status --------------------------------------------------------------------------------------------------
 

@@ -148,7 +148,7 @@ class Worker:
         how = end.describe()
         reason = f"{self._end_reason} ({how})" if self._end_reason else how
         if end.status == 0:
-            # It left in order, and its last answers are written; our ZeroMQ may hear of them after we heard of its exit.
+            # It left in order, its last answers are written; our ZeroMQ may hear of them after we heard of its exit.
             self._arm("end", LAST_WORDS_S, lambda: self._finish(reason))
         else:
             self._finish(reason)

@@ -59,13 +59,6 @@ class EventProducer:
         self._topics = {topic: plugins for topic, plugins in self._topics.items() if plugins}
         self._wake.set()
 
-    async def wait_listening(self, topic: str, deadline_s: float) -> bool:
-        """Whether `topic` is listened to within the deadline."""
-        until = asyncio.get_running_loop().time() + deadline_s
-        while topic not in self._listening and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(0.01)
-        return topic in self._listening
-
     async def run(self) -> None:
         """Until cancelled: connect, listen, and connect again when the connection is gone."""
         delay_s, longest_s = RECONNECT_S

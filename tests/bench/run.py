@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 
 from deploy.demo.world import Daemon, Venue, build_venue, make_keystore, render_config, running_daemon
-from runnerd.config import load_config
+from runnerd.config.load import load_config
 from runnerd.control.messages import Restart
 from runnerd.store.embedded import EmbeddedPostgres
 from tests.bench.figures import Figure, percentile, spread

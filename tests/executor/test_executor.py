@@ -5,16 +5,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from protocol.actions import Act, Action
+from protocol.actions import Act, Action, Noop
 from protocol.messages import StatePut
 from runnerd.pauses import Pause, Scope
+from runnerd.store.calls import JobOutcome
 from runnerd.store.errors import CommitRefused
 from tests.support.aio import run_async
 from tests.support.executor_bench import ETHER, Ground, mint, running
 
 
 def test_two_actions_become_one_transaction_and_one_result(ground: Ground) -> None:
-    """One trigger, one atomic transaction with two calls in it, its hash in the result, final at the configured depth."""
+    """Atomic, with two calls in it, its hash in the result, and final at the configured depth only."""
 
     async def scenario() -> None:
         async with running(ground) as process:
@@ -49,8 +50,6 @@ def test_noop_is_stored_with_its_reason_and_state_writes(ground: Ground) -> None
             call = await process.rest()
             assert process.outcome(call) == "noop: quiet"
             other = await process.call()
-            from protocol.actions import Noop
-
             await process.accept(other, Noop("seen"), StatePut(key="last", value="7"))
         assert ground.rows("select key, value from plugin_state") == [{"key": "last", "value": "7"}]
         assert ground.rows("select call_id from intents") == []
@@ -122,7 +121,10 @@ def test_budget_comes_back_when_nothing_was_spent(ground: Ground) -> None:
 
     async def scenario() -> None:
         async with running(ground, follower=False) as process:
-            spent = lambda: process.vaults["main"].spent_today(process.clock.now())  # noqa: E731  # a name for it
+
+            def spent() -> int:
+                return process.vaults["main"].spent_today(process.clock.now())
+
             kept = await process.act(mint(5))
             await process.until_state(kept, "sent")
             reverted = await process.act(mint(ETHER), mint(ETHER // 2))  # above the vault's own cap per transaction
@@ -149,8 +151,6 @@ def test_spending_of_the_day_survives_a_restart(ground: Ground) -> None:
         async with running(ground, lane=False, follower=False) as process:
             desk = process.vaults["main"]
             assert desk.spent_today(process.clock.now()) == 42
-            from runnerd.store.calls import JobOutcome
-
             await process.book.give_up(process.book.open[planned.id], JobOutcome.EXPIRED, "test")
             assert desk.spent_today(process.clock.now()) == 2
 

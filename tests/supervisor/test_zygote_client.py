@@ -4,6 +4,8 @@ import asyncio
 import gc
 import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from protocol.zygote import Layer, SandboxPolicy
+from protocol.zygote import Born, Exited, Layer, SandboxPolicy, encode, send_packet
+from runnerd.supervisor.birth import Birth
 from runnerd.supervisor.zygote import BirthFailed, BirthRefused, BornWorker, Zygote, ZygoteFailed
 from tests.support.leaks import find_descendants, wait_until_gone
 from tests.support.probes import DEADLINE_S, PROGRAM, ProbeHost, probe_host
@@ -135,6 +138,29 @@ def test_a_worker_that_exits_at_once_is_born_first(host: ProbeHost) -> None:
     for _ in range(20):
         assert host.run("").exited.status == 0
     assert len(host.exits) == 20
+
+
+def test_what_a_worker_said_before_its_exit_counts(host: ProbeHost) -> None:
+    """Both are readable in the same turn of the loop, and the exit may be read first."""
+
+    async def read_the_exit_first() -> None:
+        request = host.request("")
+        birth = Birth(request)
+        with (
+            subprocess.Popen(["sleep", "60"]) as process,
+            socket.socket(fileno=os.dup(birth.lent_fds[0])) as child_socket,
+        ):
+            send_packet(child_socket, encode(Born(layers=())))
+            birth.on_spawned(os.pidfd_open(process.pid))
+            birth.on_exited(Exited(worker=request.worker, status=0, max_rss_bytes=0, cpu_s=0))
+            assert birth.is_born
+            worker = await birth.outcome()
+            birth.close()
+            assert worker.pid == process.pid
+            assert worker.exited.result().status == 0
+            worker.discard()
+
+    host.wait_for(read_the_exit_first())
 
 
 def test_a_cancelled_birth_is_undone(host: ProbeHost) -> None:

@@ -25,6 +25,7 @@ from runnerd.supervisor.zygote import BornWorker, Zygote
 T = TypeVar("T")
 
 PROGRAM = (str(Path(__file__).with_name("probe_zygote.py")),)
+PROGRAM_WITHOUT_NAMESPACES = (*PROGRAM, "--no-namespaces")
 DEADLINE_S = 20.0
 
 PRELUDE = """

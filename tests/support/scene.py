@@ -95,8 +95,12 @@ class Scene:
 
     def start(self, *ready: str, deadline_s: float = 60.0) -> Daemon:
         """Start runnerd and wait until these plugins are ready."""
+        self.start_unready().wait_ready(*ready, deadline_s=deadline_s)
+        return self.daemon
+
+    def start_unready(self) -> Daemon:
+        """Start runnerd and do not wait."""
         self._daemon = start_daemon(self.directory)
-        self._daemon.wait_ready(*ready, deadline_s=deadline_s)
         return self._daemon
 
     def kill(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from protocol.zygote import (
     Exited,
+    Layer,
     LoopSettings,
     PluginSource,
     Ready,
@@ -23,14 +24,24 @@ from protocol.zygote import (
     receive_packet,
     send_packet,
 )
+from runnerd.supervisor.zygote import BirthRefused
 from tests.support.leaks import find_descendants, wait_until_gone
-from tests.support.probes import DEADLINE_S, PROGRAM, ProbeHost, Running, probe_host, wait_until_readable
+from tests.support.probes import (
+    DEADLINE_S,
+    PROGRAM,
+    PROGRAM_WITHOUT_NAMESPACES,
+    ProbeHost,
+    Running,
+    probe_host,
+    wait_until_readable,
+)
 
 pytestmark = pytest.mark.hostile
 
 POLICIES = pytest.mark.parametrize(
     "policy", [SandboxPolicy(), SandboxPolicy(namespaces="off")], ids=["namespaces", "off"]
 )
+GUARDIAN = "runnerd: zygote guardian"
 FOREVER = "print('up', flush=True); loop.run_forever()"
 
 
@@ -42,19 +53,21 @@ async def start_some(host: ProbeHost, count: int, policy: SandboxPolicy) -> list
     return started
 
 
+@pytest.mark.parametrize(
+    "program, victim",
+    [(PROGRAM, "runnerd: zygote"), (PROGRAM, GUARDIAN), (PROGRAM_WITHOUT_NAMESPACES, "runnerd: zygote")],
+    ids=["zygote", "guardian", "no namespaces"],
+)
 @POLICIES
-@pytest.mark.parametrize("victim", ["runnerd: zygote", "runnerd: zygote guardian"])
-def test_no_worker_outlives_the_zygote(policy: SandboxPolicy, victim: str) -> None:
+def test_no_worker_outlives_the_zygote(program: tuple[str, ...], victim: str, policy: SandboxPolicy) -> None:
     """kill -9 of the zygote: nobody would hear of the workers' exits any more, so the kernel ends them, all of them."""
-    with probe_host() as host:
+    with probe_host(program) as host:
         workers = host.wait_for(start_some(host, 3, policy))
-        family = find_descendants(host.zygote.pid)
-        assert len(family) >= 3
+        family = find_descendants()
+        assert len(family) >= 4
         host.is_death_expected = True
-        titles = {**family, host.zygote.pid: "runnerd: zygote guardian"}
         # The oldest: a spare that has only just been forked still bears the zygote's title.
-        pid = min(pid for pid, title in titles.items() if title == victim)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(min(pid for pid, title in family.items() if title == victim), signal.SIGKILL)
         for running in workers:
             wait_until_readable(running.worker.pidfd)
         wait_until_gone(family)
@@ -62,6 +75,33 @@ def test_no_worker_outlives_the_zygote(policy: SandboxPolicy, victim: str) -> No
         for running in workers:
             assert running.worker.exited.cancelled()
             running.close()
+
+
+def test_a_host_without_namespaces_runs_workers_unless_they_are_required() -> None:
+    """`auto` goes without and says so, with the cost; `require` refuses, with the reason."""
+    with probe_host(PROGRAM_WITHOUT_NAMESPACES) as host:
+        outcome = host.run("import os, socket; print(os.getpid() > 1); attempt(lambda: socket.socket())")
+        assert outcome.said == ["True", "EPERM"]
+        [report] = [report for report in outcome.layers if report.layer is Layer.NAMESPACES]
+        assert (report.is_applied, report.detail) == (False, "this host refuses")
+        with pytest.raises(BirthRefused, match="this host refuses"):
+            host.run("", sandbox=SandboxPolicy(namespaces="require"))
+
+
+def test_a_worker_holds_nothing_of_its_siblings(host: ProbeHost) -> None:
+    """One forked while others live inherits the zygote's descriptors of them, and must not keep a single one."""
+
+    async def count() -> list[int]:
+        workers = await start_some(host, 4, SandboxPolicy())
+        counts = [len(list(Path(f"/proc/{running.worker.pid}/fd").iterdir())) for running in workers]
+        for running in workers:
+            running.close()
+        return counts
+
+    if os.getuid() != 0:
+        pytest.skip("only root may look at a process that is not dumpable")
+    first, *later = host.wait_for(count())
+    assert later == [first] * 3
 
 
 @POLICIES
@@ -112,8 +152,8 @@ def test_the_zygote_is_single_threaded_titled_and_holds_no_stranger(host: ProbeH
     """Forking a process with threads is unsafe; what it holds open every worker would have to close."""
     host.run("")
     family = {title: pid for pid, title in sorted(find_descendants().items(), reverse=True) if "worker" not in title}
-    assert family.keys() == {"runnerd: zygote guardian", "runnerd: zygote"}
-    assert family["runnerd: zygote guardian"] == host.zygote.pid
+    assert family.keys() == {GUARDIAN, "runnerd: zygote"}
+    assert family[GUARDIAN] == host.zygote.pid
     for pid in family.values():
         proc = Path(f"/proc/{pid}")
         assert len(list((proc / "task").iterdir())) == 1
