@@ -1,8 +1,9 @@
 """Puts together what `runnerctl status`, /healthz, /readyz and /metrics show. Reads the parts, changes nothing."""
 
+import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -71,6 +72,9 @@ class StatusReader:
     async def read(self) -> Status:
         """Everything, now."""
         problems = list(self.problems())
+        pids = [host.worker.pid for host in self._hosts.values() if host.worker is not None and host.worker.pid]
+        # The kernel walks every page of every worker for this: in a thread, or the loop stands still meanwhile.
+        memory = await asyncio.to_thread(lambda: {pid: _private_memory(pid) for pid in pids})
         return Status(
             version=__version__,
             pid=os.getpid(),
@@ -82,7 +86,7 @@ class StatusReader:
             http=self._http_address,
             zygote_pid=self._zygotes.pid,
             loop_lag_ms=round(self._lag_s() * 1000, 3),
-            plugins=[self._plugin(host) for _, host in sorted(self._hosts.items())],
+            plugins=[self._plugin(host, memory) for _, host in sorted(self._hosts.items())],
             chains=[self._chain(name, chain) for name, chain in self._chains.items()],
             vaults=[self._vault(name) for name in self._config.vaults],
             open_intents=self._open_intents(),
@@ -135,7 +139,7 @@ class StatusReader:
                 if lane.problem is not None:
                     yield f"wallet {address} on {name}: {lane.problem}"
 
-    def _plugin(self, host: PluginHost) -> PluginStatus:
+    def _plugin(self, host: PluginHost, memory: Mapping[int, int | None]) -> PluginStatus:
         worker = host.worker
         pause = self._pauses.of(host.name, host.config.vault)
         last = self._results.last.get(host.name)
@@ -147,7 +151,7 @@ class StatusReader:
             reason=host.state.reason,
             generation=host.state.generation,
             pid=worker.pid if worker is not None and worker.pid else None,
-            memory_bytes=_private_memory(worker.pid) if worker is not None and worker.pid else None,
+            memory_bytes=memory.get(worker.pid) if worker is not None else None,
             since=datetime.fromtimestamp(now.timestamp() - (monotonic - host.state.since), now.tzinfo),
             paused=str(pause) if pause else None,
             waiting=host.waiting,

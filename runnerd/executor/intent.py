@@ -225,7 +225,9 @@ def _mined(intent: Intent, observation: Mined, patience: Patience) -> tuple[Inte
 def _not_seen(intent: Intent, observation: NotSeen, patience: Patience) -> tuple[Intent, tuple[Effect, ...]]:
     _need_signed(intent, observation)
     if intent.state is IntentState.INCLUDED:  # it fell out of the chain, or this node lags: either way, send it again
-        return replace(intent, state=IntentState.SENT), (Broadcast(intent.latest),)
+        # The acceptance of old is worth nothing now: it is sent with every block until it is accepted again.
+        unsent = replace(intent.latest, is_accepted=False)
+        return replace(intent, state=IntentState.SENT, attempts=(*intent.attempts[:-1], unsent)), (Broadcast(unsent),)
     if observation.head - intent.latest.signed_block >= patience.replace_after_blocks:
         # The bytes go out again as well: a replacement may be refused, and then they are all there is.
         return intent, (Broadcast(intent.latest), Replace())

@@ -56,8 +56,8 @@ class Desk:
     def take(self, now: float) -> JobCall | None:
         """The next call that may start, or None.
 
-        A call that ended a worker before is a suspect, and runs alone: the next end of a worker then points at it. Beside
-        others it would pay for them, and be counted to death for a fresh call that is the real culprit.
+        A call that ended a worker before is a suspect, and runs alone: the next end of a worker then points at it.
+        Beside others it would pay for them, and be counted to death for a fresh call that is the real culprit.
         """
         has_suspect = any(deciding.call.attempts for deciding in self._running.values())
         if not self._waiting or has_suspect or len(self._running) >= self._parallel:

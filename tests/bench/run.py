@@ -16,7 +16,7 @@ import psycopg
 
 from deploy.demo.world import Daemon, Venue, build_venue, make_keystore, render_config, running_daemon
 from runnerd.config.load import load_config
-from runnerd.control.messages import Restart
+from runnerd.control.messages import GetHistory, History, Restart
 from runnerd.store.embedded import EmbeddedPostgres
 from tests.bench.figures import Figure, percentile, spread
 from tests.bench.floor import GAP_S, measure_floor
@@ -135,12 +135,15 @@ def _clear(daemon: Daemon, name: str) -> None:
 
 
 def _wait_generation(daemon: Daemon, name: str, generation: int) -> None:
-    daemon.wait_until(
-        lambda status: any(
-            plugin.name == name and plugin.generation >= generation and plugin.state == "ready"
-            for plugin in status.plugins
-        )
-    )
+    # Not by status: that looks at the memory of every worker, and would be measured as well.
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        history = daemon.ask(GetHistory(plugin=name, limit=5))
+        assert isinstance(history, History)
+        if any(event.kind == "ready" and event.generation >= generation for event in history.events):
+            return
+        time.sleep(0.01)
+    raise TimeoutError(f"{name} did not come back as generation {generation}")
 
 
 def _states(daemon: Daemon) -> tuple[dict[str, float], dict[str, float]]:

@@ -155,7 +155,9 @@ def test_reorged_intent_is_sent_again_and_may_be_included_elsewhere() -> None:
     """Mined, gone, mined in another block: only depth in the new one makes it final."""
     intent, _ = observe(SENT, mined(101, 102, block_hash="0xold"), PATIENCE)
     intent, effects = observe(intent, NotSeen(102), PATIENCE)
-    assert (intent.state, effects) == (IntentState.SENT, (Broadcast(SENT.latest),))
+    assert (intent.state, effects) == (IntentState.SENT, (Broadcast(attempt(1)),))
+    _, effects = observe(intent, NotSeen(102), PATIENCE)
+    assert effects == (Broadcast(attempt(1)),), "the node took it before the reorg, which says nothing now"
     intent, _ = observe(intent, mined(103, 104, block_hash="0xnew"), PATIENCE)
     assert intent.state is IntentState.INCLUDED
     intent, effects = observe(intent, mined(103, 105, block_hash="0xnew"), PATIENCE)

@@ -1,7 +1,6 @@
 """The one writer of a wallet: stored before it is sent, gapless, fail closed, and replaced by valid rules only."""
 
 import asyncio
-import json
 from typing import Any
 
 import psycopg
@@ -413,7 +412,7 @@ def test_next_process_goes_on_with_the_next_nonce(ground: Ground) -> None:
 # --- any moment ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("point", range(8))
+@pytest.mark.parametrize("point", range(6))
 def test_killed_at_any_moment_there_is_one_effect(ground: Ground, point: int) -> None:
     """The process ends after so many requests to the node; the next one finishes what stands in the ledger."""
 
@@ -423,14 +422,14 @@ def test_killed_at_any_moment_there_is_one_effect(ground: Ground, point: int) ->
         process.run()
         call = await process.call()
         before = len(ground.proxy.calls)
-        deciding = asyncio.get_running_loop().create_task(process.accept(call, json_outcome()))
+        deciding = asyncio.get_running_loop().create_task(process.accept(call, one_mint()))
         await until(lambda: len(ground.proxy.calls) >= before + point or call.id in process.results_of)
         deciding.cancel()
         await asyncio.gather(deciding, return_exceptions=True)
         await process.close()
         async with running(ground) as second:
             if not ground.rows("select call_id from decisions"):
-                await second.accept(call, json_outcome())
+                await second.accept(call, one_mint())
             await second.mine_until_ended(call)
             assert second.outcome(call).startswith("acted")
         assert len(ground.effects()) == 1
@@ -439,7 +438,7 @@ def test_killed_at_any_moment_there_is_one_effect(ground: Ground, point: int) ->
     run_async(scenario())
 
 
-def json_outcome() -> Any:
+def one_mint() -> Any:
     """One action."""
     return Act(actions=(mint(),))
 
@@ -462,19 +461,13 @@ def test_database_that_restarts_in_between_changes_nothing(ground: Ground) -> No
             calls = []
             for _ in range(6):
                 call = await process.call()
-                await process.accept(call, json_outcome())
+                await process.accept(call, one_mint())
                 calls.append(call)
                 ground.mine()
             await process.mine_until_ended(*calls)
             cutting.cancel()
             await asyncio.gather(cutting, return_exceptions=True)
         assert len(ground.effects()) == 6
-        assert {row["nonce"] for row in attempts(ground)} == set(range(6))
+        assert [row["nonce"] for row in attempts(ground)] == list(range(6))
 
     run_async(scenario())
-
-
-def test_json_of_an_exchange_is_read() -> None:
-    """The proxy's own view of a request, which the tests above rely on."""
-    exchange = Exchange(json.dumps({"id": 1, "method": "eth_chainId"}).encode(), "http://127.0.0.1:1")
-    assert exchange.calls[0]["method"] == "eth_chainId"

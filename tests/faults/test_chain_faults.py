@@ -3,10 +3,11 @@
 A node of its own, which makes a block only when the test says so.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.books import check_books
 from tests.support.anvil import Anvil, start_anvil
 from tests.support.scene import Scene, Stage, mint, puppet, wait_for
 
@@ -33,9 +34,7 @@ def scene(stage: Stage, still_node: Anvil) -> Iterator[Scene]:
         yield scene
 
 
-def test_a_transaction_that_the_node_dropped_lands_once(
-    scene: Scene, still_node: Anvil, one_effect_per_call: Callable[[Scene], int]
-) -> None:
+def test_a_transaction_that_the_node_dropped_lands_once(scene: Scene, still_node: Anvil) -> None:
     """A mempool forgets: after some blocks without a receipt the bytes go out again, or a replacement at the same nonce."""
     call_id, tx_hash = _send(scene)
     still_node.rpc("anvil_dropTransaction", tx_hash)
@@ -45,12 +44,10 @@ def test_a_transaction_that_the_node_dropped_lands_once(
 
     assert run == "acted"
     assert len(scene.effects_of(call_id)) == 1
-    one_effect_per_call(scene)
+    check_books(scene)
 
 
-def test_a_transaction_below_the_base_fee_is_replaced_and_lands_once(
-    scene: Scene, still_node: Anvil, one_effect_per_call: Callable[[Scene], int]
-) -> None:
+def test_a_transaction_below_the_base_fee_is_replaced_and_lands_once(scene: Scene, still_node: Anvil) -> None:
     """The base fee rose beyond what was signed: a replacement with higher fees at the same nonce, and only one lands."""
     call_id, first = _send(scene)
     for _ in range(REPLACE_AFTER + 1):
@@ -66,12 +63,10 @@ def test_a_transaction_below_the_base_fee_is_replaced_and_lands_once(
     assert attempts[-1]["fee"] > attempts[0]["fee"]
     (effect,) = scene.effects_of(call_id)
     assert effect.transaction != first
-    one_effect_per_call(scene)
+    check_books(scene)
 
 
-def test_a_receipt_that_a_reorg_takes_back_becomes_final_elsewhere(
-    scene: Scene, still_node: Anvil, one_effect_per_call: Callable[[Scene], int]
-) -> None:
+def test_a_receipt_that_a_reorg_takes_back_becomes_final_elsewhere(scene: Scene, still_node: Anvil) -> None:
     """Included, not final, and gone: it is sent again, included in another block, and only then final."""
     call_id, tx_hash = _send(scene)
     _mine(scene, still_node)
@@ -88,7 +83,7 @@ def test_a_receipt_that_a_reorg_takes_back_becomes_final_elsewhere(
     assert after["blockHash"] != before["blockHash"]
     (row,) = scene.rows("select * from attempts where call_id = %s and included_block is not null", call_id)
     assert row["included_block_hash"] == after["blockHash"]
-    one_effect_per_call(scene)
+    check_books(scene)
 
 
 def _send(scene: Scene) -> tuple[int, str]:

@@ -4,13 +4,13 @@ of the dead one."""
 import json
 import random
 import time
-from collections.abc import Callable
 
 import psycopg
 import pytest
 from eth_account import Account
 
 from runnerd.control.messages import Resume
+from tests.faults.books import check_books
 from tests.support.leaks import find_descendants, wait_until_gone
 from tests.support.rpc_proxy import rpc_proxy
 from tests.support.scene import Scene, Stage, mint, puppet, wait_for
@@ -26,7 +26,7 @@ LONGEST_LIFE_S = 2.5
 
 @pytest.mark.parametrize("is_forwarded", [False, True], ids=["never sent", "sent, answer lost"])
 def test_a_kill_between_storing_and_broadcasting_leaves_one_effect(
-    stage: Stage, one_effect_per_call: Callable[[Scene], int], is_forwarded: bool
+    stage: Stage, is_forwarded: bool
 ) -> None:
     """The attempt stands in the ledger before anyone sees it: the restart sends the same bytes, under the same hash."""
     patient = {"replace_after_blocks": 1_000}  # or the restart, which takes many blocks here, signs a replacement as well
@@ -53,12 +53,10 @@ def test_a_kill_between_storing_and_broadcasting_leaves_one_effect(
         (effect,) = scene.effects_of(fired.call_id)
         assert (effect.transaction, effect.calls) == (stored[0]["hash"], 2)
         assert scene.fire("puppet", do="act", actions=[mint()]).outcome == "acted"
-        assert one_effect_per_call(scene) == 3
+        assert check_books(scene) == 3
 
 
-def test_a_kill_while_decide_runs_decides_the_call_again(
-    stage: Stage, one_effect_per_call: Callable[[Scene], int]
-) -> None:
+def test_a_kill_while_decide_runs_decides_the_call_again(stage: Stage) -> None:
     """The call was durable before it was given to the worker: the next process decides it, once, and acts once."""
     with stage.scene({"puppet": puppet()}) as scene:
         fired = scene.fire("puppet", wait_s=0, do="wait", until="go", then=[mint()])
@@ -73,12 +71,10 @@ def test_a_kill_while_decide_runs_decides_the_call_again(
         assert (run.outcome, run.attempts) == ("acted", 0)
         assert run.generation is not None
         assert run.generation > 1
-        assert one_effect_per_call(scene) == 1
+        assert check_books(scene) == 1
 
 
-def test_no_process_outlives_the_supervisor_and_the_private_cluster_recovers(
-    stage: Stage, one_effect_per_call: Callable[[Scene], int]
-) -> None:
+def test_no_process_outlives_the_supervisor_and_the_private_cluster_recovers(stage: Stage) -> None:
     """kill -9: http, zygote, workers and PostgreSQL are gone in a moment; the next start finds the ledger as it was."""
     with stage.scene({"puppet": puppet(), "other": puppet()}, has_dsn=False) as scene:
         fired = scene.fire("puppet", do="act", actions=[mint()], put={"kept": 7})
@@ -94,13 +90,11 @@ def test_no_process_outlives_the_supervisor_and_the_private_cluster_recovers(
         scene.start("puppet", "other")
         assert scene.run(fired.call_id).transaction == fired.transaction
         assert scene.fire("puppet", do="get", key="kept").reason == "7"
-        assert one_effect_per_call(scene) == 1
+        assert check_books(scene) == 1
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_lose_nothing_and_double_nothing(
-    stage: Stage, one_effect_per_call: Callable[[Scene], int]
-) -> None:
+def test_kills_at_random_moments_lose_nothing_and_double_nothing(stage: Stage) -> None:
     """Ten kills while cron and events act all the time, some of them during the start: the books still balance."""
     moments = random.Random(SEED)
     plugins = {
@@ -121,7 +115,7 @@ def test_kills_at_random_moments_lose_nothing_and_double_nothing(
         scene.daemon.wait_ready(*plugins)
         scene.fire("clock", do="noop", delete=["instruction"])
 
-        effects = one_effect_per_call(scene)
+        effects = check_books(scene)
         outcomes = scene.rows("select outcome, count(*) as n from job_calls group by outcome order by outcome")
         print(f"{KILLS} kills, {effects} effects, outcomes:", {row["outcome"]: row["n"] for row in outcomes})
         assert effects > KILLS

@@ -147,7 +147,7 @@ def test_what_a_worker_said_before_its_exit_counts(host: ProbeHost) -> None:
         request = host.request("")
         birth = Birth(request)
         with (
-            subprocess.Popen(["sleep", "60"]) as process,
+            subprocess.Popen(["sleep", "60"]) as process,  # noqa: ASYNC220  # a process to have a pidfd of
             socket.socket(fileno=os.dup(birth.lent_fds[0])) as child_socket,
         ):
             send_packet(child_socket, encode(Born(layers=())))

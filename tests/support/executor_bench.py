@@ -161,7 +161,9 @@ class Process:
         self.results.add_consumer(self._on_result)
         self.pauses = Pauses()
         self.metrics = Metrics(phase.value for phase in Phase)
-        config = {"confirmations": 2, "poll_s": 0.02, "rpc_timeout_s": 5.0, **ground.chain}
+        config = {
+            "confirmations": 2, "poll_s": 0.02, "rpc_timeout_s": 5.0, "replace_after_blocks": 1_000, **ground.chain
+        }  # fmt: skip
         self.network = open_network("local", ChainConfig(id=31337, rpc=ground.proxy.url, **config))
         self.book = Book(self.store, self.results, self.clock)
         self.vaults: dict[str, VaultDesk] = {}

@@ -1,0 +1,122 @@
+"""What one plugin can use up: bounded, and paid by that plugin alone."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from protocol.limits import LOG_BURST, MAX_LOG_MESSAGE_LENGTH, MAX_LOG_RECORDS_PER_S
+from tests.support.leaks import find_descendants
+from tests.support.scene import Scene, mint
+from tests.support.secrets import find_in_memory, find_in_processes, secrets_in
+
+pytestmark = pytest.mark.hostile
+
+ROOM_S = 20
+"""Seconds of a flood that the rate limit is allowed here: no test takes that long."""
+MAX_LINES = LOG_BURST + ROOM_S * MAX_LOG_RECORDS_PER_S
+
+
+@pytest.fixture(autouse=True)
+def nobody_else_notices(fort: Scene) -> Iterator[None]:
+    """After each flood the other plugins have the same processes, and act."""
+    fort.wait_plugin("anarchist", lambda plugin: plugin.state == "ready")
+    others = {name: pid for name, pid in fort.pids().items() if name != "anarchist"}
+    yield
+    assert {name: pid for name, pid in fort.pids().items() if name != "anarchist"} == others
+    assert fort.fire("bystander", do="act", actions=[mint()]).outcome == "acted"
+    fort.wait_plugin("anarchist", lambda plugin: plugin.state in ("ready", "unhealthy"))
+    fort.fire("anarchist", do="remember", hex="00")
+
+
+def test_a_flood_of_log_lines_is_cut(fort: Scene) -> None:
+    """A hundred thousand lines of ctx.log: a burst and a rate get through, the rest is dropped."""
+    fired = fort.fire("anarchist", 60, do="flood_the_log", lines=100_000)
+
+    assert fired.outcome in ("noop", "dead", "failed"), fired
+    flood = [record for record in fort.log("plugin_log") if record["message"].startswith("flood ")]
+    assert 0 < len(flood) <= MAX_LINES
+
+
+def test_a_flood_of_stdout_is_cut(fort: Scene) -> None:
+    """Lines without end and lines without number: the pipe is drained, the log stays small."""
+    before = fort.daemon.log.stat().st_size
+
+    fired = fort.fire("anarchist", 60, do="flood_stdout", bytes=4 << 20, lines=100_000)
+
+    assert fired.outcome in ("noop", "dead", "failed"), fired
+    lines = [record for record in fort.log("plugin_output") if record["plugin"] == "anarchist"]
+    assert 0 < len(lines) <= MAX_LINES
+    assert max(len(line["message"]) for line in lines) <= MAX_LOG_MESSAGE_LENGTH
+    assert fort.daemon.log.stat().st_size - before < 16 << 20
+
+
+def test_a_flood_of_denied_system_calls_ends_the_worker(fort: Scene) -> None:
+    """Each is answered by the supervisor; after a thousand the worker is ended, with that reason."""
+    generation = fort.plugin("anarchist").generation
+    fired = fort.fire("anarchist", 60, do="flood_with_denials", calls=5_000)
+
+    assert fired.outcome == "dead"
+    assert "the sandbox denied it too many system calls" in (fired.reason or "")
+    assert fort.plugin("anarchist").generation > generation
+
+
+@pytest.mark.parametrize("deed", ["hoard_memory", "hoard_memory_in_c"])
+def test_a_memory_hog_meets_its_limit(fort: Scene, deed: str) -> None:
+    """256 MiB are configured: beyond them Python raises, C gets nothing; the host does not notice."""
+    fired = fort.fire("anarchist", 60, do=deed)
+
+    assert fired.outcome in ("failed", "dead")
+    assert "MemoryError" in (fired.reason or "") or "it ended its worker 3 times" in (fired.reason or "")
+    peak = max((record.get("max_rss_bytes", 0) for record in fort.log("worker_reaped")), default=0)
+    assert peak < 512 << 20
+
+
+@pytest.mark.parametrize("deed, error", [("hoard_threads", "can't start new thread"), ("hoard_descriptors", "Too many open files")])
+def test_threads_and_descriptors_are_bounded(fort: Scene, deed: str, error: str) -> None:
+    """The plugin gets an error of its own; there is room for all others."""
+    if deed == "hoard_threads" and "namespaces" in fort.plugin("anarchist").missing_layers:
+        pytest.skip("without a user namespace the kernel counts threads per user: bounded by memory alone")
+    fired = fort.fire("anarchist", 60, do=deed)
+
+    assert fired.outcome in ("failed", "dead"), fired
+    assert error in (fired.reason or "")
+
+
+# --- what is to be found in a worker -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a worker is not dumpable: looking at it needs root")
+def test_a_workers_environment_and_arguments_say_nothing(fort: Scene) -> None:
+    """Its environment at birth is the zygote's, which is nearly empty; its arguments are its title."""
+    workers = {pid: command for pid, command in find_descendants(fort.daemon.process.pid).items() if "worker:" in command}
+    assert len(workers) >= 3
+
+    for pid, command in workers.items():
+        names = {entry.split(b"=")[0] for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if entry}
+        assert names <= {b"LANG"}, names
+        assert command.startswith("worker: ")
+    assert find_in_processes(workers, secrets_in(fort.directory)) == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="reading another process's memory needs root")
+def test_a_workers_memory_holds_no_secret(fort: Scene) -> None:
+    """No key, no passphrase, no way to the database or the node; a string that the plugin was given is found."""
+    planted = os.urandom(24)
+    fort.fire("anarchist", do="remember", hex=planted.hex())
+    secrets = {
+        **secrets_in(fort.directory),
+        "dsn": fort.dsn.encode(),
+        "socket of the database": fort.dsn.split("host=")[1].split()[0].encode(),
+        "url of the node": fort.venue.url.encode(),
+        "keystore": str(fort.directory / "operator.json").encode(),
+    }
+
+    assert find_in_memory(fort.daemon.process.pid, secrets) >= {"key", "url of the node", "keystore"}
+    for name in ("anarchist", "bystander"):
+        pid = fort.plugin(name).pid
+        assert pid is not None
+        found = find_in_memory(pid, {**secrets, "planted": planted})
+        assert found == ({"planted"} if name == "anarchist" else set()), (name, json.dumps(sorted(found)))
