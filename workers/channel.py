@@ -61,6 +61,10 @@ class Channel:
             try:
                 self._socket.send(self._waiting[0], zmq.NOBLOCK)
             except zmq.Again:
+                # An attempt that failed may have consumed the edge as well. Asking says how it is now, and whatever
+                # changes after the answer wakes us.
+                if self._socket.getsockopt(zmq.EVENTS):
+                    self._pump_soon()
                 return
             self._waiting.popleft()
         # Sending may have consumed the edge on the descriptor that announced an incoming frame: look again.

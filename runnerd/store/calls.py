@@ -83,13 +83,18 @@ def from_row(row: DictRow) -> JobCall:
 
 
 def insert(call: NewCall) -> Statement:
-    """Add the call, returning its row; no row if one of the same identity stands already."""
+    """Add the call, returning its row; no row if one of the same identity stands already.
+
+    Run again after a lost connection it finds its own row, by the moment it was fired at, and returns that: otherwise
+    a call that was committed would look like a duplicate, and nobody would decide it.
+    """
     return Statement(
         """
         insert into job_calls (plugin, trigger, identity, topic, payload, principal, due_at, fired_at, deadline_at)
         values (%(plugin)s, %(trigger)s, %(identity)s, %(topic)s, %(payload)s, %(principal)s, %(due_at)s, %(fired_at)s,
                 %(deadline_at)s)
-        on conflict (plugin, identity) do nothing
+        on conflict (plugin, identity) do update set attempts = job_calls.attempts
+        where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
         returning *
         """,
         {

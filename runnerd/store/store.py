@@ -7,8 +7,9 @@ next transaction, so the disk is asked once for many. Knows no table; the module
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
@@ -17,12 +18,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from runnerd.log import fields
 from runnerd.store.errors import CommitRefused, StoreUnavailable
+from runnerd.store.ledger import Rows
 from runnerd.store.migrate import lock_database, migrate
 from runnerd.store.statement import Statement
 
 logger = logging.getLogger(__name__)
 
-Rows: TypeAlias = list[DictRow]
 Connection: TypeAlias = AsyncConnection[DictRow]
 
 MAX_GROUP = 256
@@ -30,6 +31,17 @@ MAX_GROUP = 256
 READERS = 4
 RECONNECT_S = (0.05, 2.0)
 CONNECT_TIMEOUT_S = 5
+CLOSE_PATIENCE_S = 10.0
+"""How long `close` lets waiting commits try: a database that is away must not keep a process that was told to stop."""
+_SOCKET: Final[dict[str, Any]] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""A connection that is only half there is noticed in seconds, not in hours. Unix sockets ignore these."""
+_PASSING: Final = ("25006", "40", "53", "55", "57", "58")
+"""SQLSTATEs, or their classes, that say nothing about the statement: a full disk, a standby, a cancelled query …"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +58,15 @@ class Store:
         self._dsn = dsn
         self._pending: list[_Commit] = []
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._is_closed = False
         self._writer: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             dsn,
             connection_class=AsyncConnection[DictRow],
-            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": CONNECT_TIMEOUT_S},
+            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": CONNECT_TIMEOUT_S, **_SOCKET},
             min_size=1,
             max_size=READERS,
             open=False,
@@ -75,10 +90,10 @@ class Store:
             await asyncio.shield(self._task)
 
     async def close(self) -> None:
-        """Let waiting commits finish, then disconnect. No commit may be asked for afterwards."""
+        """Let waiting commits finish, then disconnect. Commits that still wait, and later ones: StoreUnavailable."""
         if self._task is not None:
-            while self._pending and not self._task.done():
-                await asyncio.wait([commit.done for commit in self._pending], timeout=CONNECT_TIMEOUT_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), CLOSE_PATIENCE_S)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._pool.close()
@@ -88,11 +103,15 @@ class Store:
     async def commit(self, *statements: Statement, is_idempotent: bool = True) -> list[Rows]:
         """Run `statements` in one durable transaction; the rows of each. All or none.
 
-        Waits as long as the database is away. Raises CommitRefused when a constraint forbids it, and
-        StoreUnavailable for a commit that is not idempotent when the connection broke and the outcome is unknown.
+        Waits as long as the database is away; it is run even if the caller is cancelled meanwhile. Raises CommitRefused
+        when a constraint forbids it, and StoreUnavailable for a commit that is not idempotent when the connection broke
+        and the outcome is unknown.
         """
+        if self._is_closed:
+            raise StoreUnavailable("the ledger is closed")
         commit = _Commit(statements, asyncio.get_running_loop().create_future(), is_idempotent)
         self._pending.append(commit)
+        self._idle.clear()
         self._wake.set()
         return await commit.done
 
@@ -114,36 +133,59 @@ class Store:
     # --- the writer --------------------------------------------------------------------------------------------------
 
     async def _write(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._pending:
-                group = self._pending[:MAX_GROUP]
-                await self._commit_group(group)
-                # Removed only now: `close` waits for what stands here.
-                del self._pending[: len(group)]
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._pending:
+                    group = self._pending[:MAX_GROUP]
+                    await self._commit_group(group)
+                    # Removed only now: `close` waits for what stands here.
+                    del self._pending[: len(group)]
+                self._idle.set()
+        finally:
+            # Nobody may wait for a writer that is gone.
+            self._is_closed, self.is_connected = True, False
+            for commit in self._pending:
+                _settle_error(commit, StoreUnavailable("the ledger was closed before this was committed"))
+            self._pending.clear()
+            self._idle.set()
 
     async def _commit_group(self, group: Sequence[_Commit]) -> None:
-        try:
-            results = await self._run(group)
-        except psycopg.OperationalError as error:
-            await self._after_lost_connection(group, error)
-        except psycopg.Error as error:
-            if len(group) == 1:
-                _settle_error(group[0], CommitRefused(_reason(error)))
-                return
-            # One of them is refused and took the others with it: run each alone, so that only the guilty one fails.
-            for commit in group:
-                await self._commit_group([commit])
-        else:
-            for commit, rows in zip(group, results, strict=True):
-                if not commit.done.done():
-                    commit.done.set_result(rows)
+        """Until each has its rows or its error, in order. First all together; if one is refused, one by one."""
+        waiting = list(group)
+        is_one_by_one = False
+        delay_s, longest_s = RECONNECT_S
+        while waiting:
+            if self._writer is None or self._writer.closed:
+                await self._reconnect()
+            batch = waiting[:1] if is_one_by_one else waiting
+            try:
+                results = await self._run(batch)
+            except Exception as error:
+                if self._writer is None or self._writer.closed:
+                    self._on_lost_connection(batch, error)
+                    waiting = [commit for commit in waiting if commit.is_idempotent or commit not in batch]
+                elif isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_PASSING):
+                    logger.error("the database cannot commit now", extra=fields("store_stuck", reason=_reason(error)))
+                    self.is_connected = False
+                    await asyncio.sleep(delay_s)
+                    delay_s = min(delay_s * 2, longest_s)
+                elif len(batch) == 1:  # nothing of it stands, and nothing ever will
+                    _settle_error(batch[0], CommitRefused(_reason(error)))
+                    waiting = waiting[1:]
+                else:  # one of them is refused and took the others with it
+                    is_one_by_one = True
+            else:
+                self.is_connected = True
+                for commit, rows in zip(batch, results, strict=True):
+                    if not commit.done.done():
+                        commit.done.set_result(rows)
+                waiting = waiting[len(batch) :]
 
     async def _run(self, group: Sequence[_Commit]) -> list[list[Rows]]:
         connection = self._writer
-        if connection is None or connection.closed:
-            raise psycopg.OperationalError("not connected")
+        assert connection is not None
         cursors: list[list[psycopg.AsyncCursor[DictRow]]] = []
         try:
             async with connection.pipeline():
@@ -155,22 +197,21 @@ class Store:
                     cursors.append(sent)  # one list a commit; nested it would not read
                 if not is_single:
                     await connection.execute("commit")
-        except psycopg.Error:
-            if not connection.closed:
+        except Exception:
+            try:
                 await connection.rollback()
+            except psycopg.Error:
+                await connection.close()
             raise
         return [[await cursor.fetchall() if cursor.description else [] for cursor in one] for one in cursors]
 
-    async def _after_lost_connection(self, group: Sequence[_Commit], error: psycopg.Error) -> None:
+    def _on_lost_connection(self, batch: Sequence[_Commit], error: Exception) -> None:
+        """Whether the commit took place cannot be known. What is idempotent is run again, the rest is told so."""
         logger.error("the database is not reachable", extra=fields("store_lost", reason=_reason(error)))
         self.is_connected = False
-        for commit in group:
+        for commit in batch:
             if not commit.is_idempotent:
                 _settle_error(commit, StoreUnavailable("the connection broke while this was committed"))
-        await self._reconnect()
-        again = [commit for commit in group if not commit.done.done()]
-        if again:
-            await self._commit_group(again)
 
     async def _reconnect(self) -> None:
         delay_s, longest_s = RECONNECT_S
@@ -189,9 +230,13 @@ class Store:
 
     async def _connect(self) -> Connection:
         connection = await AsyncConnection.connect(
-            self._dsn, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S
+            self._dsn, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S, **_SOCKET
         )
-        await lock_database(connection)
+        try:
+            await lock_database(connection)
+        except BaseException:
+            await connection.close()
+            raise
         self.is_connected = True
         return connection
 

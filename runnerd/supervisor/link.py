@@ -84,7 +84,10 @@ class Link:
             try:
                 self._socket.send(self._waiting[0], zmq.NOBLOCK)
             except zmq.Again:
-                # Full, or hung up: then the zygote reports its end in a moment. Either way the frame waits here.
+                # Full, or hung up: then the zygote reports its end in a moment. Either way the frame waits here. The
+                # attempt may have consumed the edge, too: asking says how it is now, and what changes later wakes us.
+                if self._socket.getsockopt(zmq.EVENTS):
+                    self._pump_soon()
                 return
             self._waiting.popleft()
         # Sending may consume the edge that announced an incoming frame: look once more.

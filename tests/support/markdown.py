@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGES = tuple(sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), REPOSITORY / "deploy/README.md"]))
+PAGES = tuple(
+    sorted(
+        path
+        for pattern in ("*.md", "docs/**/*.md", "protocol/*.md", "deploy/*.md", "deploy/contracts/*.md")
+        for path in REPOSITORY.glob(pattern)
+    )
+)
 """Every page for people that is kept by hand or generated."""
 
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

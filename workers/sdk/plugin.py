@@ -4,9 +4,9 @@ Owns the rules for the class attributes only; running `decide` is `workers.decid
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from protocol.actions import NAME_RULE, Action, Noop, is_name
 from protocol.limits import MAX_NAME_LENGTH, MAX_READS, MAX_TRIGGERS
@@ -15,6 +15,10 @@ from protocol.values import is_unicode
 
 if TYPE_CHECKING:
     from workers.sdk.context import Context
+
+
+Answer: TypeAlias = list[Action] | Noop
+"""What `decide` returns, or an `async def decide` in the end."""
 
 
 class PluginError(Exception):
@@ -34,7 +38,7 @@ class Plugin:
     triggers: ClassVar[Sequence[Trigger]] = ()
     reads: ClassVar[Sequence[str | Read]] = ()
 
-    async def decide(self, ctx: "Context") -> list[Action] | Noop:
+    def decide(self, ctx: "Context") -> "Answer | Awaitable[Answer]":
         """Look at `ctx` and answer: the Actions wanted (all in one transaction), or a Noop with the reason."""
         raise PluginError(f"{type(self).__name__} does not define decide(self, ctx)")
 

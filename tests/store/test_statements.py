@@ -1,0 +1,530 @@
+"""What each statement does to the ledger, on a real one: exactly what its docstring says, and once."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from protocol.messages import StateDelete, StatePut, TriggerKind
+from runnerd.chain.fees import Fees
+from runnerd.executor.intent import Attempt, Intent, IntentState, Mined
+from runnerd.store import calls, decisions, intents, workers
+from runnerd.store.calls import JobCall, JobOutcome, NewCall
+from runnerd.store.decisions import DecisionRecord
+from runnerd.store.errors import CommitRefused
+from runnerd.store.statement import Statement
+from runnerd.store.store import Store
+from tests.support.aio import run_async
+
+AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LATER = AT + timedelta(seconds=5)
+WALLET = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+UINT256_MAX = (1 << 256) - 1
+
+Scenario = Callable[["Ledger"], Coroutine[Any, Any, None]]
+
+
+class Ledger:
+    """A store, with a word for what tests do often."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._number = 0
+
+    async def run(self, *statements: Statement) -> list[list[dict[str, Any]]]:
+        return await self.store.commit(*statements)
+
+    async def rows(self, sql: str) -> list[dict[str, Any]]:
+        return await self.store.fetch(Statement(sql))  # type: ignore[arg-type]  # written in this file
+
+    async def call(self, plugin: str = "alpha", identity: str | None = None) -> JobCall:
+        """A call that stands in the ledger."""
+        self._number += 1
+        ((row,),) = await self.run(calls.insert(new_call(plugin, identity or f"call {self._number}")))
+        return calls.from_row(row)
+
+    async def intent(self, call: JobCall, **changes: Any) -> Intent:
+        """A planned intent of that call."""
+        intent = replace(an_intent(call.id), **changes)
+        await self.run(intents.plan(intent, AT))
+        return intent
+
+
+@asynccontextmanager
+async def ledger_on(dsn: str) -> AsyncIterator[Ledger]:
+    store = Store(dsn)
+    await store.open()
+    try:
+        yield Ledger(store)
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+def run(ledger_dsn: str) -> Callable[[Scenario], None]:
+    """Runs a scenario on a fresh ledger."""
+
+    def runner(scenario: Scenario) -> None:
+        async def whole() -> None:
+            async with ledger_on(ledger_dsn) as ledger:
+                await scenario(ledger)
+
+        run_async(whole())
+
+    return runner
+
+
+def new_call(plugin: str, identity: str, fired_at: datetime = AT) -> NewCall:
+    """As a producer asks."""
+    return NewCall(
+        plugin=plugin, trigger=TriggerKind.EVENT, identity=identity, principal="pg:flow", due_at=fired_at,
+        fired_at=fired_at, deadline_at=fired_at + timedelta(seconds=60), topic="flow", payload='{"x":1}',
+    )  # fmt: skip
+
+
+def an_intent(call_id: int) -> Intent:
+    """With the largest numbers there are."""
+    return Intent(
+        call_id=call_id, plugin="alpha", vault="main", chain_id=31337, wallet=WALLET, target=WALLET,
+        calldata=bytes(range(256)), value_wei=UINT256_MAX,
+    )  # fmt: skip
+
+
+def an_attempt(number: int = 1) -> Attempt:
+    """With the largest fees there are."""
+    fees = Fees(max_fee_per_gas_wei=UINT256_MAX, max_priority_fee_per_gas_wei=number)
+    return Attempt(hash=f"0x{number:064x}", raw=b"\2\0\xff", fees=fees, gas_limit=30_000_000, signed_block=7)
+
+
+# --- calls -----------------------------------------------------------------------------------------------------------
+
+
+def test_call_comes_back_as_it_was_asked_for(run: Callable[[Scenario], None]) -> None:
+    """Times in UTC to the microsecond, texts to the letter."""
+
+    async def scenario(ledger: Ledger) -> None:
+        asked = new_call("alpha", 'é"\n', AT + timedelta(microseconds=1))
+        ((row,),) = await ledger.run(calls.insert(asked))
+        call = calls.from_row(row)
+        for name in ("plugin", "trigger", "identity", "principal", "topic", "payload", "due_at", "fired_at"):
+            assert getattr(call, name) == getattr(asked, name)
+        assert call.attempts == 0
+        assert call.fired_at.utcoffset() == timedelta(0)
+
+    run(scenario)
+
+
+def test_identity_is_unique_for_its_plugin_only(run: Callable[[Scenario], None]) -> None:
+    """A second fire is no second call, whoever asks and whatever became of the first; another plugin's is its own."""
+
+    async def scenario(ledger: Ledger) -> None:
+        first = await ledger.call(identity="slot 1")
+        assert await ledger.run(calls.insert(new_call("alpha", "slot 1", LATER))) == [[]]
+        assert (await ledger.call("beta", "slot 1")).id != first.id
+        await ledger.run(calls.finish(first.id, JobOutcome.NOOP, "quiet", LATER))
+        assert await ledger.run(calls.insert(new_call("alpha", "slot 1"))) == [[]]
+        assert len(await ledger.rows("select id from job_calls")) == 2
+
+    run(scenario)
+
+
+def test_call_keeps_the_one_outcome_it_got(run: Callable[[Scenario], None]) -> None:
+    """A second one changes nothing, not even the time."""
+
+    async def scenario(ledger: Ledger) -> None:
+        call = await ledger.call()
+        await ledger.run(calls.finish(call.id, JobOutcome.DEAD, "first", AT))
+        await ledger.run(calls.finish(call.id, JobOutcome.ACTED, "second", LATER), calls.decided(call.id))
+        (row,) = await ledger.rows("select state, outcome, reason, finished_at from job_calls")
+        assert row == {"state": "done", "outcome": "dead", "reason": "first", "finished_at": AT}
+
+    run(scenario)
+
+
+def test_queued_are_those_that_nobody_decided_oldest_first(run: Callable[[Scenario], None]) -> None:
+    """Decided and finished ones are not decided again."""
+
+    async def scenario(ledger: Ledger) -> None:
+        made = [await ledger.call() for _ in range(4)]
+        await ledger.run(calls.decided(made[1].id), calls.finish(made[2].id, JobOutcome.NOOP, "", AT))
+        await ledger.run(calls.count_attempt(made[3].id, 2))
+        rows = await ledger.store.fetch(calls.queued())
+        assert [(row["id"], row["attempts"]) for row in rows] == [(made[0].id, 0), (made[3].id, 2)]
+
+    run(scenario)
+
+
+def test_cursor_never_goes_back(run: Callable[[Scenario], None]) -> None:
+    """Whatever order commits are run again in."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for due_at in (AT, LATER, AT):
+            await ledger.run(calls.move_cursor("alpha", "every 1 s", due_at))
+        assert await ledger.store.fetch(calls.cursor_of("alpha", "every 1 s")) == [{"due_at": LATER}]
+        assert await ledger.store.fetch(calls.cursor_of("beta", "every 1 s")) == []
+
+    run(scenario)
+
+
+def test_call_and_cursor_stand_together_or_not_at_all(run: Callable[[Scenario], None]) -> None:
+    """DESIGN §7: one transaction."""
+
+    async def scenario(ledger: Ledger) -> None:
+        broken = Statement("insert into trigger_cursors (plugin) values ('alpha')")
+        with pytest.raises(CommitRefused):
+            await ledger.run(calls.insert(new_call("alpha", "a")), broken)
+        assert await ledger.rows("select id from job_calls") == []
+
+    run(scenario)
+
+
+def test_recent_shows_calls_with_decision_and_the_transaction_that_counts(run: Callable[[Scenario], None]) -> None:
+    """Newest first; of several attempts the one that succeeded, else the last."""
+
+    async def scenario(ledger: Ledger) -> None:
+        old, new = await ledger.call(), await ledger.call("beta")
+        await ledger.run(decisions.insert(record(old.id)))
+        await ledger.intent(old)
+        for number in (1, 2):
+            await ledger.run(intents.add_attempt(old.id, 0, an_attempt(number), AT + timedelta(seconds=number)))
+        rows = await ledger.store.fetch(calls.recent(None, 10))
+        assert [(row["id"], row["transaction"], row["decision"]) for row in rows] == [
+            (new.id, None, None), (old.id, an_attempt(2).hash, '{"kind":"noop"}'),
+        ]  # fmt: skip
+        await ledger.run(intents.mined(mined(1)))
+        assert (await ledger.store.fetch(calls.recent("alpha", 10)))[0]["transaction"] == an_attempt(1).hash
+        assert [row["id"] for row in await ledger.store.fetch(calls.recent(None, 1))] == [new.id]
+        decided = await ledger.store.fetch(calls.recent(None, 10, only_decided=True))
+        assert [row["id"] for row in decided] == [old.id]
+        found = await ledger.store.fetch(calls.find("alpha", old.identity))
+        assert (found[0]["id"], found[0]["transaction"]) == (old.id, an_attempt(1).hash)
+
+    run(scenario)
+
+
+def test_last_results_are_one_for_each_plugin_that_has_one(run: Callable[[Scenario], None]) -> None:
+    """The newest that is finished."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for reason in ("old", "new"):
+            call = await ledger.call()
+            await ledger.run(calls.finish(call.id, JobOutcome.NOOP, reason, AT))
+        await ledger.call()
+        await ledger.call("beta")
+        rows = await ledger.store.fetch(calls.last_results(["alpha", "beta", "gamma"]))
+        assert [(row["plugin"], row["reason"]) for row in rows] == [("alpha", "new")]
+
+    run(scenario)
+
+
+# --- decisions and state ---------------------------------------------------------------------------------------------
+
+
+def record(call_id: int, outcome: str = '{"kind":"noop"}') -> DecisionRecord:
+    """A Decision as it is kept."""
+    return DecisionRecord(
+        call_id=call_id, plugin="alpha", generation=3, digest="sha256:0", attempt=1, context='{"a":1}',
+        outcome=outcome, decided_at=AT, decide_ms=1.5,
+    )  # fmt: skip
+
+
+def test_call_has_one_decision(run: Callable[[Scenario], None]) -> None:
+    """The first stands."""
+
+    async def scenario(ledger: Ledger) -> None:
+        call = await ledger.call()
+        await ledger.run(decisions.insert(record(call.id)))
+        await ledger.run(decisions.insert(record(call.id, "other")))
+        (row,) = await ledger.rows("select * from decisions")
+        assert (row["outcome"], row["context"], row["decide_ms"]) == ('{"kind":"noop"}', '{"a":1}', 1.5)
+
+    run(scenario)
+
+
+def test_state_writes_are_made_in_order_and_per_plugin(run: Callable[[Scenario], None]) -> None:
+    """The last write of a key counts; a plugin sees its own keys only."""
+
+    async def scenario(ledger: Ledger) -> None:
+        writes = (
+            StatePut(key="a", value="1"), StateDelete(key="a"), StatePut(key="a", value="2"),
+            StatePut(key="b", value="3"), StateDelete(key="b"), StateDelete(key="never"),
+        )  # fmt: skip
+        await ledger.run(*decisions.write_state("alpha", writes))
+        await ledger.run(decisions.put_state("beta", "a", "other"))
+        assert await ledger.store.fetch(decisions.get_state("alpha", "a")) == [{"value": "2"}]
+        assert await ledger.store.fetch(decisions.get_state("alpha", "b")) == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "before, expected, value, is_swapped, after",
+    [
+        (None, None, "1", True, "1"),
+        ("0", None, "1", False, "0"),
+        ("0", "0", "1", True, "1"),
+        ("0", "9", "1", False, "0"),
+        (None, "0", "1", False, None),
+        ("0", "0", None, True, None),
+        ("0", "9", None, False, "0"),
+        (None, "0", None, False, None),
+        (None, None, None, True, None),
+        ("0", None, None, False, "0"),
+        ("0", "0", "0", True, "0"),
+    ],
+)
+def test_compare_and_set(
+    run: Callable[[Scenario], None],
+    before: str | None,
+    expected: str | None,
+    value: str | None,
+    is_swapped: bool,
+    after: str | None,
+) -> None:
+    """One row if it was done; absent is a value like any other, on both sides."""
+
+    async def scenario(ledger: Ledger) -> None:
+        if before is not None:
+            await ledger.run(decisions.put_state("alpha", "key", before))
+        await ledger.run(decisions.put_state("beta", "key", "0"))
+        (rows,) = await ledger.run(decisions.compare_and_set_state("alpha", "key", expected, value))
+        assert bool(rows) is is_swapped
+        found = await ledger.store.fetch(decisions.get_state("alpha", "key"))
+        assert [row["value"] for row in found] == ([] if after is None else [after])
+
+    run(scenario)
+
+
+# --- intents and attempts --------------------------------------------------------------------------------------------
+
+
+def mined(number: int, *, is_success: bool = True) -> Mined:
+    """Attempt `number` is in a block."""
+    return Mined(
+        hash=an_attempt(number).hash, block=8, block_hash="0xb8", is_success=is_success, head=9, gas_used=21_000,
+        effective_gas_price_wei=UINT256_MAX,
+    )  # fmt: skip
+
+
+def test_intent_and_attempts_come_back_as_they_were(run: Callable[[Scenario], None]) -> None:
+    """uint256 amounts, bytes, the order of attempts, and which of them a node has."""
+
+    async def scenario(ledger: Ledger) -> None:
+        call = await ledger.call()
+        intent = await ledger.intent(call)
+        await ledger.run(intents.set_wallet(31337, WALLET, 5))
+        for number in (1, 2):
+            attempt = an_attempt(number)
+            await ledger.run(
+                *intents.allot_nonce(intent, 5, 7, AT),
+                intents.add_attempt(call.id, 5, attempt, AT + timedelta(seconds=number)),
+            )
+        await ledger.run(*intents.accepted(call.id, an_attempt(1).hash, AT))
+        rows = await ledger.store.fetch(intents.open_intents())
+        (found,) = intents.from_rows(rows, await ledger.store.fetch(intents.attempts_of([call.id])))
+        assert found == replace(
+            intent,
+            state=IntentState.SENT,
+            nonce=5,
+            attempts=(replace(an_attempt(1), is_accepted=True), an_attempt(2)),
+        )
+        assert [calls.from_row(row) for row in await ledger.store.fetch(intents.calls_of([call.id]))] == [call]
+
+    run(scenario)
+
+
+def test_nonce_is_allotted_once_and_moves_the_wallet_on(run: Callable[[Scenario], None]) -> None:
+    """The same commit run again changes nothing; anything else is refused as a whole."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.run(intents.set_wallet(31337, WALLET, 5))
+        first, second = await ledger.intent(await ledger.call()), await ledger.intent(await ledger.call())
+        for _ in range(2):
+            await ledger.run(*intents.allot_nonce(first, 5, 7, AT))
+        await ledger.run(*intents.allot_nonce(second, 6, 7, AT))
+        for intent, nonce in ((first, 7), (second, 6), (first, 8)):
+            before = await ledger.rows("select nonce, state from intents order by call_id")
+            if (intent, nonce) == (second, 6):
+                await ledger.run(*intents.allot_nonce(intent, nonce, 7, AT))
+            else:
+                with pytest.raises(CommitRefused, match="another nonce|not what this process thinks"):
+                    await ledger.run(*intents.allot_nonce(intent, nonce, 7, AT))
+            assert await ledger.rows("select nonce, state from intents order by call_id") == before
+        assert await ledger.store.fetch(intents.wallet(31337, WALLET)) == [{"next_nonce": 7}]
+
+    run(scenario)
+
+
+def test_two_intents_cannot_have_one_nonce(run: Callable[[Scenario], None]) -> None:
+    """The table itself forbids it."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.run(intents.set_wallet(31337, WALLET, 5))
+        first, second = await ledger.intent(await ledger.call()), await ledger.intent(await ledger.call())
+        await ledger.run(*intents.allot_nonce(first, 5, 7, AT))
+        with pytest.raises(CommitRefused, match="duplicate key"):
+            await ledger.run(*intents.allot_nonce(second, 5, 7, AT))
+
+    run(scenario)
+
+
+def test_bytes_under_a_hash_never_change(run: Callable[[Scenario], None]) -> None:
+    """A second attempt of the same hash is not stored over the first."""
+
+    async def scenario(ledger: Ledger) -> None:
+        call = await ledger.call()
+        await ledger.intent(call)
+        await ledger.run(intents.add_attempt(call.id, 5, an_attempt(), AT))
+        await ledger.run(intents.add_attempt(call.id, 5, replace(an_attempt(), raw=b"other"), AT))
+        (row,) = await ledger.rows("select raw from attempts")
+        assert bytes(row["raw"]) == an_attempt().raw
+
+    run(scenario)
+
+
+def test_ended_intent_stays_as_it_is(run: Callable[[Scenario], None]) -> None:
+    """And is open no more."""
+
+    async def scenario(ledger: Ledger) -> None:
+        call = await ledger.call()
+        await ledger.intent(call)
+        await ledger.run(intents.set_state(call.id, IntentState.DENIED, AT, "why"))
+        await ledger.run(intents.set_state(call.id, IntentState.FINAL, LATER))
+        assert await ledger.rows("select state, reason from intents") == [{"state": "denied", "reason": "why"}]
+        assert await ledger.store.fetch(intents.open_intents()) == []
+
+    run(scenario)
+
+
+def test_acceptance_keeps_the_first_time_and_takes_the_error_back(run: Callable[[Scenario], None]) -> None:
+    """And moves a signed intent only: a late answer must not bring an included one back."""
+
+    async def scenario(ledger: Ledger) -> None:
+        call = await ledger.call()
+        await ledger.intent(call)
+        await ledger.run(intents.add_attempt(call.id, 5, an_attempt(), AT), intents.send_error(an_attempt().hash, "no"))
+        await ledger.run(intents.set_state(call.id, IntentState.INCLUDED, AT))
+        for at in (AT, LATER):
+            await ledger.run(*intents.accepted(call.id, an_attempt().hash, at))
+        (row,) = await ledger.rows("select accepted_at, error, state from attempts join intents using (call_id)")
+        assert row == {"accepted_at": AT, "error": None, "state": "included"}
+
+    run(scenario)
+
+
+def test_inclusion_is_recorded_and_taken_back_by_a_reorg(run: Callable[[Scenario], None]) -> None:
+    """Of all attempts of that intent, and of no other."""
+
+    async def scenario(ledger: Ledger) -> None:
+        made = [await ledger.call() for _ in range(2)]
+        for number, call in enumerate(made, 1):
+            await ledger.intent(call)
+            await ledger.run(intents.add_attempt(call.id, 5, an_attempt(number), AT), intents.mined(mined(number)))
+        await ledger.run(intents.fell_out(made[0].id))
+        rows = await ledger.rows(
+            "select included_block, is_success, effective_gas_price_wei from attempts order by hash"
+        )
+        assert [(row["included_block"], row["is_success"]) for row in rows] == [(None, None), (8, True)]
+        assert int(rows[1]["effective_gas_price_wei"]) == UINT256_MAX
+
+    run(scenario)
+
+
+def test_spending_counts_what_was_or_may_be_sent_since(run: Callable[[Scenario], None]) -> None:
+    """Not what was denied or reverted, not what is worth nothing, not what was before."""
+
+    async def scenario(ledger: Ledger) -> None:
+        made = [await ledger.intent(await ledger.call(), value_wei=value) for value in (1, 2, 3, 0, 5)]
+        await ledger.run(intents.set_state(made[1].call_id, IntentState.REVERTED, AT))
+        await ledger.run(intents.set_state(made[2].call_id, IntentState.FINAL, AT))
+        early = await ledger.call()
+        await ledger.run(intents.plan(an_intent(early.id), AT - timedelta(days=1)))
+        rows = await ledger.store.fetch(intents.spent_since(AT))
+        assert sorted((row["vault"], int(row["value_wei"])) for row in rows) == [("main", 1), ("main", 3), ("main", 5)]
+
+    run(scenario)
+
+
+def test_wallet_moves_forward_only(run: Callable[[Scenario], None]) -> None:
+    """A node that lags must not take a nonce back."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for next_nonce in (5, 9, 7):
+            await ledger.run(intents.set_wallet(1, WALLET, next_nonce))
+        assert await ledger.store.fetch(intents.wallet(1, WALLET)) == [{"next_nonce": 9}]
+        assert await ledger.store.fetch(intents.wallet(2, WALLET)) == []
+
+    run(scenario)
+
+
+def test_recent_transactions_are_newest_first(run: Callable[[Scenario], None]) -> None:
+    """With what their intents say."""
+
+    async def scenario(ledger: Ledger) -> None:
+        call = await ledger.call()
+        await ledger.intent(call)
+        for number in (1, 2, 3):
+            await ledger.run(intents.add_attempt(call.id, 5, an_attempt(number), AT + timedelta(seconds=number)))
+        rows = await ledger.store.fetch(intents.recent_transactions(2))
+        assert [row["hash"] for row in rows] == [an_attempt(3).hash, an_attempt(2).hash]
+        assert rows[0]["vault"] == "main"
+
+    run(scenario)
+
+
+# --- workers and pauses ----------------------------------------------------------------------------------------------
+
+
+def test_history_is_newest_first_and_names_the_last_generation(run: Callable[[Scenario], None]) -> None:
+    """A restart of runnerd goes on counting."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for generation, kind in ((1, "ready"), (1, "exited"), (2, "ready")):
+            await ledger.run(workers.event("alpha", generation, kind, "…", AT))
+        await ledger.run(workers.event("beta", 7, "ready", "…", AT))
+        rows = await ledger.store.fetch(workers.events("alpha", 2))
+        assert [(row["generation"], row["kind"]) for row in rows] == [(2, "ready"), (1, "exited")]
+        last = await ledger.store.fetch(workers.last_generations())
+        assert {row["plugin"]: row["generation"] for row in last} == {"alpha": 2, "beta": 7}
+
+    run(scenario)
+
+
+def test_pause_stays_with_who_made_it_until_it_is_taken_back(run: Callable[[Scenario], None]) -> None:
+    """A second pause of the same scope is the first one's."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.run(workers.pause("vault", "main", "uid:1", AT), workers.pause("vault", "main", "uid:2", LATER))
+        await ledger.run(workers.pause("all", "*", "uid:3", AT))
+        rows = await ledger.store.fetch(workers.pauses())
+        assert {(row["scope"], row["paused_by"]) for row in rows} == {("vault", "uid:1"), ("all", "uid:3")}
+        await ledger.run(workers.resume("vault", "main"), workers.resume("plugin", "nobody"))
+        assert [row["scope"] for row in await ledger.store.fetch(workers.pauses())] == ["all"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "update job_calls set state = 'done'",
+        "update job_calls set outcome = 'acted'",
+        "update job_calls set state = 'done', outcome = 'maybe', finished_at = now()",
+        "update intents set state = 'perhaps'",
+        "insert into pauses values ('action', 'x', 'y', now())",
+        "insert into ledger default values",
+    ],
+)
+def test_tables_refuse_what_would_be_nonsense(run: Callable[[Scenario], None], ledger_dsn: str, sql: str) -> None:
+    """The last line of defence: constraints, whoever writes."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.intent(await ledger.call())
+        with psycopg.connect(ledger_dsn, autocommit=True) as connection, pytest.raises(psycopg.IntegrityError):
+            connection.execute(sql.encode())
+
+    run(scenario)
