@@ -5,14 +5,14 @@ from pathlib import Path
 
 from msgspec import structs
 
-from protocol.triggers import Cron
 from runnerd.chain.abi import AbiFunction, parse_error, parse_function
 from runnerd.chain.abi_types import ArrayOf, Elementary, Kind
 from runnerd.chain.errors import AbiError, NodeUrlInvalid
 from runnerd.chain.node_url import parse_node_url
 from runnerd.config.model import ActionGrant, Config, PluginConfig, ReadGrant, VaultConfig, WalletConfig
 from runnerd.config.problem import Problem
-from runnerd.triggers.schedule import ScheduleError, next_slot
+from runnerd.triggers.schedule import ScheduleError
+from runnerd.triggers.schedule import check as check_trigger
 
 MAX_SOCKET_PATH = 107
 LINK_TAIL = len("/links/") + 64 + len(".99999999/link")
@@ -158,11 +158,10 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
         if not path.exists():
             yield Problem(f"{key}.sandbox.readable_paths", f"no such file: {path}")
     for trigger in plugin.triggers or ():
-        if isinstance(trigger, Cron):
-            try:
-                next_slot(trigger)
-            except ScheduleError as error:
-                yield Problem(f"{key}.triggers", str(error))
+        try:
+            check_trigger(trigger)
+        except ScheduleError as error:
+            yield Problem(f"{key}.triggers", str(error))
     restart = plugin.restart
     if restart.backoff_max_s < restart.backoff_first_s:
         fields = [field.name for field in structs.fields(restart) if field.name.startswith("backoff")]

@@ -7,24 +7,29 @@ between the two nor fire twice. Slots that passed while nobody could fire them a
 import asyncio
 import heapq
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from protocol.messages import TriggerKind
 from protocol.triggers import Cron
 from runnerd.clock import Clock
 from runnerd.log import fields
-from runnerd.router import Router
 from runnerd.services.metrics import Metrics
 from runnerd.store import calls
 from runnerd.store.calls import NewCall
-from runnerd.store.store import Store
+from runnerd.store.errors import StoreError
+from runnerd.store.ledger import Ledger
+from runnerd.store.statement import Statement
 from runnerd.triggers.schedule import NextSlot, key_of, next_slot
 
 logger = logging.getLogger("runnerd.cron")
 
 MAX_SLEEP_S = 30.0
 """The wall clock may be set while we sleep: look at it at least this often."""
+MAX_COUNTED = 1_000
+"""After a long downtime the exact number of missed slots is of no use, and counting holds the loop."""
 
 
 @dataclass(order=True, slots=True)
@@ -36,10 +41,17 @@ class _Entry:
     call_deadline: timedelta = field(compare=False)
 
 
+class Submit(Protocol):
+    """What the producer asks of the router."""
+
+    async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> object:
+        """Commit the calls together with the cursors, and hand them on."""
+
+
 class CronProducer:
     """Owns the heap. `declare` replaces a plugin's triggers, `forget` removes them."""
 
-    def __init__(self, router: Router, store: Store, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, router: Submit, store: Ledger, metrics: Metrics, clock: Clock) -> None:
         self._router = router
         self._store = store
         self._metrics = metrics
@@ -59,6 +71,9 @@ class CronProducer:
         now = self._clock.now()
         for key, after in slots.items():
             await self._report_gap(plugin, key, after, now)
+        if self._keys.get(plugin) is not wanted:  # declared anew, or forgotten, while the ledger was asked
+            return
+        for key, after in slots.items():
             entry = _Entry(after(now), plugin, key, after, timedelta(seconds=call_deadline_s))
             heapq.heappush(self._heap, entry)
         self._changed.set()
@@ -81,7 +96,10 @@ class CronProducer:
             now = self._clock.now()
             due = self._take_due(now)
             if due:
-                await self._fire(due, now)
+                try:
+                    await self._fire(due, now)
+                except StoreError as error:
+                    logger.error("slots are lost: %s", error, extra=fields("cron_slots_lost", slots=len(due)))
                 continue
             wait_s = MAX_SLEEP_S
             if self._heap:
@@ -125,7 +143,11 @@ class CronProducer:
         )
 
     async def _report_gap(self, plugin: str, key: str, after: NextSlot, now: datetime) -> None:
-        rows = await self._store.fetch(calls.cursor_of(plugin, key))
+        try:
+            rows = await self._store.fetch(calls.cursor_of(plugin, key))
+        except StoreError as error:
+            logger.warning("missed slots are not counted: %s", error, extra=fields("cron_gap_unknown", plugin=plugin))
+            return
         if rows:
             missed = self._slots_until(after, after(rows[0]["due_at"]), now)
             if missed:
@@ -133,7 +155,7 @@ class CronProducer:
 
     def _slots_until(self, after: NextSlot, first: datetime, now: datetime) -> int:
         count = 0
-        while first <= now and count < 10_000:  # a long downtime: the exact count is of no use
+        while first <= now and count < MAX_COUNTED:
             count += 1
             first = after(first)
         return count

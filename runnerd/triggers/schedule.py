@@ -3,6 +3,7 @@
 `every_seconds` slots are multiples since the Unix epoch, so they do not drift and are the same after a restart.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +21,8 @@ NextSlot: TypeAlias = Callable[[datetime], datetime]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 WITH_SECONDS = 6
+_RANDOM = re.compile(r"[rh](\(|/|$)", re.IGNORECASE)
+"""croniter's `R` and `H` pick another time whenever they are asked."""
 
 
 class ScheduleError(ValueError):
@@ -57,13 +60,22 @@ def _interval(every_seconds: Decimal) -> NextSlot:
 
 
 def _expression(expression: str, timezone: str) -> NextSlot:
+    """Wall time in `timezone`. What falls into the hour that spring skips is due once, when the clock has jumped.
+
+    The hour that autumn repeats has its slots in the first run only, unless the expression says every hour (`*`).
+    """
     try:
         zone = ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ScheduleError(f"unknown time zone {timezone!r}; use an IANA name such as Europe/Berlin or UTC") from None
-    is_second_first = len(expression.split()) == WITH_SECONDS
+    columns = expression.split()
+    is_second_first = len(columns) == WITH_SECONDS
+    is_every_hour = columns[-4:-3] == ["*"]
     try:
-        croniter(expression, datetime(2026, 1, 1, tzinfo=zone), second_at_beginning=is_second_first)
+        if len(columns) not in (WITH_SECONDS - 1, WITH_SECONDS) or any(map(_RANDOM.match, columns)):
+            raise ValueError(f"{len(columns)} fields, or a random one")
+        # Asking for a slot as well: "30 February" is well formed, and never comes.
+        croniter(expression, datetime(2026, 1, 1, tzinfo=zone), second_at_beginning=is_second_first).get_next()
     except (CroniterError, ValueError) as error:
         raise ScheduleError(
             f"bad cron expression {expression!r}: {error}; five fields (minute hour day month weekday), "
@@ -75,8 +87,8 @@ def _expression(expression: str, timezone: str) -> NextSlot:
         while True:
             slot: datetime = iterator.get_next()
             due = slot.astimezone(UTC)
-            # croniter fires in both runs of the hour that autumn repeats (FACTS); we fire in the first.
-            if due > moment and not _is_repeat(slot, zone):
+            # croniter fires in both runs of the hour that autumn repeats (FACTS).
+            if due > moment and (is_every_hour or not _is_repeat(slot, zone)):
                 return due
 
     return after

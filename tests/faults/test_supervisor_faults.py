@@ -25,11 +25,11 @@ LONGEST_LIFE_S = 2.5
 
 
 @pytest.mark.parametrize("is_forwarded", [False, True], ids=["never sent", "sent, answer lost"])
-def test_a_kill_between_storing_and_broadcasting_leaves_one_effect(
-    stage: Stage, is_forwarded: bool
-) -> None:
+def test_a_kill_between_storing_and_broadcasting_leaves_one_effect(stage: Stage, is_forwarded: bool) -> None:
     """The attempt stands in the ledger before anyone sees it: the restart sends the same bytes, under the same hash."""
-    patient = {"replace_after_blocks": 1_000}  # or the restart, which takes many blocks here, signs a replacement as well
+    patient = {
+        "replace_after_blocks": 1_000
+    }  # or the restart, which takes many blocks here, signs a replacement as well
     with (
         rpc_proxy(stage.node.url) as proxy,
         stage.scene({"puppet": puppet()}, url=proxy.url, chain=patient) as scene,
@@ -123,7 +123,7 @@ def test_kills_at_random_moments_lose_nothing_and_double_nothing(stage: Stage) -
 
 
 def test_a_foreign_transaction_of_the_operator_pauses_the_vault_at_the_next_start(stage: Stage) -> None:
-    """One operator regime per vault: somebody else used the key while we were down, so nothing is signed until resumed."""
+    """One operator regime per vault: somebody else used the key meanwhile, so nothing is signed until resumed."""
     with stage.scene({"puppet": puppet()}) as scene:
         assert scene.fire("puppet", do="act", actions=[mint()]).outcome == "acted"
         assert scene.stop() == 0
@@ -139,7 +139,9 @@ def test_a_foreign_transaction_of_the_operator_pauses_the_vault_at_the_next_star
         scene.start("puppet")
         denied = scene.fire("puppet", do="act", actions=[mint()])
         assert denied.outcome == "denied"
-        assert "vault demo is paused by runnerd: 1 transactions of the operator are not in the ledger" in (denied.reason or "")
+        assert "vault demo is paused by runnerd: 1 transactions of the operator are not in the ledger" in (
+            denied.reason or ""
+        )
         scene.daemon.ask(Resume(scope="vault", name="demo"))
         acted = scene.fire("puppet", do="act", actions=[mint()])
         assert (acted.outcome, scene.run(acted.call_id).nonce) == ("acted", 2)

@@ -1,4 +1,4 @@
-"""The fort: one daemon with a prober, an anarchist and a bystander; and everything around it that there is to attack."""
+"""The fort: one daemon with a prober, an anarchist and a bystander, and all around it that there is to attack."""
 
 import contextlib
 import os
@@ -43,7 +43,9 @@ def fort(stage: Stage) -> Iterator[Scene]:
 def targets(fort: Scene) -> Iterator[dict[str, object]]:
     """What the probes attack. All of it is there and reachable for any process of this user."""
     with contextlib.ExitStack() as stack:
-        victim = stack.enter_context(subprocess.Popen([sys.executable, "-c", VICTIM], stdout=subprocess.PIPE, text=True))
+        victim = stack.enter_context(
+            subprocess.Popen([sys.executable, "-c", VICTIM], stdout=subprocess.PIPE, text=True)
+        )
         stack.callback(victim.kill)
         assert victim.stdout is not None
         scratch = fort.directory / "scratch"

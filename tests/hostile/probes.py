@@ -1,3 +1,4 @@
+# mypy: disable-error-code="func-returns-value"
 """What hostile plugin code would try, one function each: returns when it succeeded, raises OSError when it was denied.
 
 The same functions run twice: in a plugin of the real daemon, where all must be denied, and as

@@ -74,7 +74,9 @@ def test_a_memory_hog_meets_its_limit(fort: Scene, deed: str) -> None:
     assert peak < 512 << 20
 
 
-@pytest.mark.parametrize("deed, error", [("hoard_threads", "can't start new thread"), ("hoard_descriptors", "Too many open files")])
+@pytest.mark.parametrize(
+    "deed, error", [("hoard_threads", "can't start new thread"), ("hoard_descriptors", "Too many open files")]
+)
 def test_threads_and_descriptors_are_bounded(fort: Scene, deed: str, error: str) -> None:
     """The plugin gets an error of its own; there is room for all others."""
     if deed == "hoard_threads" and "namespaces" in fort.plugin("anarchist").missing_layers:
@@ -85,13 +87,15 @@ def test_threads_and_descriptors_are_bounded(fort: Scene, deed: str, error: str)
     assert error in (fired.reason or "")
 
 
-# --- what is to be found in a worker -----------------------------------------------------------------------------------
+# --- what is to be found in a worker --------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a worker is not dumpable: looking at it needs root")
 def test_a_workers_environment_and_arguments_say_nothing(fort: Scene) -> None:
     """Its environment at birth is the zygote's, which is nearly empty; its arguments are its title."""
-    workers = {pid: command for pid, command in find_descendants(fort.daemon.process.pid).items() if "worker:" in command}
+    workers = {
+        pid: command for pid, command in find_descendants(fort.daemon.process.pid).items() if "worker:" in command
+    }
     assert len(workers) >= 3
 
     for pid, command in workers.items():

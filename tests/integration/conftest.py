@@ -16,6 +16,6 @@ PLUGINS: dict[str, dict[str, object]] = {
 
 @pytest.fixture(scope="session")
 def house(stage: Stage) -> Iterator[Scene]:
-    """A running daemon with a puppet (event `orders`), a ticker (cron), a bystander, and one that two crashes quarantine."""
+    """A running daemon: a puppet (event `orders`), a ticker (cron), a bystander, one that two crashes quarantine."""
     with stage.scene(PLUGINS) as scene:
         yield scene

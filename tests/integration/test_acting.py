@@ -12,7 +12,7 @@ BAND = {"lower": 199_500, "upper": 200_500}
 
 
 def test_one_trigger_becomes_one_transaction_with_two_calls(house: Scene) -> None:
-    """Two Actions of one Decision are one `execute`: one receipt, one Executed event of two calls, both market events."""
+    """Two Actions of one Decision are one `execute`: one receipt, one Executed event of two calls, two mints."""
     fired = house.fire("puppet", do="act", actions=[mint(), ("mint_range", BAND, 2 * STAKE_WEI)])
 
     assert fired.outcome == "acted", fired
@@ -38,7 +38,7 @@ def test_the_transaction_stands_under_its_call_in_runs_and_tx(house: Scene) -> N
 
 
 def test_nothing_lands_when_the_second_action_would_fail(house: Scene) -> None:
-    """The batch is simulated as a whole: no transaction for a good first Action, and the market's reason is recorded."""
+    """The batch is simulated as a whole: no transaction for a good first Action; the market's reason is recorded."""
     before = house.venue.w3.eth.get_transaction_count(house.venue.operator)  # type: ignore[arg-type]
 
     fired = house.fire("puppet", do="act", actions=[mint(), ("mint_range", {"lower": 500, "upper": 400}, STAKE_WEI)])
@@ -62,7 +62,7 @@ def test_nothing_lands_when_the_second_action_would_fail(house: Scene) -> None:
 def test_a_denied_action_is_recorded_with_the_rule(
     house: Scene, action: tuple[str, dict[str, object], int], rule: str
 ) -> None:
-    """What the vault's owner did not grant is refused before anything is signed, and the ledger says which rule it was."""
+    """What the vault's owner did not grant is refused before anything is signed, and the ledger names the rule."""
     fired = house.fire("puppet", do="act", actions=[mint(), action])
 
     assert fired.outcome == "denied"
@@ -87,4 +87,3 @@ def test_a_key_makes_two_fires_one_call(house: Scene) -> None:
 
     assert (first.is_new, second.is_new, second.call_id, second.outcome) == (True, False, first.call_id, "acted")
     assert len(house.effects_of(first.call_id)) == 1
-

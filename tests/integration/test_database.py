@@ -58,11 +58,13 @@ def test_the_daemon_survives_the_death_of_its_database(scene: Scene) -> None:
 def test_no_call_is_left_without_an_outcome(scene: Scene) -> None:
     """What was asked for around the outage ended like everything else; only what is fresh may still be open."""
     newest = max(run.id for run in scene.runs())
-    wait_for(lambda: not scene.rows("select id from job_calls where state <> 'done' and id <= %s", newest), "all outcomes")
+    wait_for(
+        lambda: not scene.rows("select id from job_calls where state <> 'done' and id <= %s", newest), "all outcomes"
+    )
 
 
 def test_the_files_of_the_cluster_hold_no_secret(scene: Scene) -> None:
-    """Not in tables, not in the write-ahead log, not in PostgreSQL's own log; an address shows that the search works."""
+    """Not in tables, the write-ahead log or PostgreSQL's own log; an address shows that the search works."""
     found = find_in_files(scene.directory, secrets_in(scene.directory))
 
     assert found == {scene.directory / "passphrase": {"passphrase"}}

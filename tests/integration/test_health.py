@@ -56,7 +56,9 @@ def test_a_plugin_recovers_at_the_tick_that_succeeds(failing_ticker: Scene) -> N
     recovered = failing_ticker.wait_plugin("ticker", lambda plugin: plugin.state == "ready")
     assert recovered.reason == ""
     last = failing_ticker.runs("ticker", limit=1)[0].id
-    wait_for(lambda: [run for run in failing_ticker.runs("ticker") if run.id > last and run.outcome == "noop"][1:], "ticks")
+    wait_for(
+        lambda: [run for run in failing_ticker.runs("ticker") if run.id > last and run.outcome == "noop"][1:], "ticks"
+    )
 
 
 def test_crashes_lead_to_quarantine_and_restart_clears_it(house: Scene) -> None:

@@ -28,7 +28,6 @@ def scene(stage: Stage) -> Iterator[Scene]:
         yield scene
 
 
-
 def test_sighup_changes_only_the_plugins_that_changed(scene: Scene) -> None:
     """One is restarted with new params, one stopped, one started; the process of the unchanged one stays."""
     before = scene.pids()
@@ -67,7 +66,7 @@ def test_sighup_with_a_broken_file_changes_nothing(scene: Scene) -> None:
 
 
 def test_a_restart_loses_no_answer(scene: Scene) -> None:
-    """A call that is being decided when its plugin is restarted is answered by the worker that had it, not decided again."""
+    """A call that is being decided when its plugin is restarted is answered by the worker that had it."""
     for _ in range(10):
         generation = scene.wait_plugin("steady", lambda plugin: plugin.state == "ready").generation
         fired = scene.fire("steady", wait_s=0, do="wait", seconds=0.02)

@@ -59,7 +59,7 @@ def test_a_manual_fire_names_who_asked(house: Scene) -> None:
 
 
 def test_two_notifications_at_once_are_decided_in_parallel(house: Scene) -> None:
-    """There is no hidden mutex: two calls that wait for each other in their state meet, one by one they would time out."""
+    """There is no hidden mutex: two calls that wait for each other in their state meet."""
     meet = {"do": "meet", "room": "parallel", "seats": 2}
     house.announce("orders", meet, {**meet, "n": 2})  # PostgreSQL folds equal notifications of one transaction
 
@@ -75,5 +75,6 @@ def test_two_notifications_at_once_are_decided_in_parallel(house: Scene) -> None
 
 def _wait_event(scene: Scene, reason: str) -> Run:
     return wait_for(
-        lambda: next((run for run in scene.runs("puppet") if run.reason == reason), None), f"a call that says {reason!r}"
+        lambda: next((run for run in scene.runs("puppet") if run.reason == reason), None),
+        f"a call that says {reason!r}",
     )

@@ -174,6 +174,30 @@ def test_a_frame_that_is_not_a_message_is_refused(frame: bytes, reason: str) -> 
         decode_from_worker(frame)
 
 
+DECIDE = SUPERVISOR_FRAMES["decide"][1]
+
+
+@pytest.mark.parametrize(
+    "was, now, reason",
+    [
+        (b"06:00:00Z", b"06:00:00", "time"),
+        (b'"2026-11-21T06:00:00Z"', b"1795240800", "got `int`"),
+        (b"2026-11-21T06:00:00Z", b"2026-13-21T06:00:00Z", "RFC3339"),
+        (b'"attempt":1', b'"attempt":0', ">= 1"),
+        (b'"attempt":1', b'"attempt":2147483648', "<= 2147483647"),
+        (b'"trigger":"event"', b'"trigger":"block"', "Invalid enum value 'block'"),
+        (b'"topic":"trades",', b"", "missing required field `topic`"),
+        (b'"number":1042', b'"number":-1', ">= 0"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_call_that_is_out_of_bounds_is_refused(was: bytes, now: bytes, reason: str) -> None:
+    """The worker checks what the supervisor sends by the same document."""
+    assert DECIDE.replace(was, now) != DECIDE
+    with pytest.raises(ProtocolError, match=reason):
+        decode_from_supervisor(DECIDE.replace(was, now, 1))
+
+
 def test_white_space_and_the_order_of_fields_do_not_matter() -> None:
     """A frame is JSON: an encoder of another language may write it its own way."""
     assert decode_from_worker(b' \t{ "nonce" : 1 ,\r\n "type" : "p\\u006fng" }\n') == Pong(nonce=1)
@@ -238,6 +262,12 @@ def test_a_broken_hello_of_this_version_is_not_called_another_version() -> None:
         decode_from_worker(hello.replace(b'"version":1', b'"version":1,"x":1'))
     with pytest.raises(ProtocolError, match="missing required field"):
         decode_from_worker(b'{"type":"hello","version":1}')
+
+
+def test_a_version_in_another_message_is_just_an_unknown_field() -> None:
+    """Only a Hello speaks for its side."""
+    with pytest.raises(ProtocolError, match="unknown field `version`"):
+        decode_from_worker(b'{"type":"pong","nonce":1,"version":2}')
 
 
 # --- encoding --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""A JSON-RPC node with a will of its own: an HTTP proxy in front of anvil that records, holds, loses, refuses or alters.
+"""A JSON-RPC node with a will of its own: a proxy in front of anvil that records, holds, loses, refuses or alters.
 
 It sits where a real node can go wrong: between "the bytes were sent" and "the answer came". A request is matched by its
-method (a batch: by any of its methods); what no rule matches is passed on unchanged. Each connection serves one request.
+method (a batch: by any of its methods); what no rule matches is passed on unchanged. One request per connection.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A stage for black-box tests: one real node and one real PostgreSQL for the session, and real daemons on them.
 
 `stage.scene(plugins)` is a vault, a market, a ledger and a configuration, with a `runnerd` to start, kill and ask. What
-a test may look at is what an operator may: replies of the control socket, the ledger, the chain, the log, the processes.
+a test may look at is what an operator may: control socket, ledger, chain, log, processes.
 """
 
 import json
@@ -24,8 +24,20 @@ from deploy.demo.world import (
     render_config,
     start_daemon,
 )
-from runnerd.control.messages import Fire, Fired, GetHistory, GetRuns, GetTransactions, History, HistoryEvent, Run, Runs
-from runnerd.control.messages import PluginStatus, Transaction, Transactions
+from runnerd.control.messages import (
+    Fire,
+    Fired,
+    GetHistory,
+    GetRuns,
+    GetTransactions,
+    History,
+    HistoryEvent,
+    PluginStatus,
+    Run,
+    Runs,
+    Transaction,
+    Transactions,
+)
 from runnerd.store.embedded import EmbeddedPostgres
 from tests.support.anvil import Anvil, start_anvil
 from tests.support.leaks import find_descendants, wait_until_gone
@@ -122,7 +134,9 @@ class Scene:
         """A plugin's line of the status."""
         return next(plugin for plugin in self.daemon.status().plugins if plugin.name == name)
 
-    def wait_plugin(self, name: str, is_so: Callable[[PluginStatus], bool], deadline_s: float = DEADLINE_S) -> PluginStatus:
+    def wait_plugin(
+        self, name: str, is_so: Callable[[PluginStatus], bool], deadline_s: float = DEADLINE_S
+    ) -> PluginStatus:
         """The first status of a plugin for which `is_so` holds."""
         status = self.daemon.wait_until(lambda s: any(p.name == name and is_so(p) for p in s.plugins), deadline_s)
         return next(plugin for plugin in status.plugins if plugin.name == name)
@@ -146,7 +160,9 @@ class Scene:
 
     # --- calls -------------------------------------------------------------------------------------------------------
 
-    def fire(self, plugin: str, wait_s: float = DEADLINE_S, *, idempotency_key: str | None = None, **instruction: object) -> Fired:
+    def fire(
+        self, plugin: str, wait_s: float = DEADLINE_S, *, idempotency_key: str | None = None, **instruction: object
+    ) -> Fired:
         """Call a plugin with an instruction, by the control socket, and wait for the result."""
         fire = Fire(plugin=plugin, payload=json.dumps(instruction), key=idempotency_key, wait_s=wait_s)
         fired = self.daemon.ask(fire, timeout_s=wait_s + 10)

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import pytest
 import zmq
 
 from protocol.codec import decode_from_worker, encode
@@ -107,12 +108,19 @@ class WorkerProcess:
         deadline = time.monotonic() + DEADLINE_S
         while not path.exists():
             assert time.monotonic() < deadline, f"{path} was not made; stderr: {self.stderr}"
-            assert not self._link.poll(2), f"instead of {path} came {self.receive_any()}"
+            with suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"exit code {self.process.wait(0.005)} before {path} was made; stderr: {self.stderr}")
 
 
 @contextmanager
-def start_worker(directory: Path, value: str, kind: str = "path", generation: int = 1) -> Iterator[WorkerProcess]:
-    """A worker for the plugin `value`, with its link in `directory` (a short path). Killed at the end if it lives."""
+def start_worker(
+    directory: Path, value: str, *, kind: str = "path", generation: int = 1, queue: int = 0
+) -> Iterator[WorkerProcess]:
+    """A worker for the plugin `value`, with its link in `directory` (a short path). Killed at the end if it lives.
+
+    `queue`: how many messages may wait for the test, beside those in the kernel. 0: no bound, for a full ZeroMQ queue
+    loses what is still in the kernel when its peer hangs up.
+    """
     address, stderr = f"ipc://{directory}/link", directory / "stderr"
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     argv = [sys.executable, "-m", "tests.support.worker_harness", address, kind, value, str(generation)]
@@ -126,8 +134,7 @@ def start_worker(directory: Path, value: str, kind: str = "path", generation: in
             assert line == BOUND, f"the harness did not start: {stderr.read_text('utf-8')}"
             link = context.socket(zmq.DEALER)
             link.setsockopt(zmq.RECONNECT_IVL, KEEP_WHAT_CAME)
-            # No bound here: a full ZeroMQ queue loses what is still in the kernel when its peer hangs up.
-            link.setsockopt(zmq.RCVHWM, 0)
+            link.setsockopt(zmq.RCVHWM, queue)
             link.connect(address)
             yield WorkerProcess(process, link, stderr)
         finally:

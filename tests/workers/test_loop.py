@@ -2,7 +2,6 @@
 
 import hashlib
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,10 +49,10 @@ def start(short_dir: Path) -> Iterator[Start]:
     """Starts a worker whose plugin is `Tested`, with these lines in its class."""
     with ExitStack() as running:
 
-        def started(lines: str, *, head: str = HEAD, generation: int = 1) -> WorkerProcess:
+        def started(lines: str, *, head: str = HEAD, generation: int = 1, queue: int = 0) -> WorkerProcess:
             plugin = short_dir / "plugin.py"
             plugin.write_text(head + textwrap.indent(textwrap.dedent(lines), "    "), "utf-8")
-            return running.enter_context(start_worker(short_dir, str(plugin), generation=generation))
+            return running.enter_context(start_worker(short_dir, str(plugin), generation=generation, queue=queue))
 
         yield started
 
@@ -277,6 +276,8 @@ def test_replies_find_their_requests_in_any_order(start: Start) -> None:
         worker.send(StateReply(request_id=requests[key], value=f'"{key}"'))
         worker.send(StateReply(request_id=requests[key], value='"twice"'))
         assert worker.receive(Decision) == noop(int(key[1]), key)
+    worker.send(Ping(nonce=1)).receive(Pong)
+    assert worker.logs == []
 
 
 def test_a_refused_state_request_is_raised_in_decide(start: Start) -> None:
@@ -372,25 +373,33 @@ def test_ten_thousand_log_lines_do_not_hold_up_a_decision(start: Start) -> None:
 
 
 def test_lines_beyond_the_bound_are_dropped_and_counted(start: Start) -> None:
-    """A supervisor that does not read: memory stays bounded, answers keep their place, and the loss is told."""
+    """A supervisor that does not read: the worker's memory stays bounded, and the loss is told when it reads again."""
     worker = start(
         """
         async def decide(self, ctx):
             for number in range(40_000):
                 ctx.log.info("line")
+            # Lines are sent by the loop, in order: after all of them comes this.
+            asyncio.get_running_loop().call_soon(Path(ctx.call.payload).touch)
             return Noop("logged")
-        """
+        """,
+        queue=1_000,
     )
     worker.open()
-    worker.send(decide(1))
+    marker = worker.directory / "flooded"
+    worker.send(decide(1, payload=str(marker)))
+    worker.wait_for_file(marker)
     assert worker.receive(Decision) == noop(1, "logged")
     worker.send(Ping(nonce=1)).receive(Pong)
+    assert {log.message for log in worker.logs} == {"line"}
     worker.send(Stop(grace_ms=10_000))
-    logs = worker.logs + [message for message in worker.take_rest() if isinstance(message, LogRecord)]
-    counted = Counter(log.message.partition(" were dropped")[2] == "" for log in logs)
-    dropped = sum(int(log.message.split()[0]) for log in logs if " were dropped here" in log.message)
-    assert counted[True] + dropped == 40_000
-    assert all(log.level is LogLevel.WARNING for log in logs if " were dropped here" in log.message)
+    (report,) = worker.take_rest()
+    assert isinstance(report, LogRecord)
+    assert report.level is LogLevel.WARNING
+    dropped, _, text = report.message.partition(" ")
+    assert text == "log lines were dropped here: the supervisor did not take them in time"
+    assert int(dropped) + len(worker.logs) == 40_000
+    assert int(dropped) > 10_000
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------

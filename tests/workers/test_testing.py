@@ -35,7 +35,7 @@ class Plain(Plugin):
 
     name = "plain"
 
-    def decide(self, ctx: Context) -> Noop:  # type: ignore[override]
+    def decide(self, ctx: Context) -> Noop:
         count = ctx.state.get("count", 0) + 1
         ctx.state.put("count", count)
         claimed = ctx.state.compare_and_set("claim", None, ctx.call.id)

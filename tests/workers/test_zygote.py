@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,15 @@ with probe_host() as host:
         await asyncio.sleep(60)
     host.wait_for(main())
 """
-    with subprocess.Popen([sys.executable, "-c", supervisor], stdout=subprocess.PIPE, text=True) as process:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen(
+            [sys.executable, "-c", supervisor],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": directory},
+        ) as process,
+    ):
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         family = find_descendants(process.pid)

@@ -51,7 +51,7 @@ def hoard_memory(ctx: Context, asked: dict[str, Any]) -> None:
     hoard = []
     while True:
         block = bytearray(1 << 24)
-        block[:: 4_096] = b"z" * len(block[:: 4_096])
+        block[::4_096] = b"z" * len(block[::4_096])
         hoard.append(block)
 
 

@@ -7,6 +7,7 @@ import asyncio
 import ctypes
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -45,7 +46,7 @@ class Puppet(Plugin):
     async def do_say(self, ctx: Context, instruction: dict[str, Any]) -> Noop:
         """Write to the three places that end up in the operator's log."""
         ctx.log.info("%s by ctx.log", instruction["text"])
-        print(f"{instruction['text']} by print")  # noqa: T201
+        print(f"{instruction['text']} by print")
         os.write(2, f"{instruction['text']} by stderr\n".encode())
         return Noop("said it")
 
@@ -68,7 +69,8 @@ class Puppet(Plugin):
         for seat in seats:
             if await ctx.state.compare_and_set(seat, None, ctx.call.id):
                 break
-        while any([await ctx.state.get(seat) is None for seat in seats]):
+        # Nobody rings when another call writes state: looking again is all that a plugin can do.
+        while any([await ctx.state.get(seat) is None for seat in seats]):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
         return Noop("met")
 
@@ -102,4 +104,8 @@ def hang_in_plugin_code() -> None:
     time.sleep(600)
 
 
-WAYS_TO_DIE = {"abort": os.abort, "exit": lambda: os._exit(7), "segfault": lambda: ctypes.string_at(0)}
+WAYS_TO_DIE: dict[str, Callable[[], object]] = {
+    "abort": os.abort,
+    "exit": lambda: os._exit(7),
+    "segfault": lambda: ctypes.string_at(0),
+}
