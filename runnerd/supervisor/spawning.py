@@ -20,7 +20,11 @@ def spawn_request(name: str, generation: int, config: PluginConfig, runtime_dir:
         link_address=f"ipc://{link_dir}/link",
         code=source,
         read_paths=(*code, *(str(path) for path in config.sandbox.readable_paths)),
-        limits=WorkerLimits(memory_bytes=config.sandbox.memory_mib * MIB, max_fds=config.sandbox.max_files),
+        limits=WorkerLimits(
+            memory_bytes=config.sandbox.memory_mib * MIB,
+            max_fds=config.sandbox.max_files,
+            scheduling=config.sandbox.scheduling,
+        ),
         sandbox=SandboxPolicy(namespaces=config.sandbox.namespaces),
         loop=LoopSettings(plugin=name, generation=generation),
     )

@@ -7,8 +7,10 @@ never trusted as more than text.
 import asyncio
 import logging
 import os
+import socket
 import uuid
 from collections import deque
+from contextlib import suppress
 from datetime import timedelta
 
 import psycopg
@@ -17,8 +19,9 @@ from psycopg import AsyncConnection, sql
 from protocol.messages import TriggerKind
 from runnerd.clock import Clock
 from runnerd.log import fields
-from runnerd.router import Router
 from runnerd.store.calls import NewCall
+from runnerd.store.errors import StoreError
+from runnerd.triggers.cron import Submit
 
 logger = logging.getLogger("runnerd.events")
 
@@ -32,7 +35,7 @@ MAX_GROUP = 256
 class EventProducer:
     """Owns the LISTEN connection. `declare` replaces a plugin's topics, `forget` removes them."""
 
-    def __init__(self, dsn: str, router: Router, clock: Clock) -> None:
+    def __init__(self, dsn: str, router: Submit, clock: Clock) -> None:
         self._dsn = dsn
         self._router = router
         self._clock = clock
@@ -80,7 +83,13 @@ class EventProducer:
 
     async def _listen(self) -> None:
         async with await AsyncConnection.connect(
-            self._dsn, autocommit=True, connect_timeout=5, keepalives_idle=5, keepalives_interval=2, keepalives_count=2
+            self._dsn,
+            autocommit=True,
+            connect_timeout=5,
+            client_encoding="utf8",
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=2,
         ) as connection:
             self.is_connected = True
             connection.add_notify_handler(self._on_notify)
@@ -125,12 +134,15 @@ class EventProducer:
         loop = asyncio.get_running_loop()
         # psycopg waits on the same socket itself while it executes.
         loop.remove_reader(fd)
+        # Cancelling would make psycopg ask the server to cancel, and wait for that: a silent one is cut off instead.
+        deadline = loop.call_later(PROBE_DEADLINE_S, _cut, fd)
         try:
-            async with asyncio.timeout(PROBE_DEADLINE_S):
-                await connection.execute(statement)
+            await connection.execute(statement)
         finally:
+            deadline.cancel()
             if not connection.closed:
                 loop.add_reader(fd, self._on_readable, connection, fd)
+        self._hear_all(connection)  # what came right behind the answer is read already, and wakes nobody
 
     def _on_readable(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
         """Straight from libpq: half the latency of the `notifies()` generator, and LISTEN stays possible meanwhile."""
@@ -142,6 +154,9 @@ class EventProducer:
             self._listening.clear()
             self._wake.set()
             return
+        self._hear_all(connection)
+
+    def _hear_all(self, connection: AsyncConnection[tuple[object, ...]]) -> None:
         while (notification := connection.pgconn.notifies()) is not None:
             self._hear(notification.relname.decode(errors="replace"), notification.extra.decode(errors="replace"))
 
@@ -173,5 +188,15 @@ class EventProducer:
                         payload=payload,
                     )
                 )
-        if new_calls:
+        if not new_calls:
+            return
+        try:
             await self._router.submit(new_calls)
+        except StoreError as error:
+            logger.error("notifications are lost: %s", error, extra=fields("events_lost", calls=len(new_calls)))
+
+
+def _cut(fd: int) -> None:
+    """End the conversation: whoever waits on this socket hears that it is over."""
+    with socket.socket(fileno=os.dup(fd)) as connected, suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,337 @@
+"""The cron producer: on virtual time what fires when, on a real ledger what cannot be lost or doubled."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from protocol.triggers import Cron
+from runnerd.clock import SystemClock
+from runnerd.results import Results
+from runnerd.router import Router
+from runnerd.services.metrics import Metrics
+from runnerd.store import calls
+from runnerd.store.errors import StoreUnavailable
+from runnerd.store.ledger import Rows
+from runnerd.store.statement import Statement
+from runnerd.store.store import Store
+from runnerd.supervisor.machine import Phase
+from runnerd.triggers.cron import MAX_COUNTED, MAX_SLEEP_S, CronProducer
+from tests.support.aio import run_async
+from tests.support.caller_parts import FakeLedger
+from tests.support.fake_router import FakeRouter
+from tests.support.until import until
+from tests.support.virtual_time import EPOCH, VirtualClock, VirtualTimeLoop
+
+SECONDLY = Cron(every_seconds=1)
+TEN = Cron(every_seconds=10)
+
+
+class CursorLedger(FakeLedger):
+    """Knows one cursor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cursor: datetime | None = None
+        self.failure: StoreUnavailable | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def fetch(self, statement: Statement) -> Rows:
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return [{"due_at": self.cursor}] if self.cursor is not None else []
+
+
+class CronBench:
+    """A producer on virtual time, with its clock and what it submitted. The clock starts at noon, a whole second."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.router = FakeRouter()
+        self.ledger = CursorLedger()
+        self.metrics = Metrics(phase.value for phase in Phase)
+        self.cron = CronProducer(self.router, self.ledger, self.metrics, self.clock)
+        self._running = asyncio.get_running_loop().create_task(self.cron.run())
+
+    def fired(self, plugin: str = "alpha") -> list[float]:
+        """Seconds since noon at which its slots were due."""
+        return [(call.due_at - EPOCH).total_seconds() for call in self.router.calls if call.plugin == plugin]
+
+    def missed(self, registry: CollectorRegistry | None = None) -> float:
+        registry = registry or self.metrics.registry
+        return registry.get_sample_value("runnerd_cron_slots_missed_total", {"plugin": "alpha"}) or 0.0
+
+    async def close(self) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+
+
+def run(scenario: Callable[[CronBench], Coroutine[Any, Any, None]]) -> None:
+    """On virtual time."""
+
+    async def whole() -> None:
+        bench = CronBench()
+        try:
+            await scenario(bench)
+        finally:
+            await bench.close()
+
+    run_async(whole(), loop_factory=VirtualTimeLoop, deadline_s=10**8)
+
+
+def test_every_slot_fires_once_with_its_cursor_in_the_same_commit() -> None:
+    """Named by trigger and slot, so that a second one of the same name is impossible."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [TEN], call_deadline_s=60)
+        await asyncio.sleep(35)
+        assert bench.fired() == [10, 20, 30]
+        new_calls, cursors = bench.router.commits[0]
+        (call,) = new_calls
+        assert call.identity == "every 10 s @ 2026-01-01T12:00:10+00:00"
+        assert (call.principal, call.trigger.value) == ("schedule", "cron")
+        assert call.fired_at - call.due_at < timedelta(milliseconds=1)
+        assert call.deadline_at == call.fired_at + timedelta(seconds=60)
+        assert [dict(cursor.parameters) for cursor in cursors] == [
+            {"plugin": "alpha", "key": "every 10 s", "due_at": call.due_at}
+        ]
+
+    run(scenario)
+
+
+def test_many_plugins_share_one_timer_and_one_commit_per_moment() -> None:
+    """A thousand plugins at once are one submission."""
+
+    async def scenario(bench: CronBench) -> None:
+        for number in range(1_000):
+            await bench.cron.declare(f"p{number}", [SECONDLY], 60)
+        await asyncio.sleep(3.5)
+        assert [len(new_calls) for new_calls, _ in bench.router.commits] == [1_000] * 3
+
+    run(scenario)
+
+
+def test_declaring_the_same_again_changes_nothing() -> None:
+    """A worker that restarts says the same as before: no slot is fired twice, none is left out."""
+
+    async def scenario(bench: CronBench) -> None:
+        for _ in range(7):
+            await bench.cron.declare("alpha", [SECONDLY, TEN], 60)
+            await asyncio.sleep(0.7)
+        await asyncio.sleep(6.1)
+        assert bench.fired() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 11]
+
+    run(scenario)
+
+
+def test_other_triggers_replace_the_former_ones() -> None:
+    """And forgetting removes them; another plugin's stay."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [SECONDLY], 60)
+        await bench.cron.declare("beta", [TEN], 60)
+        await asyncio.sleep(2.5)
+        await bench.cron.declare("alpha", [TEN], 60)
+        assert bench.cron.next_due("alpha") == EPOCH + timedelta(seconds=10)
+        await asyncio.sleep(20)
+        assert bench.fired() == [1, 2, 10, 20]
+        bench.cron.forget("alpha")
+        assert bench.cron.next_due("alpha") is None
+        await asyncio.sleep(20)
+        assert bench.fired() == [1, 2, 10, 20]
+        assert bench.fired("beta") == [10, 20, 30, 40]
+
+    run(scenario)
+
+
+def test_plugin_forgotten_while_the_ledger_is_asked_is_not_fired() -> None:
+    """Removed by a reload just after its worker was ready: it must not be called for ever."""
+
+    async def scenario(bench: CronBench) -> None:
+        bench.ledger.gate.clear()
+        declaring = asyncio.get_running_loop().create_task(bench.cron.declare("alpha", [SECONDLY], 60))
+        await asyncio.sleep(0.1)
+        bench.cron.forget("alpha")
+        bench.ledger.gate.set()
+        await declaring
+        await asyncio.sleep(5)
+        assert bench.fired() == []
+
+    run(scenario)
+
+
+def test_ledger_that_cannot_be_read_does_not_keep_a_plugin_from_firing() -> None:
+    """Only the count of missed slots is unknown then."""
+
+    async def scenario(bench: CronBench) -> None:
+        bench.ledger.failure = StoreUnavailable("away")
+        await bench.cron.declare("alpha", [SECONDLY], 60)
+        await asyncio.sleep(2.5)
+        assert bench.fired() == [1, 2]
+
+    run(scenario)
+
+
+def test_slow_ledger_delays_the_first_slot_and_does_not_skip_it() -> None:
+    """It was due after the plugin was declared."""
+
+    async def scenario(bench: CronBench) -> None:
+        bench.ledger.gate.clear()
+        declaring = asyncio.get_running_loop().create_task(bench.cron.declare("alpha", [TEN], 60))
+        await asyncio.sleep(12)
+        bench.ledger.gate.set()
+        await declaring
+        await asyncio.sleep(0.1)
+        assert bench.fired() == [10]
+
+    run(scenario)
+
+
+def test_slots_that_passed_while_nobody_could_fire_are_counted_and_not_replayed() -> None:
+    """The ledger was away for a while: one late call, then the present."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [SECONDLY], 60)
+        await asyncio.sleep(1.5)
+        bench.router.gate.clear()
+        await asyncio.sleep(10)
+        bench.router.gate.set()
+        await asyncio.sleep(2)
+        assert bench.fired() == [1, 2, 3, 12, 13]
+        assert bench.missed() == 8
+
+    run(scenario)
+
+
+def test_gap_of_a_downtime_is_counted_from_the_cursor() -> None:
+    """Slots between the last one that became a call and now; at most a bounded number is counted."""
+
+    async def scenario(bench: CronBench) -> None:
+        bench.ledger.cursor = EPOCH - timedelta(seconds=50)
+        await bench.cron.declare("alpha", [TEN], 60)
+        assert bench.missed() == 5
+        bench.ledger.cursor = EPOCH - timedelta(days=3_650)
+        await bench.cron.declare("alpha", [SECONDLY], 60)
+        assert bench.missed() == 5 + MAX_COUNTED
+
+    run(scenario)
+
+
+def test_clock_set_forward_fires_once_and_counts_the_rest() -> None:
+    """An hour is skipped: no backlog is built up, and it goes on from the new time."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [TEN], 60)
+        await asyncio.sleep(15)
+        bench.clock.shift(3_600)
+        await asyncio.sleep(10)
+        assert bench.fired() == [10, 20, 3_620]
+        assert bench.missed() == 359
+
+    run(scenario)
+
+
+def test_clock_set_forward_is_noticed_while_it_sleeps() -> None:
+    """A nightly job must not wait for the night that was."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [Cron(expression="0 0 * * *")], 60)
+        await asyncio.sleep(1)
+        bench.clock.shift(13 * 3_600)
+        await asyncio.sleep(MAX_SLEEP_S + 1)
+        assert bench.fired() == [12 * 3_600]
+
+    run(scenario)
+
+
+def test_clock_set_back_fires_no_slot_twice() -> None:
+    """It waits until the wall clock is where it was."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [TEN], 60)
+        await asyncio.sleep(35)
+        bench.clock.shift(-30)
+        await asyncio.sleep(60)
+        assert bench.fired() == [10, 20, 30, 40, 50, 60]
+
+    run(scenario)
+
+
+def test_refused_submission_is_not_the_end_of_the_producer() -> None:
+    """All plugins of this daemon hang on it."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [SECONDLY], 60)
+        bench.router.failure = StoreUnavailable("closed")
+        await asyncio.sleep(3.5)
+        assert bench.fired() == [2, 3]
+
+    run(scenario)
+
+
+# --- on a real ledger ------------------------------------------------------------------------------------------------
+
+
+def real_producer(store: Store) -> CronProducer:
+    """With the real router; nobody takes the calls, so they end at once as failed, which does not matter here."""
+    clock = SystemClock()
+    metrics = Metrics(phase.value for phase in Phase)
+    return CronProducer(Router(store, Results(store, clock), metrics, clock), store, metrics, clock)
+
+
+def test_two_producers_on_one_ledger_fire_each_slot_once(ledger_dsn: str) -> None:
+    """As after a restart whose clock went back: the identity makes the second one impossible. Real time, real ledger."""
+
+    async def scenario() -> None:
+        store = Store(ledger_dsn)
+        await store.open()
+        producers = [real_producer(store) for _ in range(2)]
+        running = [asyncio.get_running_loop().create_task(producer.run()) for producer in producers]
+        for producer in producers:
+            await producer.declare("alpha", [Cron(every_seconds=0.05)], 60)
+        rows: Rows = []
+
+        async def look() -> int:
+            rows[:] = await store.fetch(Statement("select due_at, identity from job_calls order by due_at"))
+            return len(rows)
+
+        count = 0
+        while count < 10:
+            count = await look()
+            await asyncio.sleep(0.02)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await look()
+        dues = [row["due_at"] for row in rows]
+        assert len(set(dues)) == len(dues)
+        cursor = await store.fetch(calls.cursor_of("alpha", "every 0.05 s"))
+        assert cursor[0]["due_at"] == dues[-1].astimezone(UTC), "cursor and call stand together"
+        await store.close()
+
+    run_async(scenario())
+
+
+def test_fires_close_to_its_time(ledger_dsn: str) -> None:
+    """On the machine's clock: late by the ledger's commit at most, never early."""
+
+    async def scenario() -> None:
+        store = Store(ledger_dsn)
+        await store.open()
+        producer = real_producer(store)
+        running = asyncio.get_running_loop().create_task(producer.run())
+        await producer.declare("alpha", [Cron(every_seconds=0.1)], 60)
+        start = datetime.now(UTC)
+        await until(lambda: datetime.now(UTC) > start + timedelta(seconds=0.55))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        rows = await store.fetch(Statement("select fired_at - due_at as late from job_calls"))
+        assert len(rows) >= 3
+        assert all(row["late"] >= timedelta(0) for row in rows)
+        await store.close()
+
+    run_async(scenario())
