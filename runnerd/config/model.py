@@ -122,8 +122,8 @@ class SandboxConfig(_Table, frozen=True):
     memory_mib: Annotated[int, Meta(ge=64, le=1_048_576)] = 1024
     max_files: Annotated[int, Meta(ge=32, le=65_536)] = 256
     scheduling: Literal["idle", "normal"] = "idle"
-    """`idle` gives the worker only the CPU time that nobody else wants: a spinning plugin disturbs no other process. Use
-    `normal` on a host whose CPUs other programs keep busy, where an idle worker might not get to decide in time."""
+    """`idle`: the worker gets the CPU time that nobody else wants, so a spinning plugin disturbs no other process.
+    `normal`: for a host whose CPUs other programs keep busy, where an idle worker might not decide in time."""
     readable_paths: tuple[Path, ...] = ()
 
 

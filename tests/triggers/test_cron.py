@@ -284,7 +284,7 @@ def real_producer(store: Store) -> CronProducer:
 
 
 def test_two_producers_on_one_ledger_fire_each_slot_once(ledger_dsn: str) -> None:
-    """As after a restart whose clock went back: the identity makes the second one impossible. Real time, real ledger."""
+    """As after a restart whose clock went back: the identity makes a second one impossible. Real time and ledger."""
 
     async def scenario() -> None:
         store = Store(ledger_dsn)
