@@ -26,7 +26,7 @@ RETRY_S = (0.2, 10.0)
 
 
 class ChainDesk:
-    """Owns the tasks of one chain. `problem` says in words what keeps it from working, or is None."""
+    """Owns the tasks of one chain."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class ChainDesk:
     ) -> None:
         self.network = network
         self.vaults = vaults
-        self.problem: str | None = "not yet looked at"
+        self._problem: str | None = "not yet looked at"
         self.admission: Admission | None = None
         self._signers = signers
         self._catalogues = catalogues
@@ -54,6 +54,13 @@ class ChainDesk:
         self._tasks = Tasks()
         self._follower: Follower | None = None
         self.lanes: dict[str, Lane] = {}
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps the chain from working, in words."""
+        if self._problem is None and self.network.head.problem is not None:
+            return f"node {self.network.rpc.url_for_display}: {self.network.head.problem}"
+        return self._problem
 
     def start(self, on_admitted: Callable[["ChainDesk"], None]) -> "asyncio.Task[None]":
         """Begin to ask; `on_admitted` is called when the chain has answered. The task ends then."""
@@ -86,14 +93,14 @@ class ChainDesk:
             try:
                 admission = await admit(self.network, self.vaults, self._signers, self._store)
             except ChainError as error:
-                self.problem = f"node {self.network.rpc.url_for_display}: {error}"
+                self._problem = f"node {self.network.rpc.url_for_display}: {error}"
                 logger.warning(
                     "chain %s: %s", self.network.name, error, extra=fields("chain_waits", chain=self.network.name)
                 )
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, longest_s)
         self.admission = admission
-        self.problem = admission.chain_problem
+        self._problem = admission.chain_problem
         if admission.chain_problem is None:
             await pause_for_foreign(admission, self.vaults, self._signers, self._store, self._clock)
             for address, next_nonce in admission.next_nonces.items():

@@ -7,6 +7,7 @@ from runnerd.config.model import PluginConfig
 from runnerd.errors import RunnerdError
 from runnerd.router import Router
 from runnerd.services.metrics import Metrics
+from runnerd.store.calls import JobCall
 from runnerd.supervisor.context import HostServices
 from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
@@ -87,23 +88,26 @@ class Plugins:
                 continue
             removed = name not in wanted
             self._generations = {**self._generations, name: host.state.generation}
-            await self.remove(name, "the plugin was removed from the configuration" if removed else None)
+            waiting = await self.remove(name, "the plugin was removed from the configuration" if removed else None)
             if not removed:
                 self.add(name, wanted[name])
+                for call in waiting:
+                    self.hosts[name].offer(call)
             done.append(f"{'stopped' if removed else 'restarted'} {name}")
         for name in wanted.keys() - self.hosts.keys():
             self.add(name, wanted[name])
             done.append(f"started {name}")
         return done
 
-    async def remove(self, name: str, reason: str | None) -> None:
-        """Stop one for good."""
+    async def remove(self, name: str, reason: str | None) -> list[JobCall]:
+        """Stop one for good. Returns the calls that still wait, if they did not end for `reason`."""
         self._cron.forget(name)
         self._events.forget(name)
         host = self.hosts[name]
         await host.stop(reason)
         del self.hosts[name]
         self._metrics.forget(name)
+        return host.take_waiting()
 
     async def close(self) -> None:
         """Stop all; what waits stays in the ledger for the next start."""

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from runnerd.chain.errors import ChainError
 from runnerd.chain.rpc import NodeCalls
 from runnerd.chain.types import Block, decode_block
+from runnerd.log import fields
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ class Head:
     def __init__(self, rpc: NodeCalls, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self.latest: Block | None = None
         """What the node said last; None until the first answer. It is as old as the last poll."""
+        self.problem: str | None = None
+        """Why `run` cannot ask the node now, or None."""
         self._fetched_at = -math.inf
         self._rpc = rpc
         self._sleep = sleep
@@ -81,20 +84,20 @@ class Head:
                 await self.fetch()
             except ChainError as error:
                 failures += 1
+                self.problem = str(error)
                 delay_s = max(poll_s, min(poll_s * 2.0 ** min(failures, 20), MAX_BACKOFF_S))
                 logger.warning(
                     "cannot fetch the latest block (%d in a row, next try in %.1f s): %s",
                     failures,
                     delay_s,
                     error,
-                    extra={"action": "head_fetch_failed", "failures": failures, "delay_s": delay_s},
+                    extra=fields("head_fetch_failed", failures=failures, delay_s=delay_s),
                 )
             else:
                 if failures:
-                    logger.info(
-                        "the node answers again", extra={"action": "head_fetch_recovered", "failures": failures}
-                    )
+                    logger.info("the node answers again", extra=fields("head_fetch_recovered", failures=failures))
                 failures = 0
+                self.problem = None
             await self._sleep(delay_s)
 
     def _publish(self, block: Block) -> None:
@@ -104,7 +107,7 @@ class Head:
                 "the node's head went back from block %d to %d",
                 previous.number,
                 block.number,
-                extra={"action": "head_went_back", "block_number": block.number, "previous": previous.number},
+                extra=fields("head_went_back", block_number=block.number, previous=previous.number),
             )
         for seen, number in self._waiting.items():
             if block.number > number and not seen.done():

@@ -13,7 +13,7 @@ from runnerd.control.messages import Done, Restart
 Examples:
   runnerctl restart range-maker
 
-Its worker is stopped in order (calls that it is deciding are decided again) and a new one started, with
+Its worker is stopped in order (what it is deciding is finished within its grace) and a new one started, with
 fresh code. Clears quarantine and the count of crashes. No other plugin notices."""
 )
 @click.argument("plugin", type=PluginName())

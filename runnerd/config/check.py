@@ -1,12 +1,20 @@
 """What several keys, and the world around them, must satisfy together. Pure but for looking whether files exist."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import structs
 
+from protocol.codec import encode
+from protocol.errors import ProtocolError
+from protocol.limits import MAX_FRAME_BYTES
+from protocol.messages import Welcome
+from protocol.values import Value
 from runnerd.chain.abi import AbiFunction, parse_error, parse_function
 from runnerd.chain.abi_types import ArrayOf, Elementary, Kind
+from runnerd.chain.abi_values import to_abi
+from runnerd.chain.address import address_bytes, parse_address
 from runnerd.chain.errors import AbiError, NodeUrlInvalid
 from runnerd.chain.node_url import parse_node_url
 from runnerd.config.model import ActionGrant, Config, PluginConfig, ReadGrant, VaultConfig, WalletConfig
@@ -32,14 +40,15 @@ def check(config: Config) -> list[Problem]:
 
 
 def _paths(config: Config) -> Iterator[Problem]:
-    if len(str(config.control_socket)) > MAX_SOCKET_PATH:
+    if len(os.fsencode(config.control_socket)) > MAX_SOCKET_PATH:
         yield Problem(
             "control_socket", f"is longer than {MAX_SOCKET_PATH} bytes, the kernel's limit: {config.control_socket}"
         )
     longest = max((len(name) for name in config.plugins), default=0)
-    used = len(str(config.runtime_dir)) + LINK_TAIL - 64 + longest
+    length = len(os.fsencode(config.runtime_dir))
+    used = length + LINK_TAIL - 64 + longest
     if used > MAX_SOCKET_PATH:
-        room = MAX_SOCKET_PATH - used + len(str(config.runtime_dir))
+        room = MAX_SOCKET_PATH - used + length
         yield Problem("runtime_dir", f"is too long for the sockets in it: at most {room} bytes with these plugin names")
 
 
@@ -84,6 +93,7 @@ def _same_vaults(vaults: dict[str, VaultConfig]) -> Iterator[Problem]:
 def _vault(key: str, vault: VaultConfig, config: Config) -> Iterator[Problem]:
     yield from _known(f"{key}.chain", vault.chain, config.chains, "chains")
     yield from _known(f"{key}.wallet", vault.wallet, config.wallets, "wallets")
+    yield from _address(f"{key}.address", vault.address)
     for name, read in vault.reads.items():
         yield from _read(f"{key}.reads.{name}", read)
     for name, action in vault.actions.items():
@@ -93,7 +103,16 @@ def _vault(key: str, vault: VaultConfig, config: Config) -> Iterator[Problem]:
             yield Problem(f"{key}.actions.{name}.max_value_wei", text)
 
 
+def _address(key: str, address: str) -> Iterator[Problem]:
+    try:
+        if not any(address_bytes(parse_address(address))):
+            yield Problem(key, "is the zero address")
+    except AbiError as error:
+        yield Problem(key, str(error))
+
+
 def _read(key: str, read: ReadGrant) -> Iterator[Problem]:
+    yield from _address(f"{key}.contract", read.contract)
     try:
         function = parse_function(read.function)
     except AbiError as error:
@@ -107,6 +126,7 @@ def _read(key: str, read: ReadGrant) -> Iterator[Problem]:
 
 
 def _action(key: str, action: ActionGrant) -> Iterator[Problem]:
+    yield from _address(f"{key}.contract", action.contract)
     yield from _errors(key, action.errors)
     try:
         function = parse_function(action.function)
@@ -130,13 +150,27 @@ def _limits(key: str, action: ActionGrant, function: AbiFunction) -> Iterator[Pr
         if name not in parameters:
             yield Problem(where, f"{function.name} has no such argument; it has: {', '.join(parameters) or 'none'}")
             continue
-        shape = parameters[name]
-        item = shape.item if isinstance(shape, ArrayOf) else shape
+        item = shape = parameters[name]
+        while isinstance(item, ArrayOf):
+            item = item.item
         is_integer = isinstance(item, Elementary) and item.kind in (Kind.UINT, Kind.INT)
         if (limit.min is not None or limit.max is not None) and not is_integer:
             yield Problem(where, f"min and max are for integers, {name} is {shape}; use one_of")
+            continue
+        values = [("min", limit.min), ("max", limit.max), *(("one_of", value) for value in limit.one_of or ())]
+        for key_of_limit, value in values:
+            if value is not None and isinstance(item, Elementary):
+                yield from _fits(f"{where}.{key_of_limit}", value, item, name)
         if limit.min is not None and limit.max is not None and limit.min > limit.max:
             yield Problem(where, f"min = {limit.min} is above max = {limit.max}")
+
+
+def _fits(key: str, value: Value, shape: Elementary, name: str) -> Iterator[Problem]:
+    """A limit that no argument can meet would deny everything, without a word at the start."""
+    try:
+        to_abi(value, shape, name)
+    except AbiError as error:
+        yield Problem(key, str(error))
 
 
 def _errors(key: str, errors: tuple[str, ...]) -> Iterator[Problem]:
@@ -162,6 +196,10 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
             check_trigger(trigger)
         except ScheduleError as error:
             yield Problem(f"{key}.triggers", str(error))
+    try:
+        encode(Welcome(params=plugin.params))
+    except ProtocolError:
+        yield Problem(f"{key}.params", f"do not fit the {MAX_FRAME_BYTES} bytes of one message")
     restart = plugin.restart
     if restart.backoff_max_s < restart.backoff_first_s:
         fields = [field.name for field in structs.fields(restart) if field.name.startswith("backoff")]

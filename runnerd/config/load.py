@@ -3,7 +3,6 @@
 Every problem names the file, the key, and what is allowed there. Callers exit with 78 (EX_CONFIG).
 """
 
-import difflib
 import hashlib
 import re
 import tomllib
@@ -17,6 +16,7 @@ from msgspec import Struct, structs
 from protocol.actions import NAME_PATTERN
 from protocol.limits import MAX_NAME_LENGTH
 from runnerd.config.check import check
+from runnerd.config.explain import NAME_RULE, explain, to_path, unknown_key
 from runnerd.config.model import (
     ChainConfig,
     Config,
@@ -31,8 +31,6 @@ from runnerd.config.problem import Problem
 EXIT_CONFIG = 78
 S = TypeVar("S", bound=Struct)
 
-_AT = re.compile(r"^(?P<text>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
-_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`")
 _GROUPS: dict[str, type[Struct]] = {
     "chains": ChainConfig,
     "wallets": WalletConfig,
@@ -40,7 +38,7 @@ _GROUPS: dict[str, type[Struct]] = {
     "plugins": PluginConfig,
 }
 _SINGLES: dict[str, type[Struct]] = {"database": DatabaseConfig, "http": HttpConfig}
-_PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level", "drain_s")
+_PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level")
 
 
 class ConfigError(Exception):
@@ -60,9 +58,9 @@ class _Reader:
 
     def table(self, raw: object, kind: type[S], where: str) -> S | None:
         try:
-            return msgspec.convert(raw, kind, strict=True, dec_hook=_path)
+            return msgspec.convert(raw, kind, strict=True, dec_hook=to_path)
         except msgspec.ValidationError as error:
-            self.problems.append(_problem(error, kind, where))
+            self.problems.extend(explain(raw, kind, where) or [Problem(where, str(error))])
             return None
 
     def group(self, raw: object, kind: type[S], where: str) -> dict[str, S]:
@@ -72,8 +70,7 @@ class _Reader:
         found: dict[str, S] = {}
         for name, table in raw.items():
             if not re.match(NAME_PATTERN, name) or len(name) > MAX_NAME_LENGTH:
-                allowed = f"a name is 1 to {MAX_NAME_LENGTH} letters, digits or _ . - and starts with a letter"
-                self.problems.append(Problem(f"{where}.{name}", allowed))
+                self.problems.append(Problem(f"{where}.{name}", NAME_RULE))
                 continue
             decoded = self.table(table, kind, f"{where}.{name}")
             if decoded is not None:
@@ -92,6 +89,8 @@ def load_config(file: Path) -> Config:
         raise ConfigError(file, [Problem("", "is not UTF-8 text")]) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(file, [Problem("", f"is not valid TOML: {error}")]) from error
+    except RecursionError:
+        raise ConfigError(file, [Problem("", "is nested too deeply")]) from None
     reader = _Reader([])
     config = _decode(raw, file, reader)
     if config is None or reader.problems:
@@ -105,7 +104,7 @@ def load_config(file: Path) -> Config:
 def _decode(raw: dict[str, Any], file: Path, reader: _Reader) -> Config | None:
     known = {*_PLAIN, *_SINGLES, *_GROUPS}
     for key in raw.keys() - known:
-        reader.problems.append(Problem(key, f"unknown key; {_allowed(key, sorted(known))}"))
+        reader.problems.append(Problem(key, unknown_key(key, sorted(known))))
     fields: dict[str, Any] = {key: raw[key] for key in _PLAIN if key in raw}
     for key, kind in _SINGLES.items():
         if key in raw:
@@ -114,6 +113,9 @@ def _decode(raw: dict[str, Any], file: Path, reader: _Reader) -> Config | None:
         fields[key] = reader.group(raw.get(key, {}), kind, key)
     if "data_dir" not in fields:
         reader.problems.append(Problem("data_dir", "is missing; it must name the directory that runnerd may write"))
+    plain = {field.name: field.type for field in structs.fields(Config) if field.name in fields}
+    for key in set(_PLAIN) & plain.keys():
+        reader.problems.extend(explain(fields[key], plain[key], key))
     if reader.problems:
         return None
     base = file.parent
@@ -154,45 +156,3 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         for name, plugin in config.plugins.items()
     }
     return structs.replace(config, wallets=wallets, plugins=plugins)
-
-
-def _path(kind: type, value: object) -> Path:
-    """msgspec's way to ask for a type it does not know; Path is the only one in our tables."""
-    if kind is Path and isinstance(value, str) and value and "\0" not in value:
-        return Path(value)
-    raise ValueError("Expected a path as text")
-
-
-def _problem(error: msgspec.ValidationError, kind: type[Struct], where: str) -> Problem:
-    match = _AT.match(str(error))
-    text, path = (match["text"], match["path"] or "") if match else (str(error), "")
-    key = where + path.replace("[...]", ".*")
-    unknown = _UNKNOWN.search(text)
-    if unknown:
-        struct = _struct_at(kind, path)
-        allowed = [field.name for field in structs.fields(struct)] if struct else []
-        return Problem(f"{key}.{unknown['field']}".lstrip("."), f"unknown key; {_allowed(unknown['field'], allowed)}")
-    return Problem(key.lstrip("."), text)
-
-
-def _struct_at(kind: type[Struct], path: str) -> type[Struct] | None:
-    """The struct that `path` (msgspec's `.a.b[...]`) leads to, to list what may stand there."""
-    current: Any = kind
-    for step in re.findall(r"\.(\w+)|(\[[^\]]*\])", path):
-        if step[0]:
-            fields = {field.name: field.type for field in structs.fields(current)} if _is_struct(current) else {}
-            current = fields.get(step[0])
-        else:
-            arguments = [argument for argument in getattr(current, "__args__", ()) if _is_struct(argument)]
-            current = arguments[-1] if arguments else None
-    return current if _is_struct(current) else None
-
-
-def _is_struct(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Struct)
-
-
-def _allowed(key: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(key, names, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"{hint}allowed: {', '.join(names)}"

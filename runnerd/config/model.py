@@ -161,7 +161,6 @@ class Config(_Table, frozen=True):
     runtime_dir: Path
     control_socket: Path
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    drain_s: Seconds = 30.0
     database: DatabaseConfig = DatabaseConfig()
     http: HttpConfig = HttpConfig()
     chains: dict[str, ChainConfig] = {}

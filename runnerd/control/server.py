@@ -25,9 +25,10 @@ Handle: TypeAlias = Callable[[Request, str], Awaitable[Reply]]
 class ControlServer:
     """Listens on one unix socket."""
 
-    def __init__(self, path: Path, handle: Handle) -> None:
+    def __init__(self, path: Path, handle: Handle, *, deadline_s: float = REQUEST_DEADLINE_S) -> None:
         self._path = path
         self._handle = handle
+        self._deadline_s = deadline_s
         self._server: asyncio.Server | None = None
         self._tasks = Tasks()
 
@@ -40,6 +41,9 @@ class ControlServer:
         before = os.umask(0o777 & ~MODE)
         try:
             listener.bind(str(self._path))
+        except OSError:
+            listener.close()
+            raise
         finally:
             os.umask(before)
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_LINE_BYTES)
@@ -58,12 +62,16 @@ class ControlServer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(REQUEST_DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 line = await reader.readuntil(b"\n")
-            writer.write(encode(await self._reply(line, _principal(writer))))
-            await writer.drain()
+            reply = encode(await self._reply(line, _principal(writer)))
+            # Until all of it is taken: a client that does not read would hold the connection for ever.
+            writer.transport.set_write_buffer_limits(0)
+            writer.write(reply)
+            async with asyncio.timeout(self._deadline_s):
+                await writer.drain()
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
-            pass  # it asked nothing, or left: there is nobody to tell
+            writer.transport.abort()  # it asked nothing, does not read, or left: there is nobody to tell
         finally:
             writer.close()
 

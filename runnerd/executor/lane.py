@@ -190,6 +190,8 @@ class Lane:
     async def replace(self, tracked: Tracked) -> None:
         """Sign the intent again at its nonce, with fees that replace the last attempt, and send it."""
         intent = tracked.intent
+        if self._pauses.of(intent.plugin, intent.vault) is not None:
+            return  # nothing new is signed; what is out stays out
         try:
             ready = await self.prepare(intent)
         except ChainError as error:

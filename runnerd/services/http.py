@@ -1,7 +1,7 @@
 """The http process: /metrics, /healthz and /readyz, in a process that is forked before the key is read.
 
 It holds no key and no database. For each answer it asks the supervisor over a socketpair: three fixed words out, text
-back. If the supervisor does not answer in time, that is the answer: 503.
+back, each with the question's number. If the supervisor does not answer in time, that is the answer: 503.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -85,10 +86,10 @@ class HttpProcess:
             asyncio.get_running_loop().remove_reader(self.connection.fileno())
             logger.error("the http process is gone", extra=fields("http_lost"))
             return
-        word = question.decode(errors="replace")
+        word, _, number = question.decode(errors="replace").partition(" ")
         if word in PATHS.values():
             try:
-                self.connection.send(msgspec.json.encode(answer(word)))
+                self.connection.send(number.encode() + b" " + msgspec.json.encode(answer(word)))
             except OSError as error:
                 logger.warning("the http process took no answer: %s", error, extra=fields("http_unanswered"))
 
@@ -133,7 +134,8 @@ def _main(listener: socket.socket, parents: socket.socket, connection: socket.so
     die_with_parent(parent)
     setproctitle("runnerd: http")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us in its order
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    # Not os._exit: a record that is not written yet would be lost, and the supervisor's log wait 5 s for it at its end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Whatever any library logs here goes the same way as our own records.
     logging.getLogger().handlers = logger.handlers
@@ -157,20 +159,21 @@ class _Server(ThreadingHTTPServer):
         self._connection = connection
         self._connection.settimeout(ANSWER_DEADLINE_S)
         self._lock = threading.Lock()
-        self._unanswered = 0
+        self._asked = 0
 
     def ask(self, word: str) -> Page:
         """The supervisor's page, or 503 when it does not answer in time."""
         with self._lock:
             try:
-                self._connection.send(word.encode())
-                while True:
-                    page = _pages.decode(self._connection.recv(MAX_ANSWER_BYTES))
-                    if not self._unanswered:
-                        return page
-                    self._unanswered -= 1  # the late answer to a question that was given up
+                self._asked += 1
+                self._connection.send(f"{word} {self._asked}".encode())
+                while answer := self._connection.recv(MAX_ANSWER_BYTES):
+                    number, _, page = answer.partition(b" ")
+                    if int(number) == self._asked:
+                        return _pages.decode(page)
+                    # Else the late answer to a question that was given up; some of those never get one.
+                os._exit(1)  # the supervisor is gone
             except TimeoutError:
-                self._unanswered += 1
                 return Page(status=503, content_type="text/plain", body="the supervisor does not answer\n")
             except (OSError, ValueError):
                 os._exit(1)  # the supervisor is gone

@@ -106,6 +106,7 @@ class Metrics:
         self._database.set(1 if is_database_up else 0)
         for chain, head in heads.items():
             self._head.labels(chain).set(head)
+        self._transactions.clear()  # or a state that has become empty would keep its last number
         for state, count in intents.items():
             self._transactions.labels(state).set(count)
 

@@ -15,7 +15,7 @@ class Systemd:
         self._path = environ.pop("NOTIFY_SOCKET", "")
         own = environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         usec = environ.pop("WATCHDOG_USEC", "")
-        self._watchdog_s = int(usec) / 1_000_000 if usec.isdigit() and own else None
+        self._watchdog_s = int(usec) / 1_000_000 if usec.isdecimal() and int(usec) and own else None
 
     def notify(self, *lines: str) -> None:
         """Send `lines`, such as `READY=1` or `STATUS=…`."""

@@ -96,6 +96,10 @@ class PluginHost:
         else:
             self._caller.offer(call)
 
+    def take_waiting(self) -> list[JobCall]:
+        """The calls that no worker was given, once it has stopped: for the host that takes its place."""
+        return self._caller.take_waiting()
+
     # --- for status --------------------------------------------------------------------------------------------------
 
     @property

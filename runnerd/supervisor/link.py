@@ -106,17 +106,21 @@ class Link:
             if not self._take_one():
                 if self._waiting:
                     self._flush()
-                elif self._hangup is None and not self._is_connected():
-                    self._hangup = self._loop.call_later(
-                        HANGUP_GRACE_S, self._break, f"it sent a frame of more than {MAX_FRAME_BYTES} bytes, or no ZMTP"
-                    )
+                else:
+                    self._look_for_hangup()
                 return
         self._pump_soon()
 
-    def _is_connected(self) -> bool:
+    def _look_for_hangup(self) -> None:
         """ZeroMQ drops a connection, without a word, for a frame above MAXMSGSIZE; nothing can be written then."""
         events = self._socket.getsockopt(zmq.EVENTS)
-        return isinstance(events, int) and bool(events & zmq.POLLOUT)
+        assert isinstance(events, int)
+        if events & zmq.POLLIN:  # asking consumes the edge that announces a frame, so what it says must be followed
+            self._pump_soon()
+        elif not events & zmq.POLLOUT and self._hangup is None:
+            self._hangup = self._loop.call_later(
+                HANGUP_GRACE_S, self._break, f"it sent a frame of more than {MAX_FRAME_BYTES} bytes, or no ZMTP"
+            )
 
     def _take_one(self) -> bool:
         """Whether there was a frame. A bad one breaks the link."""

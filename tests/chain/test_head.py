@@ -189,7 +189,7 @@ def test_polling_backs_off_after_failures_and_recovers(caplog: pytest.LogCapture
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
     assert delays == [1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 0.5, 0.5]
-    actions = [getattr(record, "action", None) for record in caplog.records]
+    actions = [getattr(record, "runnerd_fields", {}).get("action") for record in caplog.records]
     assert actions == ["head_fetch_failed"] * 10 + ["head_fetch_recovered"]
 
 
@@ -222,4 +222,4 @@ def test_a_head_that_goes_back_is_reported(caplog: pytest.LogCaptureFixture) -> 
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
-    assert [getattr(record, "action", None) for record in caplog.records] == ["head_went_back"]
+    assert [getattr(record, "runnerd_fields", {}).get("action") for record in caplog.records] == ["head_went_back"]

@@ -13,6 +13,7 @@ from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import runnerd
 from tests.test_arrows import find_imports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -92,7 +93,7 @@ def test_the_wheel_holds_everything_that_runs(tmp_path: Path) -> None:
         if file.is_file() and "__pycache__" not in file.parts
     }
     assert wanted - names == set()
-    assert {name.split("/")[0] for name in names - wanted} == {f"runnerd-{PROJECT['version']}.dist-info"}
+    assert {name.split("/")[0] for name in names - wanted} == {f"runnerd-{runnerd.__version__}.dist-info"}
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert "runnerd = runnerd.cli.daemon:main" in commands
     assert "runnerctl = runnerd.cli.ctl:main" in commands

@@ -32,10 +32,14 @@ def nobody_else_notices(fort: Scene) -> Iterator[None]:
 
 
 def test_a_flood_of_log_lines_is_cut(fort: Scene) -> None:
-    """A hundred thousand lines of ctx.log: a burst and a rate get through, the rest is dropped."""
-    fired = fort.fire("anarchist", 60, do="flood_the_log", lines=100_000)
+    """A hundred thousand lines of ctx.log: a burst and a rate get through, the rest is dropped; the link works on."""
+    pid = fort.plugin("anarchist").pid
+    for _ in range(3):
+        fired = fort.fire("anarchist", 60, do="flood_the_log", lines=100_000)
+        assert fired.outcome == "noop", fired
+        assert fort.fire("anarchist", do="remember", hex="00").outcome == "noop"
 
-    assert fired.outcome in ("noop", "dead", "failed"), fired
+    assert fort.plugin("anarchist").pid == pid
     flood = [record for record in fort.log("plugin_log") if record["message"].startswith("flood ")]
     assert 0 < len(flood) <= MAX_LINES
 

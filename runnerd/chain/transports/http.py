@@ -1,6 +1,6 @@
 """http(s) to one node, over aiohttp: a pool of kept-alive connections, bounded answers, no redirects.
 
-aiohttp costs some 200 µs a call more than a bare socket; who needs those has ws:// and ipc:// (docs/performance.md).
+aiohttp costs some 200 µs a call more than a bare socket; who needs those has ws:// and ipc:// (docs/adr/0008).
 """
 
 import asyncio

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from runnerd.chain.jsonrpc import answered_ids
 from runnerd.chain.transports.base import TransportFault
+from runnerd.log import fields
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Inbox:
                 answer.set_result(message)
                 return
         # A late answer to a forgotten request, or an error without an id: whoever waits for it meets the deadline.
-        logger.debug("message that nobody waits for", extra={"action": "rpc_message_ignored"})
+        logger.debug("message that nobody waits for", extra=fields("rpc_message_ignored"))
 
     def lose(self, reason: str) -> None:
         """The connection is gone: fail everybody who waits."""

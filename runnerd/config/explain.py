@@ -1,0 +1,102 @@
+"""What is wrong with a table that does not decode: every key of it, by name, with what is allowed there.
+
+msgspec stops at the first error and writes `[...]` for names that the operator chose; this goes through key by key.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin
+
+import msgspec
+from msgspec import NODEFAULT, Struct, structs
+
+from protocol.limits import MAX_NAME_LENGTH
+from protocol.triggers import Cron, Event
+from runnerd.config.problem import Problem
+
+NAME_RULE: Final = f"a name is 1 to {MAX_NAME_LENGTH} letters, digits or _ . - and starts with a letter"
+_AT = re.compile(r"^(?P<text>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`")
+_KINDS: Final = {str(kind.__struct_config__.tag): kind for kind in (Cron, Event)}
+
+
+def to_path(kind: type, value: object) -> Path:
+    """msgspec's way to ask for a type it does not know; Path is the only one in our tables."""
+    if kind is Path and isinstance(value, str) and value and "\0" not in value:
+        return Path(value)
+    raise ValueError("Expected a path as text")
+
+
+def explain(raw: object, kind: Any, where: str) -> list[Problem]:
+    """All problems of `raw` as a `kind`; `where` is its dotted path in the file. Empty when there is none."""
+    return list(_table(raw, kind, where) if _is_struct(kind) and isinstance(raw, dict) else _value(raw, kind, where))
+
+
+def unknown_key(key: str, names: Iterable[str]) -> str:
+    """Says so, with the nearest name and all that are allowed."""
+    allowed = list(names)
+    close = difflib.get_close_matches(key, allowed, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"unknown key; {hint}allowed: {', '.join(allowed)}"
+
+
+def _table(raw: dict[str, object], kind: type[Struct], where: str) -> Iterator[Problem]:
+    fields = {field.name: field for field in structs.fields(kind)}
+    found = [
+        Problem(_join(where, key), unknown_key(key, fields)) for key in raw if key not in fields
+    ]  # fmt: skip
+    for name, field in fields.items():
+        if name in raw:
+            found += explain(raw[name], field.type, _join(where, name))
+        elif field.default is NODEFAULT and field.default_factory is NODEFAULT:
+            found.append(Problem(_join(where, name), "is missing, and has no default"))
+    # What several keys of one table must satisfy together is said by the table itself.
+    yield from found or _value(raw, kind, where)
+
+
+def _value(raw: object, kind: Any, where: str) -> Iterator[Problem]:
+    if get_origin(kind) is dict and isinstance(raw, dict):
+        name_kind, item_kind = get_args(kind)
+        for name, item in raw.items():
+            if not _is_one(name, name_kind):
+                yield Problem(_join(where, name), NAME_RULE)
+            else:
+                yield from explain(item, item_kind, _join(where, name))
+        return
+    try:
+        msgspec.convert(raw, kind, strict=True, dec_hook=to_path)
+    except msgspec.ValidationError as error:
+        yield _problem(error, where)
+
+
+def _problem(error: msgspec.ValidationError, where: str) -> Problem:
+    match = _AT.match(str(error))
+    text, path = (match["text"], match["path"] or "") if match else (str(error), "")
+    key = (where + path.replace("[...]", ".*")).lstrip(".")
+    unknown = _UNKNOWN.search(text)
+    if unknown:  # only triggers are reached here: tables in a list
+        names = [field.name for kind in _KINDS.values() for field in structs.fields(kind)]
+        return Problem(_join(key, unknown["field"]), unknown_key(unknown["field"], ["kind", *names]))
+    if text.startswith("Invalid value") and key.endswith(".kind"):
+        return Problem(key, f"{text}; allowed: {', '.join(_KINDS)}")
+    if "got `float`" in text:
+        text += "; a fraction is never exact here: write a whole number of a smaller unit, or text"
+    return Problem(key, text)
+
+
+def _is_one(raw: object, kind: Any) -> bool:
+    try:
+        msgspec.convert(raw, kind, strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _is_struct(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key

@@ -1,0 +1,142 @@
+"""What several keys, and the files they name, must satisfy together."""
+
+# ruff: noqa: E501  # a case a line: what is written, and what is answered
+
+from pathlib import Path
+
+import pytest
+
+from runnerd.supervisor.spawning import spawn_request
+from tests.config.toml_bench import GOOD, MARKET, VAULT, Place, changed, plugin
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def limit(table: str) -> str:
+    """The good configuration with other limits of its action."""
+    return changed("limits.strike = { min = 1, max = 5 }", table)
+
+
+ACTION = "vaults.main.actions.mint"
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        # names
+        (changed('vault = "main"', 'vault = "mian"'), "plugins.alpha.vault: there is no [vaults.mian]; there are: main"),
+        (changed('chain = "local"', 'chain = "x"'), "vaults.main.chain: there is no [chains.x]; there are: local"),
+        (changed('wallet = "hot"', 'wallet = "x"'), "vaults.main.wallet: there is no [wallets.x]; there are: hot"),
+        (
+            GOOD.replace("[chains.local]", "[chains.two]\nid = 31337\nrpc = 'http://x'\n[chains.local]"),
+            "chains.local.id: is the id of chains.two too",
+        ),
+        (
+            changed("[vaults.main]\n", f'[vaults.two]\nchain = "local"\nwallet = "hot"\naddress = "{VAULT.lower()}"\n[vaults.main]\n'),
+            "vaults.main.address: is the address of vaults.two too",
+        ),
+        # wallets
+        (
+            changed('passphrase_file = "keys/passphrase"', ""),
+            "wallets.hot: needs exactly one of passphrase_file and passphrase_credential",
+        ),
+        (
+            changed("[vaults.main]\n", '[wallets.two]\nkeystore = "keys/operator.json"\npassphrase_credential = "c"\n[vaults.main]\n'),
+            "wallets.two.keystore: is the keystore of wallets.hot too",
+        ),
+        (changed("keys/operator.json", "keys/none"), "wallets.hot.keystore: no such file: DIR/keys/none"),
+        (changed("keys/passphrase", "keys/none"), "wallets.hot.passphrase_file: no such file: DIR/keys/none"),
+        # chains
+        (changed("http://127", "ftp://127"), "chains.local.rpc: scheme or host is missing or not supported; allowed: http://"),
+        (changed("id = 31337", "id = 1\nmax_fee_per_gas_wei = 5"), "chains.local.min_priority_fee_wei: is above max_fee_per_gas_wei"),
+        # addresses
+        (changed(VAULT, VAULT[:-1] + "4"), "vaults.main.address: "),
+        (changed(VAULT, "0x" + "0" * 40), "vaults.main.address: is the zero address"),
+        (changed(f'contract = "{MARKET}"\nfunction = "mint', 'contract = "0x' + "0" * 40 + '"\nfunction = "mint'),
+         f"{ACTION}.contract: is the zero address"),
+        (changed(f'contract = "{MARKET}"\nfunction = "spot', f'contract = "{MARKET.swapcase().replace("X", "x")}"\nfunction = "spot'),
+         "vaults.main.reads.spot.contract: "),
+        # fragments
+        (changed("mint(uint256 strike,", "mint(uint256 strike"), f"{ACTION}.function: in 'mint("),
+        (changed("uint256 strike", "uint257 strike"), f"{ACTION}.function: "),
+        (changed("bool above", "bool"), f"{ACTION}.function: in 'mint(uint256 strike, bool, address[] to) payable': input 2 has no name"),
+        (changed("to) payable", "to) view returns (bool)"), f"{ACTION}.function: is a view; an action changes something"),
+        (changed("to) payable", "to)"), f"{ACTION}.max_value_wei: the function is not payable"),
+        (changed("max_value_wei = 10\n", "max_value_wei = 1001\n"), f"{ACTION}.max_value_wei: is above max_value_wei_per_day = 1000"),
+        (changed("max_value_wei = 10\n", 'errors = ["Broken("]\n'), f"{ACTION}.errors: "),
+        (changed("spot() view returns (uint256)", "spot() returns (uint256)"), "vaults.main.reads.spot.function: must be a view"),
+        (changed("spot() view returns (uint256)", "spot() view"), "vaults.main.reads.spot.function: returns nothing"),
+        # limits
+        (limit("limits.strick = { min = 1 }"), f"{ACTION}.limits.strick: mint has no such argument; it has: strike, above, to"),
+        (limit("limits.strike = { min = 7, max = 5 }"), f"{ACTION}.limits.strike: min = 7 is above max = 5"),
+        (limit("limits.above = { min = 1 }"), f"{ACTION}.limits.above: min and max are for integers, above is bool; use one_of"),
+        (limit("limits.to = { max = 1 }"), f"{ACTION}.limits.to: min and max are for integers, to is address[]"),
+        (limit("limits.strike = { min = -1 }"), f"{ACTION}.limits.strike.min: argument strike: -1 does not fit uint256"),
+        (limit(f"limits.strike = {{ max = {1 << 256} }}"), f"{ACTION}.limits.strike.max: argument strike: {1 << 256} does not fit"),
+        (limit("limits.strike = { one_of = [1, 'x'] }"), f"{ACTION}.limits.strike.one_of: argument strike: text ('x') given"),
+        (limit("limits.above = { one_of = [1] }"), f"{ACTION}.limits.above.one_of: argument above: "),
+        (limit("limits.to = { one_of = ['0x12'] }"), f"{ACTION}.limits.to.one_of: argument to: "),
+        # plugins
+        (plugin('module = "a:B"'), "plugins.alpha: needs exactly one of path, module, entry_point; it has path, module"),
+        (changed('path = "plugins/alpha.py"', ""), "plugins.alpha: needs exactly one of path, module, entry_point; it has none"),
+        (changed("plugins/alpha.py", "plugins/none.py"), "plugins.alpha.path: no such file: DIR/plugins/none.py"),
+        (plugin('sandbox.readable_paths = ["none"]'), "plugins.alpha.sandbox.readable_paths: no such file: DIR/none"),
+        (plugin("restart = { backoff_first_s = 5, backoff_max_s = 2 }"), "plugins.alpha.restart: backoff_max_s is below backoff_first_s"),
+        (plugin('triggers = [{ kind = "cron", expression = "61 * * * *" }]'), "plugins.alpha.triggers: bad cron expression '61 * * * *'"),
+        (plugin('triggers = [{ kind = "cron", expression = "0 0 30 2 *" }]'), "plugins.alpha.triggers: bad cron expression '0 0 30 2 *'"),
+        (
+            plugin('triggers = [{ kind = "cron", expression = "* * * * *", timezone = "Mars/Base" }]'),
+            "plugins.alpha.triggers: unknown time zone 'Mars/Base'; use an IANA name such as Europe/Berlin or UTC",
+        ),
+        (plugin(f'params = {{ text = "{"x" * (1 << 20)}" }}'), "plugins.alpha.params: do not fit the 1048576 bytes of one message"),
+        # sockets
+        (f'control_socket = "/{"x" * 107}"\n' + GOOD, "control_socket: is longer than 107 bytes, the kernel's limit"),
+        (f'control_socket = "/{"ü" * 60}"\n' + GOOD, "control_socket: is longer than 107 bytes, the kernel's limit"),
+        (f'runtime_dir = "/{"x" * 90}"\n' + GOOD, "runtime_dir: is too long for the sockets in it: at most 81 bytes with these plugin names"),
+    ],
+)  # fmt: skip
+def test_contradiction_is_named_by_its_key(place: Place, text: str, expected: str) -> None:
+    """Before anything is started, and with what would be right."""
+    assert any(problem.startswith(expected) for problem in place.problems(text)), place.problems(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        limit("limits.strike = { one_of = [1, 2] }"),
+        limit("limits.above = { one_of = [true] }"),
+        limit(f"limits.to = {{ one_of = ['{MARKET}', '{MARKET.lower()}'] }}"),
+        changed('passphrase_file = "keys/passphrase"', 'passphrase_credential = "operator"'),
+        changed('path = "plugins/alpha.py"', 'module = "strategies.alpha:Alpha"'),
+        changed("http://127.0.0.1:8545", "ipc:///run/node.ipc"),
+        f'control_socket = "/{"x" * 106}"\n' + GOOD,
+        f'runtime_dir = "/{"x" * 80}"\n' + GOOD,
+        plugin('triggers = []'),
+    ],
+)  # fmt: skip
+def test_what_is_right_passes(place: Place, text: str) -> None:
+    """The positive controls of the list above, at their limits."""
+    assert place.problems(text) == []
+
+
+def test_several_contradictions_are_told_together(place: Place) -> None:
+    """Each with its own line."""
+    text = (
+        GOOD.replace("keys/operator.json", "none")
+        .replace("plugins/alpha.py", "none")
+        .replace("uint256 strike", "strike")
+    )
+    assert [problem.split(":")[0] for problem in place.problems(text)] == [
+        "wallets.hot.keystore", f"{ACTION}.function", "plugins.alpha.path",
+    ]  # fmt: skip
+
+
+def test_longest_runtime_directory_really_holds_the_sockets(place: Place) -> None:
+    """The bound of the check is the one of the kernel: the longest link that spawning would name still fits."""
+    config = place.load(f'runtime_dir = "/{"x" * 80}"\n' + GOOD)
+    request = spawn_request("alpha", 99_999_999, config.plugins["alpha"], str(config.runtime_dir))
+    assert len(request.link_address.removeprefix("ipc://")) == 107

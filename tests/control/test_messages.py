@@ -1,0 +1,132 @@
+"""Every request and reply survives the wire, and what is none of them is refused with a text."""
+
+from datetime import UTC, datetime
+from typing import get_args
+
+import msgspec
+import pytest
+
+from protocol.limits import MAX_PAYLOAD_LENGTH
+from runnerd.control import messages
+from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
+
+AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
+WEI = (1 << 256) - 1
+
+REQUESTS: list[Request] = [
+    messages.GetStatus(),
+    messages.Fire(plugin="alpha", payload='{"a": "é\\n"}', key="k", wait_s=1.5),
+    messages.GetRuns(plugin="alpha", limit=1_000, only_decided=True),
+    messages.GetTransactions(limit=1),
+    messages.GetHistory(plugin="alpha", limit=5),
+    messages.Pause(scope="vault", name="main"),
+    messages.Resume(scope="all", name="*"),
+    messages.Restart(plugin="alpha"),
+]
+PLUGIN = messages.PluginStatus(
+    name="alpha", vault="main", state="ready", reason="", generation=2, pid=7, memory_bytes=None, since=AT, paused=None,
+    waiting=1, deciding=0, restarts=1, layers=["seccomp"], missing_layers=["landlock"], triggers=["cron * * * * *"],
+    next_fire=AT, last_outcome="noop", last_reason="calm", last_at=None,
+)  # fmt: skip
+STATUS = messages.Status(
+    version="0.1", pid=1, health="degraded", problems=["no head"], started_at=AT, now=AT, database="up", http=None,
+    zygote_pid=2, loop_lag_ms=0.25, plugins=[PLUGIN], open_intents={"sent": 1},
+    chains=[messages.ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent")],
+    vaults=[
+        messages.VaultStatus(
+            name="main", address="0x01", chain="local", operator="0x02", paused=None, problem=None,
+            spent_today_wei=WEI, max_value_wei_per_day=WEI, waiting_intents=0,
+        ),
+    ],
+)  # fmt: skip
+RUN = messages.Run(
+    id=1, plugin="alpha", trigger="event", principal="uid:0", topic="flow", payload="{}", due_at=AT, fired_at=AT,
+    finished_at=None, state="open", outcome=None, reason=None, attempts=0, generation=None, decide_ms=0.5,
+    decision='{"type": "noop"}', vault="main", intent_state="sent", nonce=0, transaction="0x03",
+)  # fmt: skip
+TRANSACTION = messages.Transaction(
+    hash="0x03", call_id=1, plugin="alpha", vault="main", state="sent", nonce=0, chain_id=1, wallet="0x02",
+    target="0x01", value_wei=WEI, max_fee_per_gas_wei=WEI, max_priority_fee_wei=1, gas_limit=21_000, signed_at=AT,
+    accepted_at=AT, included_block=None, is_success=True, gas_used=None, effective_gas_price_wei=None, error=None,
+)  # fmt: skip
+REPLIES: list[Reply] = [
+    STATUS,
+    messages.Fired(call_id=1, is_new=False, outcome="acted", reason="", transaction="0x03"),
+    messages.Runs(runs=[RUN]),
+    messages.Transactions(transactions=[TRANSACTION]),
+    messages.History(
+        plugin="alpha", events=[messages.HistoryEvent(at=AT, generation=1, kind="exited", detail="code 1")]
+    ),
+    messages.Done(text="paused"),
+    messages.Failure(reason="no such plugin"),
+]
+
+BAD_REPLIES = [b"\xff\n", b"[" * 100_000, b"{}\n", b'{"type": "status"}\n']
+
+
+def _name(message: object) -> str:
+    return type(message).__name__
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=_name)
+def test_request_survives_the_wire_as_one_line(request_: Request) -> None:
+    """With every field, also a line break in a payload."""
+    line = encode(request_)
+    assert line.index(b"\n") == len(line) - 1
+    assert decode_request(line) == request_
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=_name)
+def test_reply_survives_the_wire_as_one_line(reply: Reply) -> None:
+    """With every field, also a uint256."""
+    line = encode(reply)
+    assert line.index(b"\n") == len(line) - 1
+    assert decode_reply(line) == reply
+
+
+def test_the_samples_cover_every_type() -> None:
+    """A new message without a sample here fails this test."""
+    assert {type(request) for request in REQUESTS} == set(get_args(Request))
+    assert {type(reply) for reply in REPLIES} == set(get_args(Reply))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\n",
+        b"\xff\xfe\n",
+        b"[" * 100_000,
+        b"{}\n",
+        b'{"type": "reboot"}\n',
+        b'{"type": "restart"}\n',
+        b'{"type": "status", "verbose": true}\n',
+        b'{"type": "runs", "limit": 0}\n',
+        b'{"type": "runs", "limit": 1001}\n',
+        b'{"type": "fire", "plugin": "alpha", "key": ""}\n',
+        b'{"type": "fire", "plugin": "alpha", "wait_s": -1}\n',
+        b'{"type": "done", "text": "a reply"}\n',
+    ],
+    ids=lambda line: repr(line[:50]),
+)
+def test_what_is_no_request_is_refused(line: bytes) -> None:
+    """Garbage, an unknown type or field, a value out of bounds: always ControlError, nothing else."""
+    with pytest.raises(ControlError, match="not a request that this runnerd knows"):
+        decode_request(line)
+
+
+@pytest.mark.parametrize("line", BAD_REPLIES, ids=lambda v: repr(v[:20]))
+def test_what_is_no_reply_is_refused(line: bytes) -> None:
+    """The text names the likely cause: two releases."""
+    with pytest.raises(ControlError, match="are both of one release"):
+        decode_reply(line)
+
+
+def test_payload_has_the_length_limit_of_the_protocol() -> None:
+    """A longer one could never reach a worker; the longest fits a line of the socket."""
+    longest = messages.Fire(plugin="alpha", payload="x" * MAX_PAYLOAD_LENGTH)
+    line = encode(longest)
+    assert len(line) < messages.MAX_LINE_BYTES
+    assert decode_request(line) == longest
+    with pytest.raises(ControlError, match=r"payload"):
+        decode_request(encode(msgspec.structs.replace(longest, payload=longest.payload + "x")))

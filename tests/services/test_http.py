@@ -1,0 +1,261 @@
+"""The http process over real HTTP, forked from a small real parent: this file, run again as a program.
+
+The parent plays the supervisor: it answers, is stopped, or fails at the first question.
+"""
+
+import asyncio
+import json
+import logging
+import multiprocessing
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from runnerd.config.model import HttpConfig
+from runnerd.services import http as services_http
+from runnerd.services.http import HttpError, Page, fork_http
+from runnerd.services.metrics import Metrics
+from tests.support.leaks import wait_until_gone
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 8.0
+
+
+# --- the parent ------------------------------------------------------------------------------------------------------
+
+
+class _Printer(logging.Handler):
+    """A line for each record: where it was made, and where it is handled."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(message=record.getMessage(), logger=record.name, made_in=record.process, handled_in=os.getpid())
+
+
+class _Supervisor:
+    """Answers each word; the first `ready` is no, later ones yes."""
+
+    def __init__(self, mode: str) -> None:
+        self._is_failing = mode == "failing once"
+        self._is_ready = False
+        self._metrics = Metrics(["ready", "stopped"])
+        self._metrics.called("alpha", "cron")
+
+    def answer(self, word: str) -> Page:
+        if self._is_failing:
+            self._is_failing = False
+            raise ValueError("a defect")
+        if word == "metrics":
+            return Page(status=200, content_type="metrics", body=self._metrics.render().decode())
+        if word == "health":
+            return Page(status=200, content_type="text/plain", body="healthy\n")
+        was_ready, self._is_ready = self._is_ready, True
+        return Page(status=200 if was_ready else 503, content_type="text/plain", body=f"ready: {was_ready}\n")
+
+
+def _say(**values: object) -> None:
+    os.write(sys.stdout.fileno(), json.dumps(values).encode() + b"\n")
+
+
+def _main(mode: str, port: int) -> None:
+    """Until the end of stdin."""
+    multiprocessing.set_start_method("fork")
+    if mode == "failing once":
+        services_http.ANSWER_DEADLINE_S = 0.3  # the claim is about the next page, not about how long this one takes
+    logging.basicConfig(level="INFO", handlers=[_Printer()])
+    try:
+        http = fork_http(HttpConfig(host="127.0.0.1", port=port))
+    except HttpError as error:
+        _say(http_error=str(error))
+        return
+    _say(address=http.address, pid=os.getpid(), http_pid=http.process.pid)
+
+    async def serve() -> None:
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+        loop.add_reader(sys.stdin.fileno(), stopped.set)
+        http.serve(_Supervisor(mode).answer)
+        await stopped.wait()
+
+    asyncio.run(serve())
+    http.close()
+    logging.shutdown()
+
+
+# --- from outside ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Parent:
+    """The program under test: what it says, and where its http process listens."""
+
+    process: subprocess.Popen[bytes]
+    said: list[dict[str, Any]] = field(default_factory=list)
+    _rest: bytes = b""
+
+    @property
+    def http_pid(self) -> int:
+        return int(self.hear(lambda line: "http_pid" in line)["http_pid"])
+
+    @property
+    def address(self) -> str:
+        return str(self.hear(lambda line: "address" in line)["address"])
+
+    def hear(self, is_it: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first line that `is_it`, already said or to come within the deadline."""
+        end = time.monotonic() + DEADLINE_S
+        assert self.process.stdout is not None
+        while not (found := [line for line in self.said if is_it(line)]):
+            readable, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
+            assert readable, f"not said within {DEADLINE_S:g} s; only {self.said}"
+            data = os.read(self.process.stdout.fileno(), 1 << 16)
+            assert data, f"it ended and said only {self.said}"
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            self.said += [json.loads(line) for line in lines]
+        return found[0]
+
+    def get(self, path: str) -> tuple[int, str, str]:
+        """Status, content type and body."""
+        try:
+            with urllib.request.urlopen(self.address + path, timeout=DEADLINE_S) as response:
+                return response.status, response.headers["Content-Type"], response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers["Content-Type"], error.read().decode()
+
+
+@contextmanager
+def parent(mode: str = "answering", port: int = 0) -> Iterator[Parent]:
+    """A running one, ended afterwards by the end of its stdin."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.services.test_http", mode, str(port)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        try:
+            yield Parent(process)
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(DEADLINE_S)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Parent]:
+    """One that answers, for all tests that leave it as it was."""
+    with parent() as running:
+        yield running
+
+
+def test_metrics_parse_and_are_those_of_the_documentation(program: Parent) -> None:
+    """Prometheus' own parser, and every name in docs/metrics.md."""
+    status, content_type, text = program.get("/metrics")
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    documented = re.findall(r"^\| `(runnerd_\w+)` \|", (ROOT / "docs/metrics.md").read_text("utf-8"), re.MULTILINE)
+    assert status == 200
+    assert content_type.startswith("text/plain; version=")
+    assert len(documented) > 10
+    assert {name.removesuffix("_total") for name in documented} <= set(families)
+    calls = [sample for sample in families["runnerd_calls"].samples if sample.name == "runnerd_calls_total"]
+    assert [(sample.labels, sample.value) for sample in calls] == [({"plugin": "alpha", "trigger": "cron"}, 1.0)]
+
+
+def test_health_and_readiness_are_what_the_supervisor_says_now(program: Parent) -> None:
+    """Asked anew for each request: not ready becomes ready; a query string changes nothing."""
+    assert program.get("/healthz") == (200, "text/plain", "healthy\n")
+    assert program.get("/readyz") == (503, "text/plain", "ready: False\n")
+    assert program.get("/readyz?verbose=1") == (200, "text/plain", "ready: True\n")
+
+
+def test_unknown_path_is_not_found_and_the_answer_says_what_there_is(program: Parent) -> None:
+    """Nothing else is served."""
+    status, _, text = program.get("/etc/passwd")
+    assert (status, text) == (404, "try /metrics, /healthz, /readyz\n")
+
+
+def test_its_log_records_are_handled_in_the_parent(program: Parent) -> None:
+    """Through multiprocessing-logging: one log, written by one process."""
+    record = program.hear(lambda line: str(line.get("message")).startswith("listening on "))
+    assert record == {
+        "message": f"listening on {program.address.removeprefix('http://')}",
+        "logger": "runnerd.http",
+        "made_in": program.http_pid,
+        "handled_in": program.process.pid,
+    }
+    assert program.http_pid != program.process.pid
+
+
+def test_silent_supervisor_is_unavailable_within_three_seconds_and_recovers(program: Parent) -> None:
+    """A hung loop shows as 503; its late answer belongs to the question that was given up, not to the next."""
+    assert program.get("/healthz")[0] == 200
+    program.process.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        status, _, text = program.get("/metrics")
+        took_s = time.monotonic() - began
+        assert program.get("/etc/passwd")[0] == 404  # for which it is not even asked
+    finally:
+        program.process.send_signal(signal.SIGCONT)
+    assert (status, text) == (503, "the supervisor does not answer\n")
+    assert took_s < 3
+    assert program.get("/healthz") == (200, "text/plain", "healthy\n")
+
+
+def test_question_that_never_got_an_answer_does_not_cost_the_next_one() -> None:
+    """A defect in one page must not make every later page a 503."""
+    with parent("failing once") as own:
+        assert own.get("/metrics")[0] == 503
+        assert own.get("/healthz") == (200, "text/plain", "healthy\n")
+        assert own.get("/readyz")[2] == "ready: False\n"
+
+
+def test_it_dies_with_its_parent() -> None:
+    """SIGKILL gives the parent no chance to end it; the port is free afterwards."""
+    with parent() as own:
+        assert own.get("/healthz")[0] == 200
+        http_pid, port = own.http_pid, int(own.address.rpartition(":")[2])
+        own.process.kill()
+        wait_until_gone([http_pid])
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
+
+
+def test_close_ends_it_at_once_and_loses_no_record() -> None:
+    """In order: the parent leaves with 0 and its http process is gone before it, also right after the start."""
+    with parent() as own:
+        http_pid = own.http_pid
+        began = time.monotonic()
+    assert own.process.returncode == 0
+    assert time.monotonic() - began < 3
+    assert not Path(f"/proc/{http_pid}").exists()
+
+
+def test_address_in_use_is_an_error_that_names_it() -> None:
+    """Host, port, and what the kernel says; nothing was forked."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with parent(port=port) as own:
+            said = own.hear(lambda line: "http_error" in line)
+    assert said["http_error"].startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], int(sys.argv[2]))
