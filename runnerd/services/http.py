@@ -33,7 +33,6 @@ from runnerd.process import die_with_parent
 logger = logging.getLogger("runnerd.http")
 
 ANSWER_DEADLINE_S = 2.0
-MAX_ANSWER_BYTES = 4 << 20
 PATHS = {"/metrics": "metrics", "/healthz": "health", "/readyz": "ready"}
 
 
@@ -89,7 +88,7 @@ class HttpProcess:
         word, _, number = question.decode(errors="replace").partition(" ")
         if word in PATHS.values():
             try:
-                self.connection.send(number.encode() + b" " + msgspec.json.encode(answer(word)))
+                _send_page(self.connection, number, answer(word))
             except OSError as error:
                 logger.warning("the http process took no answer: %s", error, extra=fields("http_unanswered"))
 
@@ -105,8 +104,6 @@ def fork_http(config: HttpConfig) -> HttpProcess:
         raise HttpError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
     host, port = listener.getsockname()[:2]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_ANSWER_BYTES)
     # Its records come back through a queue of pickles: allowed, because this process is ours and runs no plugin code.
     install_mp_handler(_forwarding_logger())
     context = multiprocessing.get_context("fork")
@@ -116,6 +113,33 @@ def fork_http(config: HttpConfig) -> HttpProcess:
     theirs.close()
     ours.setblocking(False)
     return HttpProcess(process, ours, f"http://{host}:{port}")
+
+
+def _send_page(connection: socket.socket, number: str, page: Page) -> None:
+    """The number of the question, and the page in a descriptor. Waits for nobody.
+
+    A packet holds 200 KiB on most hosts (net.core.wmem_max); the metrics of a thousand plugins take 2 MiB.
+    """
+    fd = os.memfd_create("page", os.MFD_CLOEXEC)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(msgspec.json.encode(page))
+        socket.send_fds(connection, [number.encode()], [fd])
+    finally:
+        os.close(fd)
+
+
+def _receive_page(connection: socket.socket) -> tuple[int, bytes]:
+    """The number of a question and its page. Raises OSError, ValueError when the supervisor is gone."""
+    number, fds, _, _ = socket.recv_fds(connection, 64, 1)
+    pages = [_take(fd) for fd in fds]
+    return int(number), pages[0]
+
+
+def _take(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        file.seek(0)
+        return file.read()
 
 
 def _forwarding_logger() -> logging.Logger:
@@ -167,12 +191,11 @@ class _Server(ThreadingHTTPServer):
             try:
                 self._asked += 1
                 self._connection.send(f"{word} {self._asked}".encode())
-                while answer := self._connection.recv(MAX_ANSWER_BYTES):
-                    number, _, page = answer.partition(b" ")
-                    if int(number) == self._asked:
+                while True:
+                    number, page = _receive_page(self._connection)
+                    if number == self._asked:
                         return _pages.decode(page)
                     # Else the late answer to a question that was given up; some of those never get one.
-                os._exit(1)  # the supervisor is gone
             except TimeoutError:
                 return Page(status=503, content_type="text/plain", body="the supervisor does not answer\n")
             except (OSError, ValueError):

@@ -238,7 +238,7 @@ def test_it_dies_with_its_parent() -> None:
             socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
 
 
-def test_close_ends_it_at_once_and_loses_no_record() -> None:
+def test_close_ends_it_at_once() -> None:
     """In order: the parent leaves with 0 and its http process is gone before it, also right after the start."""
     with parent() as own:
         http_pid = own.http_pid
