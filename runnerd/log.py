@@ -9,6 +9,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+LIBRARY = "library"
+"""The action of records that are not ours."""
 _FIELDS = "runnerd_fields"
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m", "DEBUG": "\x1b[2m"}
 
@@ -39,7 +41,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **getattr(record, _FIELDS, {}),
+            **getattr(record, _FIELDS, {"action": LIBRARY}),
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
@@ -58,7 +60,7 @@ class TerminalFormatter(logging.Formatter):
         text = f"{at} {record.levelname.lower():7} {action:20} {printable(record.getMessage())}"
         line = f"{text}  {printable(pairs)}" if pairs else text
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + "\n".join(map(printable, self.formatException(record.exc_info).split("\n")))
         colour = _COLOURS.get(record.levelname)
         return f"{colour}{line}\x1b[0m" if colour else line
 

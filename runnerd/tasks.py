@@ -24,9 +24,10 @@ class Tasks:
         return task
 
     async def finish(self, timeout_s: float) -> None:
-        """Wait for what runs; cancel what still does when the time is over."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
+        """Wait for what runs, and for what that starts; cancel what is left when the time is over."""
+        until = asyncio.get_running_loop().time() + timeout_s
+        while self._tasks and (left_s := until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left_s)
         await self.cancel()
 
     async def cancel(self) -> None:

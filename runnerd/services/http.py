@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class Page(Struct, frozen=True, kw_only=True):
     body: str
 
 
+UNANSWERED = Page(status=503, content_type="text/plain", body="the supervisor does not answer\n")
 _pages = msgspec.json.Decoder(Page)
 
 
@@ -181,25 +183,33 @@ class _Server(ThreadingHTTPServer):
         self.socket = listener
         self.server_address = listener.getsockname()
         self._connection = connection
-        self._connection.settimeout(ANSWER_DEADLINE_S)
         self._lock = threading.Lock()
         self._asked = 0
 
     def ask(self, word: str) -> Page:
         """The supervisor's page, or 503 when it does not answer in time."""
-        with self._lock:
-            try:
-                self._asked += 1
-                self._connection.send(f"{word} {self._asked}".encode())
-                while True:
-                    number, page = _receive_page(self._connection)
-                    if number == self._asked:
-                        return _pages.decode(page)
-                    # Else the late answer to a question that was given up; some of those never get one.
-            except TimeoutError:
-                return Page(status=503, content_type="text/plain", body="the supervisor does not answer\n")
-            except (OSError, ValueError):
-                os._exit(1)  # the supervisor is gone
+        until = time.monotonic() + ANSWER_DEADLINE_S
+        if not self._lock.acquire(timeout=ANSWER_DEADLINE_S):  # behind others who get no answer either
+            return UNANSWERED
+        try:
+            return self._ask(word, until)
+        finally:
+            self._lock.release()
+
+    def _ask(self, word: str, until: float) -> Page:
+        try:
+            self._connection.settimeout(max(until - time.monotonic(), 0.01))
+            self._asked += 1
+            self._connection.send(f"{word} {self._asked}".encode())
+            while True:
+                number, page = _receive_page(self._connection)
+                if number == self._asked:
+                    return _pages.decode(page)
+                # Else the late answer to a question that was given up; some of those never get one.
+        except TimeoutError:
+            return UNANSWERED
+        except (OSError, ValueError):
+            os._exit(1)  # the supervisor is gone
 
 
 class _Handler(BaseHTTPRequestHandler):

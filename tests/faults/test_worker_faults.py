@@ -85,6 +85,15 @@ def test_a_decide_that_hangs_is_ended_with_its_stacks_in_the_log(yard: Scene) ->
     assert yard.plugin("victim").pid != pid
 
 
+def test_a_hang_that_blocks_sigabrt_is_killed(yard: Scene) -> None:
+    """A second later the kernel ends it, whatever signals it refuses to hear."""
+    fired = yard.fire("victim", do="hang", attempts=1, is_deaf=True)
+
+    assert (fired.outcome, fired.reason) == ("noop", "answered, attempt 2")
+    (exited,) = [e for e in yard.history("victim") if f"decide of call {fired.call_id} took longer" in e.detail]
+    assert "killed by SIGKILL" in exited.detail
+
+
 def test_a_call_beside_one_that_hangs_is_not_counted_to_death(yard: Scene) -> None:
     """It hangs the loop of both, so the innocent one may pay once; then it runs alone, and is answered."""
     slow = yard.fire("victim", wait_s=0, do="wait", seconds=0.4)

@@ -16,16 +16,18 @@ from tests.support.scene import Scene, Stage, puppet
 HERE = Path(__file__).parent
 PROBES = HERE / "probes.py"
 REPOSITORY = HERE.parents[1]
+FORGIVING = {"crashes_to_quarantine": 100, "backoff_first_s": 0.02, "backoff_max_s": 0.02}
 PLUGINS: dict[str, dict[str, object]] = {
     "prober": {
         "path": str(HERE / "plugins/prober.py"),
         "params": {"probes": str(PROBES)},
         "sandbox": {"readable_paths": [str(PROBES)]},
+        "restart": FORGIVING,
     },
     "anarchist": {
         "path": str(HERE / "plugins/anarchist.py"),
         "sandbox": {"memory_mib": 256},
-        "restart": {"crashes_to_quarantine": 100, "backoff_first_s": 0.02, "backoff_max_s": 0.02},
+        "restart": FORGIVING,
     },
     "bystander": puppet(),
 }

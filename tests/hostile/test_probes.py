@@ -35,6 +35,20 @@ def test_a_plugin_cannot(fort: Scene, targets: dict[str, object], name: str) -> 
     assert fort.plugin("prober").pid == pid
 
 
+@pytest.mark.skipif(not probes.X86_64, reason="i386 is a second architecture of x86_64 only")
+def test_a_system_call_of_another_architecture_ends_the_worker(fort: Scene) -> None:
+    """Its number means another call there: nothing to deny by name, so the process is gone before the kernel acts."""
+    outside = _probe_outside("call_the_kernel_as_i386", {})
+    if outside.returncode != 0:
+        pytest.skip(f"this kernel takes no i386 calls: {outside.stderr}")
+
+    fired = fort.fire("prober", probe="call_the_kernel_as_i386", targets={})
+
+    assert fired.outcome == "dead"
+    assert "killed by SIGSYS" in (fired.reason or "")
+    fort.wait_plugin("prober", lambda plugin: plugin.state == "ready")
+
+
 def _probe_inside(fort: Scene, name: str, targets: dict[str, object]) -> str:
     """Run a probe in the prober's worker; what the plugin said of it."""
     fired = fort.fire("prober", probe=name, targets=targets)

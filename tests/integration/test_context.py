@@ -1,11 +1,12 @@
 """What a plugin is given to decide on."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
-from tests.support.scene import Scene
+from tests.support.scene import Scene, mint
 
 pytestmark = pytest.mark.integration
 
@@ -66,3 +67,16 @@ def test_what_a_plugin_says_is_logged_under_its_name(house: Scene) -> None:
     assert set(records) == {f"hello from inside by {way}" for way in ("ctx.log", "print", "stderr")}
     assert {record["plugin"] for record in records.values()} == {"puppet"}
     assert records["hello from inside by ctx.log"]["call"] == fired.call_id
+
+
+def test_every_line_of_the_log_is_json_with_an_action(house: Scene) -> None:
+    """Each record, whoever wrote it, is one object with time, level, logger, message and a stable action."""
+    house.fire("puppet", do="act", actions=[mint()])
+
+    lines = house.daemon.log.read_text("utf-8").splitlines()
+    for line in lines:
+        record = json.loads(line)
+        assert record.keys() >= {"time", "level", "logger", "message"}, line
+        assert record.get("action"), line
+        assert datetime.fromisoformat(record["time"]).tzinfo is not None
+    assert len(lines) > 10

@@ -68,4 +68,20 @@ def test_the_files_of_the_cluster_hold_no_secret(scene: Scene) -> None:
     found = find_in_files(scene.directory, secrets_in(scene.directory))
 
     assert found == {scene.directory / "passphrase": {"passphrase"}}
-    assert find_in_files(scene.directory / "data", {"operator": scene.venue.operator.lower().encode()})
+    assert find_in_files(scene.directory / "data", {"operator": scene.venue.operator.encode()})
+
+
+def test_lost_connections_to_a_configured_database_are_made_again(house: Scene) -> None:
+    """The administrator throws us out: writer, readers and listener connect again, and no worker notices."""
+    pids = house.pids()
+    lost = len(house.log("store_lost"))
+
+    others = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+    assert len(house.rows(f"{others} and pid <> pg_backend_pid()")) >= 3
+
+    assert house.fire("puppet", do="act", actions=[mint()]).outcome == "acted"
+    wait_for(lambda: house.log("store_lost")[lost:], "word of the loss")
+    house.daemon.wait_until(lambda status: status.health == "healthy")
+    house.announce("orders", {"do": "noop", "reason": "heard after the loss"})
+    wait_for(lambda: [run for run in house.runs("puppet") if run.reason == "heard after the loss"], "the event")
+    assert house.pids() == pids

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.demo.world import make_keystore, render_config, start_daemon
+from deploy.demo.world import Daemon, make_keystore, render_config, start_daemon
 from runnerd.control.messages import Restart
 from tests.support.scene import Scene, Stage, puppet, wait_for
 from tests.support.short_dir import make_short_dir
@@ -26,6 +26,18 @@ def scene(stage: Stage) -> Iterator[Scene]:
     """A daemon of this module alone."""
     with stage.scene(PLUGINS) as scene:
         yield scene
+
+
+@pytest.fixture(scope="module", autouse=True)
+def second(scene: Scene) -> Iterator[Daemon]:
+    """Another runnerd on the same ledger: it waits some seconds for the lock, so it starts before the tests that use it
+    last."""
+    with make_short_dir() as directory:
+        make_keystore(directory)
+        (directory / "runnerd.toml").write_text(render_config(scene.venue, {}, dsn=scene.dsn))
+        daemon = start_daemon(directory)
+        yield daemon
+        daemon.kill()
 
 
 def test_sighup_changes_only_the_plugins_that_changed(scene: Scene) -> None:
@@ -89,21 +101,12 @@ def test_a_commanded_restart_is_a_new_process_and_no_crash(scene: Scene) -> None
     assert scene.fire("changing", do="noop").outcome == "noop"
 
 
-def test_a_second_runnerd_on_the_same_ledger_is_refused(scene: Scene) -> None:
+def test_a_second_runnerd_on_the_same_ledger_is_refused(scene: Scene, second: Daemon) -> None:
     """Two supervisors would sign the same nonces: the second ends with a sentence, and the first does not notice."""
-    with make_short_dir() as directory:
-        make_keystore(directory)
-        (directory / "runnerd.toml").write_text(render_config(scene.venue, {}, dsn=scene.dsn))
-        second = start_daemon(directory)
-        try:
-            code = second.process.wait(30)
-        finally:
-            second.kill()
-        text = second.log_tail()
+    assert second.process.wait(30) == 1
 
-    assert code == 1
-    assert "cannot run" in text
-    assert "another runnerd" in text
+    assert "cannot run" in second.log_tail()
+    assert "another runnerd" in second.log_tail()
     assert scene.fire("steady", do="noop").outcome == "noop"
 
 

@@ -61,8 +61,9 @@ def test_fire_wait_prints_outcome_and_transaction(house: Scene) -> None:
     fired = json.loads(done.stdout)
     assert fired["outcome"] == "acted"
     assert [effect.transaction for effect in house.effects_of(fired["call_id"])] == [fired["transaction"]]
-    tx = _run(house, "tx")
-    assert (tx.returncode, fired["transaction"] in tx.stdout) == (0, True)
+    assert fired["transaction"] in _run(house, "tx").stdout
+    transactions = json.loads(_run(house, "tx", "--json").stdout)["transactions"]
+    assert [tx["hash"] for tx in transactions if tx["call_id"] == fired["call_id"]] == [fired["transaction"]]
     runs = json.loads(_run(house, "runs", "--json").stdout)["runs"]
     assert [run["transaction"] for run in runs if run["id"] == fired["call_id"]] == [fired["transaction"]]
 

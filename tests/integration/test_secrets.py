@@ -26,7 +26,7 @@ def test_no_row_of_the_ledger_holds_a_secret(house: Scene) -> None:
 
     found, rows = find_in_ledger(house.dsn, secrets_in(house.directory))
     assert (found, rows > 10) == ({}, True)
-    control, _ = find_in_ledger(house.dsn, {"vault": house.venue.vault.address.lower().encode()})
+    control, _ = find_in_ledger(house.dsn, {"vault": house.venue.vault.address.encode()})
     assert {"intents", "decisions"} <= control.keys()
 
 

@@ -147,8 +147,11 @@ def test_everything_after_a_refusal_is_ignored(run: Callable[..., None]) -> None
 
     async def scenario(bench: HostBench) -> None:
         await bench.ready()
+        bench.host.offer(job_call(1))
+        await bench.settle()
         bench.nursery.holds_ends = True
         bad = Decision(call_id=9, attempt=1, outcome=Noop("x"))
+        late = Decision(call_id=1, attempt=1, outcome=Noop("x"))
         say(
             bench.host,
             bad,
@@ -156,13 +159,16 @@ def test_everything_after_a_refusal_is_ignored(run: Callable[..., None]) -> None
             Refused(reason="twice"),
             Refused(reason="thrice"),
             hello(bench.host),
-            bad,
+            late,
             Pong(nonce=1),
         )
         await bench.settle()
         assert bench.host.state.phase is Phase.QUARANTINED
         assert bench.host.state.reason == "bad protocol: an answer to call 9, which is not with it"
         assert bench.nursery.signals == [("alpha#1", "SIGKILL")]
+        bench.nursery.only.end(-9)
+        await bench.settle()
+        assert bench.outcome(1).startswith("failed: plugin is quarantined")
 
     run(scenario)
 

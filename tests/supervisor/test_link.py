@@ -1,6 +1,7 @@
 """The supervisor's end of a link, on real ZeroMQ sockets: whatever a worker does wrong, `on_broken` is called once."""
 
 import asyncio
+import select
 from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from pathlib import Path
@@ -109,6 +110,19 @@ def test_answer_sent_from_within_a_message_is_not_the_end_of_reading(run: Callab
             if number % 7 == 0:
                 await asyncio.sleep(0)
         await until(lambda: len(bench.received) == 300)
+
+    run(scenario)
+
+
+def test_frame_that_came_just_before_a_send_is_read(run: Callable[[Scenario], None]) -> None:
+    """Sending takes the signal that announced the frame: nothing on the descriptor would ever tell of it again."""
+
+    async def scenario(bench: LinkBench) -> None:
+        await asyncio.sleep(0.01)  # ZeroMQ looks at its commands when it is asked to send, once in a millisecond
+        bench.worker.send(encode(Pong(nonce=1)))
+        select.select([bench.link._fd], [], [], DEADLINE_S)  # it is here, and the loop has not had a turn
+        bench.link.send(Ping(nonce=1))
+        await until(lambda: bench.received == [Pong(nonce=1)], 2.0)
 
     run(scenario)
 

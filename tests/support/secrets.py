@@ -22,13 +22,13 @@ def secrets_in(directory: Path) -> Secrets:
     """Key (as bytes and as hex) and passphrase of the wallet that `make_keystore` put into `directory`."""
     passphrase = (directory / "passphrase").read_text().strip()
     key = bytes(Account.decrypt(json.loads((directory / "operator.json").read_text()), passphrase))
-    return {"key": key, "key in hex": key.hex().encode(), "passphrase": passphrase.encode()}
+    spelled = key.hex().encode()
+    return {"key": key, "key in hex": spelled, "key in HEX": spelled.upper(), "passphrase": passphrase.encode()}
 
 
 def find_in(data: bytes, secrets: Secrets) -> set[str]:
     """The names of the secrets in `data`."""
-    lowered = data.lower()
-    return {name for name, secret in secrets.items() if secret in data or secret in lowered}
+    return {name for name, secret in secrets.items() if secret in data}
 
 
 def find_in_files(directory: Path, secrets: Secrets) -> dict[Path, set[str]]:

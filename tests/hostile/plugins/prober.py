@@ -17,7 +17,7 @@ class Prober(Plugin):
         asked = ctx.call.json()
         probes = _load(str(ctx.params["probes"]))
         try:
-            probes.PROBES[asked["probe"]].attempt(asked["targets"])
+            (probes.PROBES | probes.DEADLY)[asked["probe"]].attempt(asked["targets"])
         except OSError as error:
             return Noop(f"denied: {error.errno} {error}")
         return Noop("succeeded")

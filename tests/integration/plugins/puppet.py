@@ -6,6 +6,7 @@ A call without a payload (a cron tick) obeys what stands in its state under `ins
 import asyncio
 import ctypes
 import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -87,8 +88,10 @@ class Puppet(Plugin):
         return Noop(f"waited, attempt {ctx.call.attempt}")
 
     async def do_hang(self, ctx: Context, instruction: dict[str, Any]) -> Noop:
-        """Block the whole event loop. Only for the first `attempts` attempts, if given."""
+        """Block the whole event loop. Only for the first `attempts` attempts, if given; `is_deaf`: to SIGABRT as well."""
         if ctx.call.attempt <= instruction.get("attempts", 1_000):
+            if instruction.get("is_deaf"):
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGABRT, signal.SIGTERM})
             hang_in_plugin_code()
         return Noop(f"answered, attempt {ctx.call.attempt}")
 

@@ -1,0 +1,67 @@
+"""Background tasks with an owner: waited for, ended, and never failing in silence."""
+
+import asyncio
+import logging
+
+import pytest
+
+from runnerd.tasks import Tasks
+from tests.support.aio import run_async
+from tests.support.virtual_time import VirtualTimeLoop
+
+
+def test_task_that_fails_is_logged_by_name_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    """With its traceback."""
+
+    async def scenario() -> None:
+        tasks, done = Tasks(), asyncio.Event()
+
+        async def fail() -> None:
+            raise ValueError("defect")
+
+        async def work() -> None:
+            await asyncio.sleep(1)
+            done.set()
+
+        tasks.spawn(fail(), "kind:alpha")
+        tasks.spawn(work(), "kind:beta")
+        await asyncio.wait_for(done.wait(), 5)
+        await tasks.cancel()
+
+    with caplog.at_level(logging.ERROR):
+        run_async(scenario(), loop_factory=VirtualTimeLoop)
+    (record,) = caplog.records
+    assert record.getMessage() == "task kind:alpha failed: defect"
+    assert record.exc_info
+
+
+def test_finish_waits_for_what_tasks_start_meanwhile() -> None:
+    """The end of a call is such a task: it must not be cut off because it began a moment too late."""
+
+    async def scenario() -> None:
+        tasks, steps = Tasks(), []
+
+        async def step(number: int) -> None:
+            await asyncio.sleep(1)
+            steps.append(number)
+            if number < 5:
+                tasks.spawn(step(number + 1), f"step:{number + 1}")
+
+        tasks.spawn(step(1), "step:1")
+        await tasks.finish(60)
+        assert steps == [1, 2, 3, 4, 5]
+
+    run_async(scenario(), loop_factory=VirtualTimeLoop)
+
+
+def test_finish_cancels_what_takes_too_long() -> None:
+    """And is over in time."""
+
+    async def scenario() -> None:
+        tasks = Tasks()
+        task = tasks.spawn(asyncio.Event().wait(), "never")
+        await tasks.finish(3)
+        assert task.cancelled()
+        assert asyncio.get_running_loop().time() == pytest.approx(3, abs=0.1)
+
+    run_async(scenario(), loop_factory=VirtualTimeLoop)
