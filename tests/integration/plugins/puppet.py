@@ -88,7 +88,7 @@ class Puppet(Plugin):
         return Noop(f"waited, attempt {ctx.call.attempt}")
 
     async def do_hang(self, ctx: Context, instruction: dict[str, Any]) -> Noop:
-        """Block the whole event loop. Only for the first `attempts` attempts, if given; `is_deaf`: to SIGABRT as well."""
+        """Block the whole event loop, for the first `attempts` attempts if given; `is_deaf`: to SIGABRT as well."""
         if ctx.call.attempt <= instruction.get("attempts", 1_000):
             if instruction.get("is_deaf"):
                 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGABRT, signal.SIGTERM})
