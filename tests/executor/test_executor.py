@@ -167,6 +167,7 @@ def test_budget_of_a_new_day_is_whole_whatever_ends_on_it(ground: Ground) -> Non
             desk.spend(1, 100, yesterday)
             assert desk.spent_today(yesterday) == 100
             desk.spend(2, 30, today)
+            assert desk.spent_today(today) == 30
             desk.give_back(1)
             assert desk.spent_today(today) == 30
 
