@@ -1,13 +1,16 @@
 """One configured chain, ready for use: its node, head and fee settings. Built by the app, shared by its readers."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from runnerd.chain.errors import RpcRefused
 from runnerd.chain.fees import FeeSettings
-from runnerd.chain.head import Head
-from runnerd.chain.rpc import Rpc
+from runnerd.chain.head import NEWEST_BLOCK, Head
+from runnerd.chain.json_values import JsonValue
+from runnerd.chain.jsonrpc import Request
+from runnerd.chain.rpc import NodeBatches, Rpc
 from runnerd.chain.types import Block, decode_quantity
 from runnerd.config.model import ChainConfig
 from runnerd.executor.intent import Patience
@@ -31,18 +34,22 @@ class Network:
         """How deep is final here, and how long a transaction may wait."""
         return Patience(confirmations=self.config.confirmations, replace_after_blocks=self.config.replace_after_blocks)
 
-    async def at_newest_block(self, ask: Callable[[Block], Awaitable[T]], fresh_s: float = 0.0) -> T:
+    async def at_newest_block(self, ask: Callable[[NodeBatches, Block], Awaitable[T]], fresh_s: float = 0.0) -> T:
         """What `ask` finds at the newest block; asked again at a newer one when the node cannot serve that block.
 
-        A block that was fetched within the last `fresh_s` seconds counts as the newest, for the first try.
-        Between two requests a block may come, be replaced, or be pruned: that is ordinary, and no answer.
-        Raises what `ask` raises, after `BLOCK_TRIES` refusals.
+        `ask` makes one batch of requests on the node that it is given. They go to the newest block we know of, and in
+        the same round trip the node says whether it still is. A block that was fetched within the last `fresh_s`
+        seconds needs no such check. Between two requests a block may come, be replaced, or be pruned: that is
+        ordinary, and no answer. Raises what `ask` raises, after `BLOCK_TRIES` refusals.
         """
+        known = self.head.latest
+        if known is not None:
+            is_fresh = self.head.recent(fresh_s) is known
+            with suppress(RpcRefused, _Outdated):
+                return await ask(self.rpc if is_fresh else _CheckedNode(self, known), known)
         for tries_left in reversed(range(BLOCK_TRIES)):
-            is_first = tries_left == BLOCK_TRIES - 1
-            block = (self.head.recent(fresh_s) if is_first else None) or await self.head.fetch()
             try:
-                return await ask(block)
+                return await ask(self.rpc, await self.head.fetch())
             except RpcRefused:
                 if not tries_left:
                     raise
@@ -56,6 +63,26 @@ class Network:
         """Transactions of `address` in blocks up to the node's head. Raises RpcUnavailable or RpcRefused."""
         answer = await self.rpc.call("eth_getTransactionCount", [address, "latest"])
         return decode_quantity(answer, "eth_getTransactionCount")
+
+
+class _Outdated(Exception):  # not an error: the node has a newer block than the one it was asked about
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _CheckedNode:
+    """`NodeBatches` whose batches also ask for the newest block, and count only if that is `block`."""
+
+    network: Network
+    block: Block
+
+    async def batch(
+        self, requests: Sequence[Request], *, timeout_s: float | None = None
+    ) -> list[JsonValue | RpcRefused]:
+        newest, *answers = await self.network.rpc.batch([NEWEST_BLOCK, *requests], timeout_s=timeout_s)
+        if self.network.head.note(newest, self.block).hash != self.block.hash:
+            raise _Outdated
+        return answers
 
 
 def open_network(name: str, config: ChainConfig) -> Network:

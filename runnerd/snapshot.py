@@ -8,6 +8,7 @@ from protocol.values import Value
 from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError, ChainError
 from runnerd.chain.reads import ReadRequest, fetch_reads
+from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.types import Block
 from runnerd.network import Network
 from runnerd.supervisor.context import Snapshot, SnapshotFailed
@@ -39,11 +40,11 @@ class VaultSnapshots:
         reference, _, network = self._vaults[vault]
         requests = [self._request(vault, read) for read in reads]
 
-        async def look(block: Block) -> tuple[Block, dict[str, Value]]:
-            return block, await fetch_reads(network.rpc, block, requests) if requests else {}
+        async def look(node: NodeBatches, block: Block) -> tuple[Block, dict[str, Value]]:
+            return block, await fetch_reads(node, block, requests)
 
         try:
-            block, values = await network.at_newest_block(look)
+            block, values = await network.at_newest_block(look) if requests else (await network.head.fetch(), {})
         except ChainError as error:
             raise SnapshotFailed(str(error)) from error
         return Snapshot(

@@ -9,14 +9,18 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from typing import Final
 
-from runnerd.chain.errors import ChainError
+from runnerd.chain.errors import ChainError, RpcRefused
+from runnerd.chain.json_values import JsonValue
+from runnerd.chain.jsonrpc import Request
 from runnerd.chain.rpc import NodeCalls
 from runnerd.chain.types import Block, decode_block
 from runnerd.log import fields
 
 logger = logging.getLogger(__name__)
 
+NEWEST_BLOCK: Final[Request] = ("eth_getBlockByNumber", ["latest", False])
 MAX_BACKOFF_S = 30.0
 
 
@@ -45,7 +49,7 @@ class Head:
         self._in_flight = flight
         block: Block | None = None
         try:
-            block = decode_block(await self._rpc.call("eth_getBlockByNumber", ["latest", False]))
+            block = decode_block(await self._rpc.call(*NEWEST_BLOCK))
         except ChainError as error:
             flight.set_exception(error)
             flight.exception()  # marks it as seen: there may be nobody else
@@ -55,6 +59,18 @@ class Head:
             if not flight.done():
                 flight.set_result(block)
         self._publish(block)
+        return block
+
+    def note(self, answer: JsonValue | RpcRefused, known: Block) -> Block:
+        """Take the answer to a NEWEST_BLOCK that somebody asked along with other things, when `known` was the latest.
+
+        If another answer came meanwhile, this one may be the older of the two and moves nothing. Raises RpcRefused.
+        """
+        if isinstance(answer, RpcRefused):
+            raise answer
+        block = decode_block(answer)
+        if self.latest is known:
+            self._publish(block)
         return block
 
     def recent(self, fresh_s: float) -> Block | None:

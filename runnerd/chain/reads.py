@@ -15,7 +15,7 @@ from runnerd.chain.errors import AbiError, ReadFailed, ReadFailure, RpcRefused
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.revert import is_execution_failure, revert_reason
-from runnerd.chain.rpc import NodeCalls
+from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.types import Block, decode_data
 
 
@@ -45,7 +45,7 @@ def block_parameter(block: Block) -> JsonParam:
 
 
 async def fetch_reads(
-    rpc: NodeCalls, block: Block, requests: Sequence[ReadRequest], *, timeout_s: float | None = None
+    rpc: NodeBatches, block: Block, requests: Sequence[ReadRequest], *, timeout_s: float | None = None
 ) -> dict[str, Value]:
     """The values of all reads at `block`, by name; a function with several outputs, or none, gives a list.
 

@@ -22,16 +22,20 @@ from runnerd.chain.transports.websocket import open_websocket
 DEFAULT_TIMEOUT_S = 10.0
 
 
-class NodeCalls(Protocol):
-    """The two ways to ask a node. Both raise only RpcUnavailable and RpcRefused."""
-
-    async def call(self, method: str, params: Sequence[JsonParam], *, timeout_s: float | None = None) -> JsonValue:
-        """The result of one request; None is a result ("no such receipt"), errors are raised."""
+class NodeBatches(Protocol):
+    """Several requests in one round trip. Raises only RpcUnavailable and RpcRefused."""
 
     async def batch(
         self, requests: Sequence[Request], *, timeout_s: float | None = None
     ) -> list[JsonValue | RpcRefused]:
         """The results in the order of `requests`; a request that the node refused has its RpcRefused in its place."""
+
+
+class NodeCalls(NodeBatches, Protocol):
+    """The two ways to ask a node. Both raise only RpcUnavailable and RpcRefused."""
+
+    async def call(self, method: str, params: Sequence[JsonParam], *, timeout_s: float | None = None) -> JsonValue:
+        """The result of one request; None is a result ("no such receipt"), errors are raised."""
 
 
 class Rpc:

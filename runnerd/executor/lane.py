@@ -12,6 +12,7 @@ from contextlib import suppress
 from runnerd.chain.abi import AbiFunction
 from runnerd.chain.errors import ChainError, FeeCapTooLow, RpcRefused, RpcUnavailable
 from runnerd.chain.fees import build_fee_request, bump, decode_fees
+from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.simulate import CallMessage, Reverted, build_simulation, decode_simulation
 from runnerd.chain.types import Block, decode_hash
 from runnerd.executor.intent import ENDED, Accepted, Attempt, Broadcast, Intent, IntentState, Signed, SimulationReverted
@@ -147,10 +148,7 @@ class Lane:
             return True
         at = self._book.clock.now()
         # Stored, durably, before anyone can see the bytes. If this raises nothing was given away.
-        await self._book.store.commit(
-            *intents.allot_nonce(tracked.intent, nonce, ready.block.number, at),
-            intents.add_attempt(tracked.intent.call_id, nonce, attempt, at),
-        )
+        await self._book.store.commit(intents.allot_nonce(tracked.intent, nonce, attempt, at))
         self.next_nonce = nonce + 1
         for effect in tracked.note(Signed(nonce, attempt), self.network.patience):
             if isinstance(effect, Broadcast):
@@ -177,9 +175,9 @@ class Lane:
         message = CallMessage(sender=self.signer.address, to=intent.target, data=intent.calldata, value_wei=0)
         margin = round((network.config.gas_limit_factor - 1) * 100)
 
-        async def look(block: Block) -> Ready | SimulationReverted:
+        async def look(node: NodeBatches, block: Block) -> Ready | SimulationReverted:
             requests = [*build_simulation(block, message), build_fee_request(network.fees)]
-            call, estimate, history = await network.rpc.batch(requests)
+            call, estimate, history = await node.batch(requests)
             simulated = decode_simulation(block, call, estimate, gas_margin_percent=margin, errors=self._errors)
             if isinstance(simulated, Reverted):
                 return SimulationReverted(simulated.reason, block.number)

@@ -150,12 +150,17 @@ def finish(call_id: int, outcome: JobOutcome, reason: str, at: datetime) -> Stat
         where id = %(id)s and state <> 'done'
         """,
         {"id": call_id, "outcome": outcome.value, "reason": storable(reason), "at": at},
+        is_independent=True,
     )
 
 
 def decided(call_id: int) -> Statement:
     """The Decision stands; only the executor still works on this call."""
-    return Statement("update job_calls set state = 'decided' where id = %(id)s and state = 'queued'", {"id": call_id})
+    return Statement(
+        "update job_calls set state = 'decided' where id = %(id)s and state = 'queued'",
+        {"id": call_id},
+        is_independent=True,
+    )
 
 
 def count_attempt(call_id: int, attempts: int) -> Statement:

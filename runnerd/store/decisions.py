@@ -33,6 +33,7 @@ def insert(record: DecisionRecord) -> Statement:
         on conflict (call_id) do nothing
         """,
         {name: getattr(record, name) for name in DecisionRecord.__slots__},
+        is_independent=True,
     )
 
 

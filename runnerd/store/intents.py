@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 from runnerd.chain.fees import Fees
 from runnerd.executor.intent import Attempt, Intent, IntentState, Mined
@@ -31,6 +32,7 @@ def plan(intent: Intent, at: datetime) -> Statement:
             "value_wei": Decimal(intent.value_wei),
             "at": at,
         },
+        is_independent=True,
     )
 
 
@@ -45,64 +47,58 @@ def set_state(call_id: int, state: IntentState, at: datetime, reason: str | None
     )
 
 
-def allot_nonce(intent: Intent, nonce: int, simulated_block: int, at: datetime) -> list[Statement]:
-    """Give `nonce` to the intent and move the wallet on. Rolls the commit back unless both were as we thought."""
-    parameters = {
-        "call_id": intent.call_id,
-        "chain_id": intent.chain_id,
-        "wallet": intent.wallet,
-        "nonce": nonce,
-        "block": simulated_block,
-        "at": at,
-    }
-    return [
-        Statement(
-            """
-            with moved as (
-                update wallets set next_nonce = %(nonce)s + 1
-                where chain_id = %(chain_id)s and address = %(wallet)s and next_nonce in (%(nonce)s, %(nonce)s + 1)
-                returning 1
-            )
-            select require(count(*) = 1, 'the wallet''s next nonce is not what this process thinks') from moved
-            """,
-            parameters,
-        ),
-        Statement(
-            """
-            with moved as (
-                update intents set state = 'signed', nonce = %(nonce)s, simulated_block = %(block)s, updated_at = %(at)s
-                where call_id = %(call_id)s and (nonce is null or nonce = %(nonce)s)
-                returning 1
-            )
-            select require(count(*) = 1, 'the intent has another nonce') from moved
-            """,
-            parameters,
-        ),
-    ]
+_ADD_ATTEMPT: Final = """
+    insert into attempts (hash, call_id, nonce, raw, max_fee_per_gas_wei, max_priority_fee_wei, gas_limit, signed_at,
+                          signed_block)
+    values (%(hash)s, %(call_id)s, %(nonce)s, %(raw)s, %(max_fee)s, %(max_priority)s, %(gas_limit)s, %(at)s, %(block)s)
+    on conflict (hash) do nothing
+"""
+
+
+def allot_nonce(intent: Intent, nonce: int, attempt: Attempt, at: datetime) -> Statement:
+    """Give `nonce` to the intent, move the wallet on, and store the bytes that were signed with it.
+
+    Rolls the commit back unless wallet and intent were as we thought.
+    """
+    return Statement(
+        f"""
+        with moved as (
+            update wallets set next_nonce = %(nonce)s + 1
+            where chain_id = %(chain_id)s and address = %(wallet)s and next_nonce in (%(nonce)s, %(nonce)s + 1)
+            returning 1
+        ), allotted as (
+            update intents set state = 'signed', nonce = %(nonce)s, updated_at = %(at)s
+            where call_id = %(call_id)s and (nonce is null or nonce = %(nonce)s)
+            returning 1
+        ), stored as ({_ADD_ATTEMPT})
+        select require((select count(*) from moved) = 1, 'the wallet''s next nonce is not what this process thinks'),
+               require((select count(*) from allotted) = 1, 'the intent has another nonce')
+        """,  # noqa: S608  # a constant
+        {
+            "chain_id": intent.chain_id,
+            "wallet": intent.wallet,
+            **_attempt_parameters(intent.call_id, nonce, attempt, at),
+        },
+    )
 
 
 def add_attempt(call_id: int, nonce: int, attempt: Attempt, at: datetime) -> Statement:
-    """Store signed bytes. Always before they are broadcast."""
-    return Statement(
-        """
-        insert into attempts (hash, call_id, nonce, raw, max_fee_per_gas_wei, max_priority_fee_wei, gas_limit,
-                              signed_at, signed_block)
-        values (%(hash)s, %(call_id)s, %(nonce)s, %(raw)s, %(max_fee)s, %(max_priority)s, %(gas_limit)s, %(at)s,
-                %(block)s)
-        on conflict (hash) do nothing
-        """,
-        {
-            "hash": attempt.hash,
-            "call_id": call_id,
-            "nonce": nonce,
-            "raw": attempt.raw,
-            "max_fee": Decimal(attempt.fees.max_fee_per_gas_wei),
-            "max_priority": Decimal(attempt.fees.max_priority_fee_per_gas_wei),
-            "gas_limit": attempt.gas_limit,
-            "at": at,
-            "block": attempt.signed_block,
-        },
-    )
+    """Store the signed bytes of a replacement. Always before they are broadcast."""
+    return Statement(_ADD_ATTEMPT, _attempt_parameters(call_id, nonce, attempt, at))
+
+
+def _attempt_parameters(call_id: int, nonce: int, attempt: Attempt, at: datetime) -> dict[str, object]:
+    return {
+        "hash": attempt.hash,
+        "call_id": call_id,
+        "nonce": nonce,
+        "raw": attempt.raw,
+        "max_fee": Decimal(attempt.fees.max_fee_per_gas_wei),
+        "max_priority": Decimal(attempt.fees.max_priority_fee_per_gas_wei),
+        "gas_limit": attempt.gas_limit,
+        "at": at,
+        "block": attempt.signed_block,
+    }
 
 
 def accepted(call_id: int, tx_hash: str, at: datetime) -> list[Statement]:

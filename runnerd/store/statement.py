@@ -3,8 +3,10 @@
 Every statement that goes through `Store.commit` is idempotent: after a lost connection it is simply run again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import groupby
 from typing import LiteralString
 
 
@@ -14,6 +16,36 @@ class Statement:
 
     sql: LiteralString
     parameters: Mapping[str, object] = field(default_factory=dict)
+    is_independent: bool = False
+    """It writes, returns no row, and touches no row that another independent statement of its commit looks at."""
+
+
+def join(statements: Sequence[Statement]) -> list[tuple[Statement, int]]:
+    """The same work in fewer statements, each with how many it stands for: neighbours that are independent are one.
+
+    A commit of one statement is one message to the server and needs no BEGIN: a third of the time of one of three.
+    """
+    joined: list[tuple[Statement, int]] = []
+    for is_independent, neighbours in groupby(statements, lambda statement: statement.is_independent):
+        group = list(neighbours)
+        if is_independent and len(group) > 1:
+            joined.append((_as_one(group), len(group)))
+        else:
+            joined += [(statement, 1) for statement in group]
+    return joined
+
+
+def _as_one(group: Sequence[Statement]) -> Statement:
+    parameters = {f"{n}_{name}": value for n, one in enumerate(group) for name, value in one.parameters.items()}
+    return Statement(_sql_as_one(tuple(one.sql for one in group)), parameters)
+
+
+@lru_cache(maxsize=256)
+def _sql_as_one(texts: tuple[LiteralString, ...]) -> LiteralString:
+    """PostgreSQL runs every data-modifying part of a WITH exactly once, all on one snapshot (its manual, 7.8.4)."""
+    *first, last = [text.replace("%(", f"%({n}_") for n, text in enumerate(texts)]
+    parts = ", ".join(f"part_{n} as ({text})" for n, text in enumerate(first))
+    return f"with {parts} {last}"
 
 
 def storable(text: str) -> str:

@@ -20,7 +20,7 @@ from runnerd.log import fields
 from runnerd.store.errors import CommitRefused, StoreUnavailable
 from runnerd.store.ledger import Rows
 from runnerd.store.migrate import lock_database, migrate
-from runnerd.store.statement import Statement
+from runnerd.store.statement import Statement, join
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ _PASSING: Final = ("25006", "40", "53", "55", "57", "58")
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
-    statements: Sequence[Statement]
+    steps: Sequence[tuple[Statement, int]]
     done: "asyncio.Future[list[Rows]]"
     is_idempotent: bool
 
@@ -109,7 +109,7 @@ class Store:
         """
         if self._is_closed:
             raise StoreUnavailable("the ledger is closed")
-        commit = _Commit(statements, asyncio.get_running_loop().create_future(), is_idempotent)
+        commit = _Commit(join(statements), asyncio.get_running_loop().create_future(), is_idempotent)
         self._pending.append(commit)
         self._idle.clear()
         self._wake.set()
@@ -186,24 +186,28 @@ class Store:
     async def _run(self, group: Sequence[_Commit]) -> list[list[Rows]]:
         connection = self._writer
         assert connection is not None
-        cursors: list[list[psycopg.AsyncCursor[DictRow]]] = []
+        steps = [step for commit in group for step in commit.steps]
+        if len(steps) == 1:  # one statement is a transaction of its own
+            ((only, count),) = steps
+            return [await _rows_of(await connection.execute(only.sql, only.parameters, prepare=True), count)]
+        cursors: list[list[tuple[psycopg.AsyncCursor[DictRow], int]]] = []
         try:
             async with connection.pipeline():
-                is_single = sum(len(commit.statements) for commit in group) == 1
-                if not is_single:  # one statement is a transaction of its own
-                    await connection.execute("begin")
+                await connection.execute("begin")
                 for commit in group:
-                    sent = [await connection.execute(s.sql, s.parameters, prepare=True) for s in commit.statements]
+                    sent = [
+                        (await connection.execute(one.sql, one.parameters, prepare=True), count)
+                        for one, count in commit.steps
+                    ]
                     cursors.append(sent)  # one list a commit; nested it would not read
-                if not is_single:
-                    await connection.execute("commit")
+                await connection.execute("commit")
         except Exception:
             try:
                 await connection.rollback()
             except psycopg.Error:
                 await connection.close()
             raise
-        return [[await cursor.fetchall() if cursor.description else [] for cursor in one] for one in cursors]
+        return [[rows for cursor, count in one for rows in await _rows_of(cursor, count)] for one in cursors]
 
     def _on_lost_connection(self, batch: Sequence[_Commit], error: Exception) -> None:
         """Whether the commit took place cannot be known. What is idempotent is run again, the rest is told so."""
@@ -239,6 +243,11 @@ class Store:
             raise
         self.is_connected = True
         return connection
+
+
+async def _rows_of(cursor: psycopg.AsyncCursor[DictRow], count: int) -> list[Rows]:
+    """The rows of each of the `count` statements that went as one."""
+    return [await cursor.fetchall()] if cursor.description else [[]] * count
 
 
 def _settle_error(commit: _Commit, error: Exception) -> None:

@@ -320,8 +320,7 @@ def test_intent_and_attempts_come_back_as_they_were(run: Callable[[Scenario], No
         for number in (1, 2):
             attempt = an_attempt(number)
             await ledger.run(
-                *intents.allot_nonce(intent, 5, 7, AT),
-                intents.add_attempt(call.id, 5, attempt, AT + timedelta(seconds=number)),
+                intents.allot_nonce(intent, 5, attempt, AT + timedelta(seconds=number)),
             )
         await ledger.run(*intents.accepted(call.id, an_attempt(1).hash, AT))
         rows = await ledger.store.fetch(intents.open_intents())
@@ -344,12 +343,12 @@ def test_nonce_is_allotted_once_and_moves_the_wallet_on(run: Callable[[Scenario]
         await ledger.run(intents.set_wallet(31337, WALLET, 5))
         first, second = await ledger.intent(await ledger.call()), await ledger.intent(await ledger.call())
         for _ in range(2):
-            await ledger.run(*intents.allot_nonce(first, 5, 7, AT))
-        await ledger.run(*intents.allot_nonce(second, 6, 7, AT))
+            await ledger.run(intents.allot_nonce(first, 5, an_attempt(), AT))
+        await ledger.run(intents.allot_nonce(second, 6, an_attempt(), AT))
         before = await ledger.rows("select nonce, state from intents order by call_id")
         for nonce in (6, 7, 8):
             with pytest.raises(CommitRefused, match=r"the intent has another nonce|not what this process thinks"):
-                await ledger.run(*intents.allot_nonce(first, nonce, 7, AT))
+                await ledger.run(intents.allot_nonce(first, nonce, an_attempt(), AT))
         assert await ledger.rows("select nonce, state from intents order by call_id") == before
         assert await ledger.store.fetch(intents.wallet(31337, WALLET)) == [{"next_nonce": 7}]
 
@@ -362,9 +361,9 @@ def test_two_intents_cannot_have_one_nonce(run: Callable[[Scenario], None]) -> N
     async def scenario(ledger: Ledger) -> None:
         await ledger.run(intents.set_wallet(31337, WALLET, 5))
         first, second = await ledger.intent(await ledger.call()), await ledger.intent(await ledger.call())
-        await ledger.run(*intents.allot_nonce(first, 5, 7, AT))
+        await ledger.run(intents.allot_nonce(first, 5, an_attempt(), AT))
         with pytest.raises(CommitRefused, match="duplicate key"):
-            await ledger.run(*intents.allot_nonce(second, 5, 7, AT))
+            await ledger.run(intents.allot_nonce(second, 5, an_attempt(), AT))
 
     run(scenario)
 

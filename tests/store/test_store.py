@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,19 @@ def test_commit_gives_the_rows_of_each_statement(ledger_dsn: str) -> None:
             assert await store.fetch(Statement("select key from plugin_state order by 1")) == [
                 {"key": "a"}, {"key": "b"},
             ]  # fmt: skip
+
+    run_async(scenario())
+
+
+def test_statements_that_went_as_one_are_all_carried_out(ledger_dsn: str) -> None:
+    """Each still has its place in the answer."""
+
+    async def scenario() -> None:
+        async with opened(ledger_dsn) as store:
+            independent = [replace(note(key), is_independent=True) for key in ("a", "b")]
+            rows = await store.commit(*independent, Statement("select 1 as one"), note("c"))
+            assert rows == [[], [], [{"one": 1}], []]
+            assert keys(ledger_dsn) == ["a", "b", "c"]
 
     run_async(scenario())
 
@@ -230,15 +244,16 @@ def test_call_whose_commit_was_made_but_not_confirmed_is_no_duplicate(ledger_dsn
 
     async def scenario() -> None:
         async with pg_proxy(ledger_dsn, short_dir) as proxy, opened(proxy.dsn) as store:
+            await store.commit(calls.insert(new_call("first")))  # prepares the statement: an exchange of its own
             proxy.keep_answers()
             inserting = asyncio.get_running_loop().create_task(store.commit(calls.insert(new_call("only"))))
-            await until(lambda: ask(ledger_dsn, "select 1 from job_calls"))
+            await until(lambda: ask(ledger_dsn, "select 1 from job_calls where identity = 'only'"))
             assert not inserting.done()
             proxy.hang_up()
             proxy.speak_again()
             ((row,),) = await inserting
             assert row["identity"] == "only"
-            assert len(ask(ledger_dsn, "select id from job_calls")) == 1
+            assert len(ask(ledger_dsn, "select id from job_calls where identity = 'only'")) == 1
             later = new_call("only", AT + timedelta(seconds=1))
             assert await store.commit(calls.insert(later)) == [[]], "this one is a duplicate"
 

@@ -78,6 +78,8 @@ class PgProxy:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._copy(reader, there_writer, self._requests))
                 group.create_task(self._copy(there_reader, writer, self._answers))
+        except asyncio.CancelledError:
+            pass  # `close` did it; asyncio's own callback on this task would take it for an error
         finally:
             self._writers -= {writer, there_writer}
             writer.transport.abort()

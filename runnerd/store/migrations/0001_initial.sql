@@ -78,8 +78,6 @@ create table intents (
     state       text not null check (state in ('planned', 'signed', 'sent', 'included', 'final', 'reverted', 'denied',
                                                'unresolved')),
     nonce       bigint,
-    gas_limit   bigint,
-    simulated_block bigint,
     reason      text,
     created_at  timestamptz not null,
     updated_at  timestamptz not null,

@@ -1,0 +1,146 @@
+"""Asking at the newest block: in one round trip when we know it, and never an answer of another block."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+
+from runnerd.chain.errors import RpcRefused
+from runnerd.chain.fees import FeeSettings
+from runnerd.chain.head import Head
+from runnerd.chain.json_values import JsonParam, JsonValue
+from runnerd.chain.rpc import NodeBatches, Rpc
+from runnerd.chain.types import Block
+from runnerd.config.model import ChainConfig
+from runnerd.network import BLOCK_TRIES, Network
+from tests.chain.fake_node import FakeNode, wire_block
+from tests.support.aio import run_async
+
+
+class Chain:
+    """A node at `height` that serves states of `served` only (None: of any block)."""
+
+    def __init__(self) -> None:
+        self.height = 1
+        self.served: int | None = None
+        self.node = FakeNode(self.answer)
+        config = ChainConfig(id=1, rpc="http://127.0.0.1:1")
+        rpc = cast("Rpc", self.node)
+        self.network = Network(
+            name="x", config=config, rpc=rpc, head=Head(rpc), fees=FeeSettings(max_fee_cap_wei=10**9)
+        )
+
+    def answer(self, method: str, params: Sequence[JsonParam]) -> JsonValue | RpcRefused:
+        if method == "eth_getBlockByNumber":
+            return wire_block(self.height)
+        if self.served is not None and params[0] != self.served:
+            return RpcRefused(-32000, "header not found", method=method)
+        return str(params[0])
+
+    async def ask(self, node: NodeBatches, block: Block) -> tuple[int, JsonValue]:
+        (answer,) = await node.batch([("eth_call", [block.number])])
+        if isinstance(answer, RpcRefused):
+            raise answer
+        return block.number, answer
+
+    @property
+    def asked(self) -> list[str]:
+        """The methods since the last look."""
+        methods = [method for method, _ in self.node.requests]
+        self.node.requests.clear()
+        return methods
+
+
+def test_without_a_known_block_the_newest_is_asked_first() -> None:
+    """The first question of all."""
+
+    async def scenario() -> None:
+        chain = Chain()
+        assert await chain.network.at_newest_block(chain.ask) == (1, "1")
+        assert chain.asked == ["eth_getBlockByNumber", "eth_call"]
+
+    run_async(scenario())
+
+
+def test_a_known_block_is_confirmed_in_the_same_round_trip() -> None:
+    """The head says which block, the batch says whether it still is the newest."""
+
+    async def scenario() -> None:
+        chain = Chain()
+        await chain.network.head.fetch()
+        chain.node.requests.clear()
+        assert await chain.network.at_newest_block(chain.ask) == (1, "1")
+        assert chain.asked == ["eth_getBlockByNumber", "eth_call"]
+
+    run_async(scenario())
+
+
+def test_an_answer_of_an_older_block_is_thrown_away() -> None:
+    """A block came since the last poll: what is returned was asked at it."""
+
+    async def scenario() -> None:
+        chain = Chain()
+        await chain.network.head.fetch()
+        chain.height = 2
+        assert await chain.network.at_newest_block(chain.ask) == (2, "2")
+        assert chain.network.head.latest is not None
+        assert chain.network.head.latest.number == 2
+
+    run_async(scenario())
+
+
+def test_a_fresh_block_needs_no_confirmation() -> None:
+    """Within `fresh_s` of the last answer."""
+
+    async def scenario() -> None:
+        chain = Chain()
+        await chain.network.head.fetch()
+        chain.node.requests.clear()
+        chain.height = 2
+        assert await chain.network.at_newest_block(chain.ask, fresh_s=60) == (1, "1")
+        assert chain.asked == ["eth_call"]
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize("fresh_s", [0.0, 60.0])
+def test_a_block_that_the_node_has_pruned_is_asked_again_at_the_newest(fresh_s: float) -> None:
+    """Refused at the one we knew, served at the one that is."""
+
+    async def scenario() -> None:
+        chain = Chain()
+        await chain.network.head.fetch()
+        chain.height = chain.served = 2
+        assert await chain.network.at_newest_block(chain.ask, fresh_s) == (2, "2")
+
+    run_async(scenario())
+
+
+def test_a_node_that_refuses_always_is_believed_in_the_end() -> None:
+    """The refusal is raised, after a bounded number of tries."""
+
+    async def scenario() -> None:
+        chain = Chain()
+        await chain.network.head.fetch()
+        chain.node.requests.clear()
+        chain.served = 99
+        with pytest.raises(RpcRefused, match="header not found"):
+            await chain.network.at_newest_block(chain.ask)
+        assert chain.asked.count("eth_call") == BLOCK_TRIES + 1
+
+    run_async(scenario())
+
+
+def test_a_late_answer_does_not_move_the_head_back() -> None:
+    """Two questions at once, the older answer comes last: it is used for its own question only."""
+
+    async def scenario() -> None:
+        chain = Chain()
+        known = await chain.network.head.fetch()
+        chain.height = 3
+        newest = await chain.network.head.fetch()
+        late = chain.network.head.note(wire_block(2), known)
+        assert late.number == 2
+        assert chain.network.head.latest is newest
+
+    run_async(scenario())
