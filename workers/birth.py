@@ -1,21 +1,18 @@
-"""A worker's way from the fork into the locked sandbox, in the order of DESIGN §5, and on to its loop.
+"""A worker's way from the fork into the locked sandbox, in the order of docs/security.md, and on to its loop.
 
 Owns the order and the one message to the supervisor, Born or Refused; each layer is a file of `workers.sandbox`.
 Called by `workers.zygote` in the forked child. Until `run` is called not one line of plugin code has run.
 """
 
 import asyncio
-import faulthandler
-import io
 import os
-import signal
 import socket
 import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias
 
 import zmq
 from setproctitle import setproctitle
@@ -35,20 +32,11 @@ from protocol.zygote import (
     send_packet,
 )
 from workers.lifeline import die_with
-from workers.sandbox import descriptors, landlock, layers, libc, namespaces, privileges, readable, rlimits, seccomp
+from workers.sandbox import descriptors, landlock, layers, namespaces, privileges, readable, rlimits, seccomp
 from workers.sandbox.errors import SandboxRefusedError
 
 Run: TypeAlias = Callable[["zmq.Socket[bytes]", asyncio.AbstractEventLoop, PluginSource, LoopSettings], None]
 """What a worker does with its life: `workers.loop.run`."""
-
-ENVIRONMENT: Final = {
-    "LANG": "C.UTF-8",
-    # Numeric libraries start a thread per core when they are imported: in many workers that is many times the cores.
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
-"""The whole environment of a worker: nothing of the host's reaches a plugin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,22 +105,8 @@ def _isolate(embryo: Embryo) -> LayerReport:
 
 
 def _become_a_process_of_its_own() -> None:
-    """Session, environment, signals, and the first place in the queue of the out-of-memory killer."""
+    """Its own session, and the first place in the queue of the out-of-memory killer."""
     os.setsid()
-    os.umask(0o077)
-    os.environ.clear()
-    os.environ.update(ENVIRONMENT)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
-        signal.signal(number, signal.SIG_DFL)
-    for fatal in (signal.SIGTERM, signal.SIGABRT):
-        libc.exit_on(fatal)
-    # On SIGABRT it writes the stack of every thread to stderr, then lets the handler before it run: exit_on.
-    faulthandler.enable()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)
-    sys.dont_write_bytecode = True
     rlimits.be_first_to_go()
     setproctitle("worker: spare")
 

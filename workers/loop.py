@@ -5,7 +5,6 @@ vault is enforced here.
 """
 
 import asyncio
-import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -36,6 +35,7 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.zygote import LoopSettings, PluginSource
+from workers import log_handler
 from workers.channel import Channel
 from workers.decide import DecideError, decide, encodable, is_async, trace_of
 from workers.loader import load
@@ -76,7 +76,7 @@ class WorkerLoop:
         self._calls: set[asyncio.Task[None]] = set()
         self._requests: dict[int, asyncio.Future[StateReply]] = {}
         self._next_request = 1
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="decide")
+        self._threads: ThreadPoolExecutor | None = None
         self._params: dict[str, Param] = {}
         self._plugin: Any = None
         self._stop: asyncio.Future[float] = loop.create_future()
@@ -85,11 +85,13 @@ class WorkerLoop:
     async def serve(self, source: PluginSource) -> None:
         """Hello, calls, and the end: everything between birth and exit."""
         self._channel.open()
-        self._route_logging()
+        log_handler.route(lambda level, text: self._log(level, text, None))
         try:
             plugin, digest = load(source)
             declared = declaration_of(plugin)
             self._plugin = plugin()
+            if not is_async(self._plugin):
+                self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="decide")
             hello = _checked(
                 Hello(
                     version=PROTOCOL_VERSION,
@@ -220,12 +222,6 @@ class WorkerLoop:
             self._dropped = 0
             self._send(LogRecord(level=LogLevel.WARNING, message=lost))
 
-    def _route_logging(self) -> None:
-        """`logging` of the plugin and of the libraries it uses goes the same way as `ctx.log`."""
-        logging.basicConfig(
-            level=logging.INFO, format="%(name)s: %(message)s", handlers=[_LinkHandler(self)], force=True
-        )
-
 
 def _checked(message: Hello | Decision) -> bytes:
     """The frame of what plugin code has a part in. Raises ProtocolError for what the supervisor would refuse: a plugin
@@ -234,24 +230,3 @@ def _checked(message: Hello | Decision) -> bytes:
     frame = encode(message)
     decode_from_worker(frame)
     return frame
-
-
-class _LinkHandler(logging.Handler):
-    def __init__(self, worker: WorkerLoop) -> None:
-        super().__init__()
-        self._worker = worker
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            text = self.format(record)  # with the traceback, if there is one
-        except Exception:  # foreign code: wrong placeholders, or a __str__ that raises; logging never stops its caller
-            text = f"{record.name}: (a log line of {record.pathname}:{record.lineno} that cannot be shown)"
-        self._worker._log(_level(record.levelno), text, None)
-
-
-def _level(number: int) -> LogLevel:
-    if number >= logging.ERROR:
-        return LogLevel.ERROR
-    if number >= logging.WARNING:
-        return LogLevel.WARNING
-    return LogLevel.INFO if number >= logging.INFO else LogLevel.DEBUG

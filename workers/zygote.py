@@ -4,8 +4,6 @@ Started by `runnerd.supervisor.zygote` as `python -I -m workers.zygote FD SUPERV
 and reports; it holds no secret, runs no plugin code and decides nothing. `workers.birth` has what happens in the child.
 """
 
-import gc
-import importlib
 import os
 import resource
 import selectors
@@ -33,14 +31,11 @@ from protocol.zygote import (
     receive_packet,
     send_packet,
 )
+from workers import inherited
 from workers.birth import Embryo, Run, be_born
 from workers.lifeline import die_with, find_own_pid
 from workers.loop import run as run_plugin
-from workers.sandbox import landlock, namespaces, readable, seccomp
-from workers.sandbox.errors import SandboxRefusedError
-
-PRELOAD: Final = ("asyncio", "msgspec", "zmq", "workers.loader", "workers.loop", "workers.sdk")
-"""Imported before the first fork, so that all workers share the pages. Keep it small, and free of threads."""
+from workers.sandbox import namespaces
 
 QUIET_S: Final = 0.02
 """A spare is made when nothing has happened for this long: workers that are being born have the CPU to themselves."""
@@ -201,23 +196,10 @@ def main(run: Run = run_plugin) -> None:
     if obstacle is None:
         die_with(namespaces.descend())
     setproctitle("runnerd: zygote")
-    _prepare()
+    inherited.prepare()
     embryo = Zygote(control, obstacle).serve()
     if embryo is not None:
         be_born(embryo, run)
-
-
-def _prepare() -> None:
-    """Do once what every worker would do by itself, then put all of it out of the garbage collector's sight: a
-    collection in a worker would write to every page and so copy it (4-6 MiB private instead of 7, FACTS)."""
-    for module in PRELOAD:
-        importlib.import_module(module)
-    landlock.find_abi()
-    readable.runtime_paths()
-    with suppress(SandboxRefusedError, OSError):  # each worker reports it, with the reason
-        seccomp.compile_program()
-    gc.collect()
-    gc.freeze()
 
 
 if __name__ == "__main__":

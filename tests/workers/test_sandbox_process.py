@@ -9,7 +9,7 @@ import pytest
 from protocol.zygote import MIB, Layer, SandboxPolicy, WorkerLimits
 from runnerd.supervisor.zygote import BirthRefused
 from tests.support.probes import ProbeHost, outside
-from workers.birth import ENVIRONMENT
+from workers.inherited import ENVIRONMENT
 from workers.sandbox import layers
 from workers.sandbox.errors import SandboxRefusedError
 

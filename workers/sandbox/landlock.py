@@ -9,7 +9,6 @@ import os
 import stat
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 from protocol.zygote import Layer, LayerReport
@@ -52,7 +51,7 @@ def find_abi() -> int:
         return 0
 
 
-def apply(*, readable: Iterable[Path], extra: Iterable[str], socket_dir: str | None) -> tuple[LayerReport, ...]:
+def apply(*, readable: Iterable[str], extra: Iterable[str], socket_dir: str | None) -> tuple[LayerReport, ...]:
     """Confine the calling thread for good. `readable` is what all workers share, `extra` the plugin's own code.
 
     Raises SandboxRefusedError without Landlock, or when a path of `extra` cannot be granted; OSError otherwise.
@@ -63,14 +62,14 @@ def apply(*, readable: Iterable[Path], extra: Iterable[str], socket_dir: str | N
     ruleset = _create_ruleset(abi)
     for path in readable:
         _allow(ruleset, path, _READ_FILE | _READ_DIR)
-    _allow(ruleset, Path(os.devnull), _READ_FILE | _WRITE_FILE)
+    _allow(ruleset, os.devnull, _READ_FILE | _WRITE_FILE)
     for name in extra:
         try:
-            _allow(ruleset, Path(name), _READ_FILE | _READ_DIR)
+            _allow(ruleset, name, _READ_FILE | _READ_DIR)
         except OSError as error:
             raise SandboxRefusedError(Layer.LANDLOCK, f"cannot let the plugin read {name}: {error.strerror}") from error
     if socket_dir is not None:
-        _allow(ruleset, Path(socket_dir), _MAKE_SOCK | _REMOVE_FILE)
+        _allow(ruleset, socket_dir, _MAKE_SOCK | _REMOVE_FILE)
     libc.syscall(libc.SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
     return _reports(abi)
@@ -86,7 +85,7 @@ def _create_ruleset(abi: int) -> int:
     return libc.syscall(libc.SYS_LANDLOCK_CREATE_RULESET, ctypes.addressof(attributes), ctypes.sizeof(attributes), 0)
 
 
-def _allow(ruleset: int, path: Path, rights: int) -> None:
+def _allow(ruleset: int, path: str, rights: int) -> None:
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):

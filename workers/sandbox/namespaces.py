@@ -1,4 +1,4 @@
-"""New user, network, pid, IPC and UTS namespaces: no interfaces (not even loopback), no other process in sight.
+"""New user, network, pid, IPC and UTS namespaces: no interfaces (not even loopback), no process to signal or trace.
 
 The zygote descends into a user and a pid namespace once. There it may make a pid namespace for each child without any
 privilege on the host; the child makes the others for itself. No mount namespace: with nothing mounted in it, it would
@@ -7,11 +7,10 @@ hide no file that Landlock does not refuse. Called by `workers.zygote` and `work
 
 import os
 import platform
-from pathlib import Path
 from typing import Final
 
 from protocol.zygote import Layer, LayerReport
-from workers.sandbox import libc
+from workers.sandbox import libc, proc
 
 _CLONE_NEWUTS: Final = 0x04000000
 _CLONE_NEWIPC: Final = 0x08000000
@@ -92,6 +91,6 @@ def _enter(flags: int) -> None:
     """The caller stays who it was: one user and one group are mapped, each to itself."""
     uid, gid = os.geteuid(), os.getegid()
     libc.unshare(flags)
-    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1", encoding="ascii")
-    Path("/proc/self/setgroups").write_text("deny", encoding="ascii")  # or an unprivileged gid_map is refused
-    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", encoding="ascii")
+    proc.write("self/uid_map", f"{uid} {uid} 1")
+    proc.write("self/setgroups", "deny")  # or an unprivileged gid_map is refused
+    proc.write("self/gid_map", f"{gid} {gid} 1")

@@ -27,7 +27,7 @@ _SYSTEM: Final = (
 
 
 @cache
-def runtime_paths() -> tuple[Path, ...]:
+def runtime_paths() -> tuple[str, ...]:
     """Existing files and directories, none inside another. The zygote computes them once, for all workers."""
     schemes = sysconfig.get_paths()
     candidates = {
@@ -39,4 +39,4 @@ def runtime_paths() -> tuple[Path, ...]:
         *protocol.__path__,
     }
     existing = {resolved for path in candidates if (resolved := Path(path).resolve()).exists()}
-    return tuple(sorted(path for path in existing if existing.isdisjoint(path.parents)))
+    return tuple(sorted(str(path) for path in existing if existing.isdisjoint(path.parents)))

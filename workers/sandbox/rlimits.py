@@ -5,10 +5,10 @@ Owns which limit means what; the figures come with the Spawn. Called by `workers
 
 import os
 import resource
-from pathlib import Path
 from typing import Final
 
 from protocol.zygote import Layer, LayerReport, WorkerLimits
+from workers.sandbox import proc
 
 ADDRESS_SLACK_BYTES: Final = 4 << 30
 """Address space beyond the memory limit: libraries, malloc arenas and guard pages are reserved and never filled."""
@@ -57,7 +57,7 @@ def limit_fds(count: int) -> None:
 
 def be_first_to_go() -> None:
     """If the host runs out of memory the kernel ends workers before anything else. Needs /proc. Raises OSError."""
-    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    proc.write("self/oom_score_adj", "1000")
 
 
 def take_idle_time_only() -> None:

@@ -47,7 +47,7 @@ ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 SILENT: Final[Mapping[str, int]] = {
-    # glibc creates threads through clone3 and falls back to clone, whose flags a filter can see (FACTS).
+    # glibc creates threads through clone3 and falls back to clone, whose flags a filter can see (ADR 0007).
     "clone3": errno.ENOSYS,
     # Every thread of ZeroMQ begins with setting the policy that it has anyway, and aborts if that fails. 0: "done".
     "sched_setscheduler": 0,
