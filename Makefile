@@ -21,7 +21,7 @@ VENV_MADE := $(VENV)/.stamps/made
 LOCKED := $(VENV)/.stamps/locked
 INSTALLED := $(VENV)/.stamps/installed
 ANVIL := $(TOOLS)/.stamps/anvil
-SOURCES := protocol workers runnerd tests deploy
+SOURCES := protocol workers runnerd tests deploy docs
 
 # Foreign modules on the path would shadow the locked ones.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -58,17 +58,13 @@ contracts: $(INSTALLED) ## compile deploy/contracts into the committed artifacts
 	@$(BIN)/python deploy/contracts/build.py
 
 # Existing pins are kept; UPGRADE=1 moves them all to the newest versions.
-lock: $(INSTALLED) ## write requirements.lock from pyproject.toml (UPGRADE=1 takes newer versions)
+# The second file, for servers, has the same versions: the first one is its seed.
+lock: $(INSTALLED) ## write both lock files from pyproject.toml (UPGRADE=1 takes newer versions)
 	@echo "· resolving and hashing every dependency: this takes minutes"
-	@cp requirements.lock $(VENV)/requirements.lock
-	@$(BIN)/pip-compile --quiet $(if $(UPGRADE),--upgrade) --all-extras --generate-hashes --allow-unsafe --strip-extras \
-	    --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	    --output-file $(VENV)/requirements.lock pyproject.toml
-	@{ echo "# Every dependency of runnerd and of its extras, pinned with the hashes of its files. Written by 'make lock':"; \
-	   echo "# change a dependency in pyproject.toml, never here."; \
-	   grep -vE '^# (Every dependency of|change a dependency in)' $(VENV)/requirements.lock; } >$(VENV)/lock.new
-	@if grep -nE '://|^-' $(VENV)/lock.new; then echo "make: a host name must not get into the lock file" >&2; exit 1; fi
-	@mv $(VENV)/lock.new requirements.lock
+	@deploy/tools/write-lock.sh $(BIN)/pip-compile requirements.lock requirements.lock \
+	    "Every dependency of runnerd and of its extras" --all-extras $(if $(UPGRADE),--upgrade)
+	@deploy/tools/write-lock.sh $(BIN)/pip-compile deploy/requirements.lock requirements.lock \
+	    "What runnerd needs on a server, and nothing of its development" --extra embedded
 
 install: $(INSTALLED) $(ANVIL) ## only install: .venv and .tools
 

@@ -4,7 +4,8 @@ A record's action is an API: alerts and searches name it. `docs.generate` makes 
 """
 
 import ast
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,14 +32,21 @@ def find_log_calls() -> tuple[tuple[str, ast.Call, ast.Module], ...]:
     return tuple(_log_calls())
 
 
+@cache
+def _modules() -> Mapping[str, ast.Module]:
+    return {
+        str(path.relative_to(ROOT)): ast.parse(path.read_text("utf-8"))
+        for path in sorted((ROOT / "runnerd").rglob("*.py"))
+    }
+
+
 def _log_calls() -> Iterator[tuple[str, ast.Call, ast.Module]]:
-    for path in sorted((ROOT / "runnerd").rglob("*.py")):
-        tree = ast.parse(path.read_text("utf-8"))
+    for file, tree in _modules().items():
         for node in ast.walk(tree):
             match node:
                 case ast.Call(func=ast.Attribute(value=ast.Name(id="logger"), attr=attr)):
                     if attr in {*LEVELS, "log", "exception"}:
-                        yield str(path.relative_to(ROOT)), node, tree
+                        yield file, node, tree
                 case _:
                     pass
 
@@ -96,12 +104,22 @@ def _sources(name: str, module: ast.Module) -> Iterator[ast.AST]:
                 takers |= {function} if any(argument.arg == name for argument in arguments.args) else set()
             case _:
                 pass
-    for node in ast.walk(module):
-        match node:
-            case ast.Call(func=ast.Attribute(attr=called), args=passed) if called in takers:
-                yield from passed
-            case _:
-                pass
+    for taker in takers:
+        yield from _arguments().get(taker, ())
+
+
+@cache
+def _arguments() -> Mapping[str, list[ast.expr]]:
+    """What is passed to a method, anywhere: who calls it may be in another module, and knows it by this name."""
+    passed: dict[str, list[ast.expr]] = defaultdict(list)
+    for module in _modules().values():
+        for node in ast.walk(module):
+            match node:
+                case ast.Call(func=ast.Attribute(attr=called), args=arguments):
+                    passed[called] += arguments
+                case _:
+                    pass
+    return passed
 
 
 def _message(call: ast.Call) -> str:

@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeGuard
 
 from msgspec import Meta, Struct, structs
 
-from protocol.limits import INT_MAX, MAX_ACTIONS, MAX_ARGUMENTS, MAX_NAME_LENGTH, MAX_TEXT_LENGTH
-from protocol.values import PlainValue, Value, is_unicode, to_value
+from protocol.limits import (
+    INT_MAX,
+    MAX_ACTIONS,
+    MAX_ARGUMENTS,
+    MAX_NAME_LENGTH,
+    MAX_TEXT_LENGTH,
+    MAX_VALUES_PER_ACTION,
+)
+from protocol.values import PlainValue, Value, count_values, is_unicode, to_value
 
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.\-]*\Z"
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN)]
@@ -41,6 +48,8 @@ def checked_arguments(args: object) -> dict[str, Value]:
     for name in args:
         if not is_name(name):
             raise ValueError(f"an argument name must be {NAME_RULE}")
+    if count_values(args.values(), MAX_VALUES_PER_ACTION) > MAX_VALUES_PER_ACTION:
+        raise ValueError(f"arguments hold more than {MAX_VALUES_PER_ACTION} values")
     return {str(name): to_value(value) for name, value in args.items()}
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from protocol.actions import Outcome
+from protocol.density import check_density
 from protocol.errors import ProtocolError
 from protocol.limits import MAX_FRAME_BYTES, PROTOCOL_VERSION
 from protocol.messages import FromSupervisor, FromWorker, Hello, Message, Version
@@ -17,6 +18,7 @@ M = TypeVar("M")
 _encoder = msgspec.json.Encoder()
 _from_worker: msgspec.json.Decoder[FromWorker] = msgspec.json.Decoder(FromWorker)
 _from_supervisor: msgspec.json.Decoder[FromSupervisor] = msgspec.json.Decoder(FromSupervisor)
+_outcome: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
 
 
 class _Opening(msgspec.Struct):
@@ -42,6 +44,8 @@ def encode(message: Message) -> bytes:
 
 def decode_from_worker(frame: bytes) -> FromWorker:
     """The message that a worker sent. Raises ProtocolError, and nothing else, for whatever is not one."""
+    _check_size(frame)
+    check_density(frame)
     message = _decode(_from_worker, frame)
     if isinstance(message, Hello) and message.version != PROTOCOL_VERSION:
         raise _wrong_version(message.version)
@@ -50,6 +54,7 @@ def decode_from_worker(frame: bytes) -> FromWorker:
 
 def decode_from_supervisor(frame: bytes) -> FromSupervisor:
     """The message that the supervisor sent. Raises ProtocolError, and nothing else, for whatever is not one."""
+    _check_size(frame)
     return _decode(_from_supervisor, frame)
 
 
@@ -58,9 +63,17 @@ def encode_outcome(outcome: Outcome) -> str:
     return _encoder.encode(outcome).decode()
 
 
-def _decode(decoder: msgspec.json.Decoder[M], frame: bytes) -> M:
+def _check_size(frame: bytes) -> None:
     if len(frame) > MAX_FRAME_BYTES:
         raise ProtocolError(f"frame of {len(frame)} bytes, the limit is {MAX_FRAME_BYTES}")
+
+
+def decode_outcome(text: str) -> Outcome:
+    """The outcome that `encode_outcome` wrote. Raises ProtocolError when it is not one by today's limits."""
+    return _decode(_outcome, text.encode())
+
+
+def _decode(decoder: msgspec.json.Decoder[M], frame: bytes) -> M:
     try:
         return decoder.decode(frame)
     except (ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors

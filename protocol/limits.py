@@ -9,10 +9,21 @@ from typing import Final
 PROTOCOL_VERSION: Final = 1
 
 MAX_FRAME_BYTES: Final = 1 << 20
-"""One ZeroMQ frame, both ways; also set as ZMQ_MAXMSGSIZE, so that a giant frame never reaches Python."""
+"""One ZeroMQ frame, both ways. The supervisor refuses a longer one from its header; the worker sets ZMQ_MAXMSGSIZE."""
 
 LINK_HWM: Final = 1_000
-"""ZeroMQ high-water mark of a link, in messages, each way."""
+"""Messages that may wait: the worker's ZeroMQ high-water marks, each way, and the supervisor's queue to it."""
+
+MAX_FRAMES_PER_S: Final = 10_000
+"""Frames a second that the supervisor takes from one worker, answers to calls aside, over `FRAME_BURST` frames.
+Generous, because a plugin that logs in a loop is no attack: its lines are dropped, and its worker lives.
+"""
+
+FRAME_BURST: Final = 500_000
+MAX_FRAME_BYTES_PER_S: Final = 8 << 20
+"""The same in bytes, over `FRAME_BYTES_BURST`: white space, which no other bound is about, takes 1.7 ms per MiB."""
+
+FRAME_BYTES_BURST: Final = 128 << 20
 
 MAX_NAME_LENGTH: Final = 64
 MAX_TOPIC_BYTES: Final = 63  # PostgreSQL refuses a longer channel name (NAMEDATALEN - 1)
@@ -29,9 +40,20 @@ MAX_STRING_LENGTH: Final = 8_192
 MAX_READS: Final = 64
 MAX_TRIGGERS: Final = 32
 
+MAX_VALUES_PER_ACTION: Final = 1_024
+"""Integers, booleans and texts, and the lists that hold them, in the arguments of one Action or Read."""
+
 MAX_STATE_WRITES: Final = 256
 MAX_STATE_KEY_LENGTH: Final = 256
 MAX_STATE_VALUE_LENGTH: Final = 65_536
+
+MAX_VALUES_PER_FRAME: Final = 20_000
+"""Commas outside of text: `MAX_ACTIONS` times `MAX_VALUES_PER_ACTION`, and what else is in a Decision."""
+
+MAX_OBJECTS_PER_FRAME: Final = 512
+"""Opening braces outside of text: a Decision has at most 2 + 2 * `MAX_ACTIONS` + `MAX_STATE_WRITES`."""
+
+MAX_QUOTES_PER_FRAME: Final = 2 * (MAX_VALUES_PER_FRAME + 4 * MAX_OBJECTS_PER_FRAME)
 
 MAX_LOG_RECORDS_PER_S: Final = 200
 """Records a second that the supervisor takes from one worker, measured over `LOG_BURST` records."""

@@ -4,7 +4,7 @@ Bytes and addresses travel as `0x` hex text; the supervisor reads them by the AB
 There is no float: msgspec refuses one when it decodes, and `to_value` refuses one when a plugin builds it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, TypeAlias
 
 from msgspec import Meta
@@ -23,6 +23,9 @@ PlainValue: TypeAlias = bool | int | str | bytes | Sequence["PlainValue"]
 """What a plugin may pass where a Value is wanted: bytes become `0x` hex, tuples become lists."""
 
 MAX_DEPTH = 3
+# Tuples, because `isinstance` with a union takes four times as long, and this runs for each value of each Action.
+_BYTES = (bytes, bytearray)
+_LISTS = (list, tuple)
 
 
 def to_value(plain: PlainValue, *, depth: int = 0) -> Value:
@@ -37,17 +40,29 @@ def to_value(plain: PlainValue, *, depth: int = 0) -> Value:
         if not INT_MIN <= plain <= INT_MAX:
             raise ValueError("integer does not fit int256 or uint256")
         return int(plain)
-    if isinstance(plain, bytes | bytearray):
+    if isinstance(plain, _BYTES):
         return _bounded("0x" + bytes(plain).hex())
     if isinstance(plain, str):
         return _bounded(str(plain))
-    if isinstance(plain, list | tuple):
+    if isinstance(plain, _LISTS):
         if depth == MAX_DEPTH:
             raise ValueError(f"lists are nested deeper than {MAX_DEPTH}")
         if len(plain) > MAX_ARRAY_LENGTH:
             raise ValueError(f"list is longer than {MAX_ARRAY_LENGTH} items")
         return [to_value(item, depth=depth + 1) for item in plain]  # type: ignore[misc]  # depth is bounded just above
     raise ValueError(f"a {type(plain).__name__} cannot travel; allowed: int, bool, str, bytes, lists of them")
+
+
+def count_values(values: Iterable[object], limit: int) -> int:
+    """How many values there are, in lists at any depth too, and the lists themselves. Stops at one beyond `limit`."""
+    count = 0
+    waiting = list(values)
+    while waiting and count <= limit:
+        value = waiting.pop()
+        count += 1
+        if isinstance(value, _LISTS):
+            waiting.extend(value)
+    return count
 
 
 def is_unicode(text: str) -> bool:

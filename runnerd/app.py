@@ -4,8 +4,8 @@ import asyncio
 import logging
 import signal
 import time
-
-import zmq
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from protocol.messages import VaultRef
 from runnerd.catalogue import build_catalogue
@@ -13,16 +13,16 @@ from runnerd.chain.erc7821 import Erc7821Vault
 from runnerd.chains import ChainDesk
 from runnerd.clock import SystemClock
 from runnerd.commands import Commands
-from runnerd.config.load import ConfigError, load_config
 from runnerd.config.model import Config
-from runnerd.config.problem import Problem
 from runnerd.control.server import ControlServer
+from runnerd.directories import clear_links
 from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.tracked import Book, load_book
 from runnerd.log import fields
 from runnerd.network import open_network
 from runnerd.pauses import Pauses
 from runnerd.plugins import Plugins
+from runnerd.reload import Reloader
 from runnerd.results import Results
 from runnerd.router import Router
 from runnerd.services.http import HttpProcess
@@ -33,7 +33,6 @@ from runnerd.snapshot import VaultSnapshots
 from runnerd.status import StatusReader
 from runnerd.store import intents, workers
 from runnerd.store.embedded import EmbeddedPostgres
-from runnerd.store.errors import StoreError
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.context import HostServices
@@ -48,7 +47,6 @@ from runnerd.zygotes import Zygotes
 logger = logging.getLogger("runnerd")
 
 EXIT_FAILED = 1
-MAX_SOCKETS = 16_384
 ADMISSION_PATIENCE_S = 5.0
 """How long readiness waits for the chains: a node that is down must not keep the operator from a running daemon."""
 
@@ -68,8 +66,6 @@ class App:
         self._pauses = Pauses()
         self._zygotes = Zygotes()
         self._lag = LagMonitor(self._metrics)
-        self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-        self._zmq.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
         self._vault_desks: dict[str, VaultDesk] = {}
 
     async def run(self) -> int:
@@ -81,11 +77,11 @@ class App:
             signers, _ = await asyncio.gather(unlock(self._config.wallets), self._zygotes.open())
             try:
                 await store.open()
+                clear_links(self._config)
                 await self._serve(store, dsn, signers, started)
             finally:
                 await self._zygotes.close()
                 await store.close()
-                self._zmq.destroy(linger=0)
         logger.info("stopped", extra=fields("stopped"))
         return self._exit_code
 
@@ -109,6 +105,7 @@ class App:
         }  # fmt: skip
         ledger_id = (await store.fetch(Statement("select id from ledger")))[0]["id"].bytes
         executor = Executor(self._vault_desks, ledger_id, store, results, self._pauses, book, clock)
+        await executor.give_up_unconfigured(frozenset(config.vaults))
         router = Router(store, results, metrics, clock)
         await router.load()
         cron = CronProducer(router, store, metrics, clock)
@@ -135,7 +132,6 @@ class App:
             metrics=metrics,
             pauses=self._pauses,
             birthplace=self._zygotes,
-            zmq_context=self._zmq,
             runtime_dir=str(config.runtime_dir),
             snapshots=snapshots,
             executor=executor,
@@ -146,28 +142,26 @@ class App:
         for name, plugin in config.plugins.items():
             plugins.add(name, plugin)
 
-        def on_admitted(chain: ChainDesk) -> None:
-            self._tasks.spawn(self._open_vaults(chain, executor, plugins, store), f"vaults:{chain.network.name}")
+        async def open_vaults(chain: ChainDesk) -> None:
+            await self._open_vaults(chain, executor, plugins)
 
         status = StatusReader(
             config, plugins.hosts, chains, self._vault_desks, store, book, self._pauses, results, metrics, cron, events,
-            self._zygotes, self._http.address if self._http else None, lambda: self._lag.latest_s, clock,
+            self._zygotes, self._http, lambda: self._lag.latest_s, clock,
         )  # fmt: skip
         commands = Commands(router, plugins, results, self._pauses, store, status, frozenset(config.vaults), clock)
         control = ControlServer(config.control_socket, commands.handle)
         await control.open()
         if self._http is not None:
             self._http.serve(status.page)
-        self._tasks.spawn(self._lag.run(), "service:lag")
-        self._tasks.spawn(events.run(), "producer:event")
-        self._tasks.spawn(cron.run(), "producer:cron")
-        self._tasks.spawn(self._systemd.watch(), "service:watchdog")
-        self._tasks.spawn(self._guard(store), "store:watch")
-        admissions = [chain.start(on_admitted) for chain in chains.values()]
+        self._start_services(store, cron, events)
+        admissions = [chain.start(open_vaults) for chain in chains.values()]
         if admissions:
             await asyncio.wait(admissions, timeout=ADMISSION_PATIENCE_S)
         await router.recover()
-        self._on_reload(plugins)
+        reloader = Reloader(config, plugins, self._systemd)
+        reloading = self._vital(reloader.run(), "config:reload")
+        self._on_hang_up(reloader.request)
         status.is_ready = True
         self._systemd.notify("READY=1", f"STATUS={len(config.plugins)} plugins")
         logger.info(
@@ -181,41 +175,64 @@ class App:
         logger.info("stopping", extra=fields("stopping"))
         router.is_draining = True
         status.is_ready = False
+        self._on_hang_up(_do_nothing)
+        reloading.cancel()  # else it would start what is being stopped
+        await asyncio.wait([reloading])
         await plugins.close()
+        await executor.close()
+        await self._drain(control, chains)
+
+    def _start_services(self, store: Store, cron: CronProducer, events: EventProducer) -> None:
+        self._tasks.spawn(self._lag.run(), "service:lag")
+        self._vital(events.run(), "producer:event")
+        self._vital(cron.run(), "producer:cron")
+        self._vital(self._guard(store), "store:watch")
+        if self._systemd.has_watchdog:
+            self._vital(self._systemd.watch(), "service:watchdog")
+
+    async def _drain(self, control: ControlServer, chains: Mapping[str, ChainDesk]) -> None:
+        """No plugin runs any more: close what they worked with."""
         await control.close()
         for chain in chains.values():
             await chain.close()
         await self._tasks.cancel()
 
-    async def _open_vaults(self, chain: ChainDesk, executor: Executor, plugins: Plugins, store: Store) -> None:
-        """The chain has answered: open its vaults, go on with what a former process left, let its plugins run."""
+    async def _open_vaults(self, chain: ChainDesk, executor: Executor, plugins: Plugins) -> None:
+        """The chain has answered: open its vaults, go on with what a former process left, let its plugins run.
+
+        Called again, from the beginning, when the ledger was away meanwhile. Raises StoreError.
+        """
         admission = chain.admission
-        if admission is None:
-            return
-        self._pauses.load(await store.fetch(workers.pauses()))
-        for name, vault in chain.vaults.items():
-            if admission.chain_problem is None and name not in admission.refused:
-                self._vault_desks[name] = VaultDesk(
-                    name,
-                    vault.address,
-                    build_catalogue(name, vault),
-                    Erc7821Vault(address=vault.address),
-                    chain.lane_of(name),
-                )
+        assert admission is not None  # it has answered
+        refused = {name: admission.chain_problem or admission.refused.get(name) for name in chain.vaults}
+        for name, reason in refused.items():
+            if reason is not None:
+                await executor.give_up_vault(name, reason)
+                continue
+            vault = chain.vaults[name]
+            adapter, lane = Erc7821Vault(address=vault.address), chain.lane_of(name)
+            self._vault_desks[name] = VaultDesk(name, vault.address, build_catalogue(name, vault), adapter, lane)
         if admission.chain_problem is None:
             await executor.resume(frozenset(chain.vaults))
-            chain.run()
-        for name in chain.vaults:
-            plugins.on_vault(name, admission.chain_problem or admission.refused.get(name))
+            chain.run(self._fail)
+        for name, reason in refused.items():
+            plugins.on_vault(name, reason)
 
     async def _guard(self, store: Store) -> None:
-        """Without the ledger's lock nothing may be signed: stop when the writer ends, and say so with the exit code."""
+        """Until the writer ends, for whatever reason: without the ledger's lock nothing may be signed."""
         try:
             await store.run_until_failed()
-        except StoreError as error:
+        except Exception as error:
             logger.critical("the ledger is lost: %s", error, extra=fields("store_failed"))
-            self._exit_code = EXIT_FAILED
-            self._stop.set()
+
+    def _vital(self, coroutine: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+        return self._tasks.spawn_vital(coroutine, name, self._fail)
+
+    def _fail(self, task: str) -> None:
+        """Stop, and say so with the exit code: systemd starts a whole runnerd again, a part of one helps nobody."""
+        self._exit_code = EXIT_FAILED
+        self._systemd.notify(f"STATUS={task} ended")
+        self._stop.set()
 
     # --- signals -----------------------------------------------------------------------------------------------------
 
@@ -223,34 +240,14 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        self._on_hang_up(_do_nothing)
 
-    def _on_reload(self, plugins: Plugins) -> None:
-        reload = lambda: self._tasks.spawn(self._reload(plugins), "config:reload")  # noqa: E731  # a signal handler
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    def _on_hang_up(self, action: Callable[[], None]) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, action)
 
-    async def _reload(self, plugins: Plugins) -> None:
-        monotonic_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._systemd.notify("RELOADING=1", f"MONOTONIC_USEC={monotonic_us}")
-        try:
-            wanted = load_config(self._config.source)
-            news = sorted({plugin.vault for plugin in wanted.plugins.values()} - self._config.vaults.keys())
-            if news:
-                problem = Problem("vaults", f"{', '.join(news)} are new; new vaults need a restart of runnerd")
-                raise ConfigError(self._config.source, [problem])
-            done = await plugins.reload(wanted.plugins)
-            logger.info(
-                "configuration read again: %s", ", ".join(done) or "no plugin changed", extra=fields("reloaded")
-            )
-            for section in ("chains", "wallets", "vaults", "database", "http"):
-                if getattr(wanted, section) != getattr(self._config, section):
-                    logger.warning(
-                        "[%s] changed; it takes effect at the next start", section, extra=fields("reload_partial")
-                    )
-        except ConfigError as error:
-            logger.error("configuration not taken over: %s", error, extra=fields("reload_refused"))
-        finally:
-            self._systemd.notify("READY=1")
+
+def _do_nothing() -> None:
+    """What SIGHUP does while there is nothing to reload: by default it would end the process."""
 
 
 class _Database:

@@ -1,10 +1,10 @@
-"""One chain in operation: admitted once, then its head is polled, its wallets write, its intents are followed."""
+"""One chain in operation: admitted and opened once, then its head is polled, wallets write, intents are followed."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
-from runnerd.admission import Admission, admit, pause_for_foreign
+from runnerd.admission import Admission, admit
 from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import ChainError
 from runnerd.clock import Clock
@@ -16,6 +16,7 @@ from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pauses
 from runnerd.services.metrics import Metrics
+from runnerd.store.errors import StoreError
 from runnerd.store.store import Store
 from runnerd.tasks import Tasks
 from runnerd.wallets.signer import Signer
@@ -62,9 +63,12 @@ class ChainDesk:
             return f"node {self.network.rpc.url_for_display}: {self.network.head.problem}"
         return self._problem
 
-    def start(self, on_admitted: Callable[["ChainDesk"], None]) -> "asyncio.Task[None]":
-        """Begin to ask; `on_admitted` is called when the chain has answered. The task ends then."""
-        return self._tasks.spawn(self._admit(on_admitted), f"admission:{self.network.name}")
+    def start(self, open_vaults: Callable[["ChainDesk"], Awaitable[None]]) -> "asyncio.Task[None]":
+        """Begin to ask, and `open_vaults` when the chain has answered; the task ends then.
+
+        What fails because a node or the ledger is away is tried again, `open_vaults` as well: from its beginning.
+        """
+        return self._tasks.spawn(self._open(open_vaults), f"admission:{self.network.name}")
 
     async def close(self) -> None:
         """Stop signing, sending and looking. What is in flight stands in the ledger."""
@@ -77,35 +81,42 @@ class ChainDesk:
         """The wallet of a vault on this chain."""
         return self.lanes[self._signers[self.vaults[vault].wallet].address]
 
-    def run(self) -> None:
-        """Begin to poll, write and follow. After `on_admitted`, when open intents were given to the lanes."""
+    def run(self, on_failure: Callable[[str], None]) -> None:
+        """Begin to poll, write and follow, once open intents were given to the lanes. `on_failure` if one ends."""
         name = self.network.name
         self._follower = Follower(self.network, self.lanes, self._book)
-        self._tasks.spawn(self.network.head.run(self.network.config.poll_s), f"head:{name}")
-        self._tasks.spawn(self._follower.run(), f"follow:{name}")
+        self._tasks.spawn_vital(self.network.head.run(self.network.config.poll_s), f"head:{name}", on_failure)
+        self._tasks.spawn_vital(self._follower.run(), f"follow:{name}", on_failure)
         for address, lane in self.lanes.items():
-            self._tasks.spawn(lane.run(), f"lane:{name}:{address}")
+            self._tasks.spawn_vital(lane.run(), f"lane:{name}:{address}", on_failure)
 
-    async def _admit(self, on_admitted: Callable[["ChainDesk"], None]) -> None:
+    async def _open(self, open_vaults: Callable[["ChainDesk"], Awaitable[None]]) -> None:
         delay_s, longest_s = RETRY_S
-        admission: Admission | None = None
-        while admission is None:
+        while True:
             try:
-                admission = await admit(self.network, self.vaults, self._signers, self._store)
-            except ChainError as error:
-                self._problem = f"node {self.network.rpc.url_for_display}: {error}"
+                admission = self.admission or await self._look()
+                await open_vaults(self)
+            except (ChainError, StoreError) as error:
+                where = f"node {self.network.rpc.url_for_display}" if isinstance(error, ChainError) else "the ledger"
+                self._problem = f"{where}: {error}"
                 logger.warning(
                     "chain %s: %s", self.network.name, error, extra=fields("chain_waits", chain=self.network.name)
                 )
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, longest_s)
+            else:
+                self._problem = admission.chain_problem
+                return
+
+    async def _look(self) -> Admission:
+        admission = await admit(self.network, self.vaults, self._signers, self._store, self._clock)
+        for pause in admission.pauses:
+            # An older one stays, as in the ledger.
+            self._pauses.active.setdefault((pause.scope, pause.name), pause)
+        for address, next_nonce in admission.next_nonces.items():
+            self.lanes[address] = self._lane(address, next_nonce)
         self.admission = admission
-        self._problem = admission.chain_problem
-        if admission.chain_problem is None:
-            await pause_for_foreign(admission, self.vaults, self._signers, self._store, self._clock)
-            for address, next_nonce in admission.next_nonces.items():
-                self.lanes[address] = self._lane(address, next_nonce)
-        on_admitted(self)
+        return admission
 
     def _lane(self, address: str, next_nonce: int) -> Lane:
         wallets = {name for name, signer in self._signers.items() if signer.address == address}

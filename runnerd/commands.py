@@ -1,5 +1,6 @@
 """What each command of the control socket does. Reads the parts, changes them through their own methods."""
 
+import asyncio
 import uuid
 from datetime import timedelta
 from typing import Any, assert_never
@@ -16,7 +17,7 @@ from runnerd.results import Results
 from runnerd.router import Router
 from runnerd.status import StatusReader
 from runnerd.store import calls, intents, workers
-from runnerd.store.calls import JobCall, JobResult, NewCall
+from runnerd.store.calls import NewCall
 from runnerd.store.store import Store
 
 SHOWN_PAYLOAD = 1_000
@@ -98,10 +99,11 @@ class Commands:
 
     async def _submit_and_wait(self, new_call: NewCall, wait_s: float) -> Reply:
         accepted = await self._router.submit([new_call])
-        if not accepted:  # the key was used before
-            return await self._known(new_call, wait_s)
+        # The key was used before; or the plugin was removed meanwhile, and the result is told already.
+        if not accepted or new_call.plugin not in self._router.hosts:
+            return await self._known(new_call, wait_s, is_new=bool(accepted))
         call = accepted[0]
-        result = await self._wait(call, wait_s) if wait_s else None
+        result = await self._results.wait_for(call.id, wait_s) if wait_s else None
         if result is None:
             return messages.Fired(call_id=call.id, is_new=True)
         return messages.Fired(
@@ -112,22 +114,23 @@ class Commands:
             transaction=result.transaction,
         )
 
-    async def _known(self, new_call: NewCall, wait_s: float) -> Reply:
+    async def _known(self, new_call: NewCall, wait_s: float, *, is_new: bool) -> Reply:
         find = calls.find(new_call.plugin, new_call.identity)
         row = (await self._store.fetch(find))[0]
         if row["outcome"] is None and wait_s:
-            await self._results.wait_for(row["id"], wait_s)
-            row = (await self._store.fetch(find))[0]
+            with self._results.expecting(row["id"]) as result:
+                # Once more: it may have been told between the first look and the listening.
+                row = (await self._store.fetch(find))[0]
+                if row["outcome"] is None:
+                    await asyncio.wait([result], timeout=wait_s)
+                    row = (await self._store.fetch(find))[0]
         return messages.Fired(
             call_id=row["id"],
-            is_new=False,
+            is_new=is_new,
             outcome=row["outcome"],
             reason=row["reason"],
             transaction=row["transaction"],
         )
-
-    async def _wait(self, call: JobCall, wait_s: float) -> JobResult | None:
-        return await self._results.wait_for(call.id, wait_s)
 
     async def _runs(self, request: messages.GetRuns) -> Reply:
         query = calls.recent(request.plugin, request.limit, only_decided=request.only_decided)
@@ -160,10 +163,16 @@ class Commands:
         # In force at once, and durable before the operator is told so.
         self._pauses.add(pause)
         await self._store.commit(workers.pause(scope.value, request.name, principal, pause.paused_at))
+        # Once more: a resume that was committed before may have taken it away meanwhile. Commits come back in their
+        # order, so the one that is in the ledger last is the last here as well.
+        self._pauses.add(pause)
         return messages.Done(text=str(pause))
 
     async def _resume(self, request: messages.Resume) -> Reply:
-        scope = self._scope(request.scope, request.name)
+        # What is paused may be resumed, even when the configuration knows it no more.
+        paused = (pause for pause in self._pauses.active.values() if pause.name == request.name)
+        scope = next((pause.scope for pause in paused if pause.scope == request.scope), None)
+        scope = scope or self._scope(request.scope, request.name)
         await self._store.commit(workers.resume(scope.value, request.name))
         self._pauses.remove(scope, request.name)
         left = [str(pause) for pause in self._pauses.active.values()]

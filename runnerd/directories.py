@@ -18,6 +18,14 @@ def prepare(config: Config) -> None:
     # Group and others may pass, not list: an embedded PostgreSQL runs as another user below it when we are root.
     _make(config.data_dir, 0o711)
     _make(config.runtime_dir, 0o700)
+
+
+def clear_links(config: Config) -> None:
+    """Make an empty directory for the workers' links: a process that was killed could not remove its own.
+
+    Only once the ledger's lock is held: before, they may be those of a runnerd that runs with the same configuration.
+    Raises DirectoryRefused.
+    """
     shutil.rmtree(config.runtime_dir / "links", ignore_errors=True)
     _make(config.runtime_dir / "links", 0o700)
 

@@ -9,6 +9,10 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from runnerd.text import printable
+
+__all__ = ["JsonFormatter", "TerminalFormatter", "configure", "fields", "printable"]
+
 LIBRARY = "library"
 """The action of records that are not ours."""
 _FIELDS = "runnerd_fields"
@@ -63,8 +67,3 @@ class TerminalFormatter(logging.Formatter):
             line += "\n" + "\n".join(map(printable, self.formatException(record.exc_info).split("\n")))
         colour = _COLOURS.get(record.levelname)
         return f"{colour}{line}\x1b[0m" if colour else line
-
-
-def printable(text: str) -> str:
-    """Plugins choose parts of what is logged: no escape sequence of theirs may reach a terminal."""
-    return "".join(c if c.isprintable() else "·" if c != "\n" else "⏎" for c in text)

@@ -11,7 +11,7 @@ from runnerd.chain.head import NEWEST_BLOCK, Head
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.rpc import NodeBatches, Rpc
-from runnerd.chain.types import Block, decode_quantity
+from runnerd.chain.types import Block, decode_count
 from runnerd.config.model import ChainConfig
 from runnerd.executor.intent import Patience
 
@@ -57,12 +57,12 @@ class Network:
 
     async def fetch_chain_id(self) -> int:
         """What the node says it serves. Raises RpcUnavailable or RpcRefused."""
-        return decode_quantity(await self.rpc.call("eth_chainId", []), "eth_chainId")
+        return decode_count(await self.rpc.call("eth_chainId", []), "eth_chainId")
 
     async def fetch_nonce(self, address: str) -> int:
         """Transactions of `address` in blocks up to the node's head. Raises RpcUnavailable or RpcRefused."""
         answer = await self.rpc.call("eth_getTransactionCount", [address, "latest"])
-        return decode_quantity(answer, "eth_getTransactionCount")
+        return decode_count(answer, "eth_getTransactionCount")
 
 
 class _Outdated(Exception):  # not an error: the node has a newer block than the one it was asked about

@@ -4,20 +4,14 @@ from collections.abc import Mapping
 
 from protocol.triggers import Cron, Event, Trigger
 from runnerd.config.model import PluginConfig
-from runnerd.errors import RunnerdError
 from runnerd.router import Router
 from runnerd.services.metrics import Metrics
-from runnerd.store.calls import JobCall
-from runnerd.supervisor.context import HostServices
+from runnerd.supervisor.context import HostServices, PluginHeld
 from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
 from runnerd.tasks import Tasks
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
-
-
-class PluginHeld(RunnerdError):
-    """The plugin may not run now; the text says what keeps it. Mend that, then restart runnerd."""
 
 
 class Plugins:
@@ -80,34 +74,51 @@ class Plugins:
         host.restart()
 
     async def reload(self, wanted: Mapping[str, PluginConfig]) -> list[str]:
-        """Start, stop or restart exactly the plugins whose tables changed. Returns what was done, in words."""
+        """Start, stop or restart exactly the plugins whose tables changed. Returns what was done, in words.
+
+        One at a time: a second reload would stop hosts that this one has just made.
+        """
         done = []
         for name in list(self.hosts):
             host = self.hosts[name]
             if wanted.get(name) == host.config:
                 continue
-            removed = name not in wanted
-            self._generations = {**self._generations, name: host.state.generation}
-            waiting = await self.remove(name, "the plugin was removed from the configuration" if removed else None)
-            if not removed:
-                self.add(name, wanted[name])
-                for call in waiting:
-                    self.hosts[name].offer(call)
-            done.append(f"{'stopped' if removed else 'restarted'} {name}")
-        for name in wanted.keys() - self.hosts.keys():
+            if name in wanted:
+                await self._replace(host, wanted[name])
+                done.append(f"restarted {name}")
+            else:
+                await self._remove(host, "the plugin was removed from the configuration")
+                done.append(f"stopped {name}")
+        for name in sorted(wanted.keys() - self.hosts.keys()):
             self.add(name, wanted[name])
             done.append(f"started {name}")
         return done
 
-    async def remove(self, name: str, reason: str | None) -> list[JobCall]:
-        """Stop one for good. Returns the calls that still wait, if they did not end for `reason`."""
+    async def _replace(self, host: PluginHost, config: PluginConfig) -> None:
+        """Its triggers go on meanwhile, and what they fire waits: the new worker declares its own when it is ready."""
+        await host.stop()
+        # Nothing may wait between here and the new host: a call that comes then would find neither.
+        self._leave(host)
+        self.add(host.name, config)
+        successor = self.hosts[host.name]
+        if successor.state.phase in (Phase.STOPPED, Phase.QUARANTINED) and not successor.is_awaited:
+            self._forget_triggers(host.name)
+        successor.offer_again(host.take_waiting())
+
+    async def _remove(self, host: PluginHost, reason: str) -> None:
+        self._forget_triggers(host.name)
+        await host.stop(reason)
+        self._leave(host)
+
+    def _leave(self, host: PluginHost) -> None:
+        # Its last generation: while it stopped it may have started another.
+        self._generations = {**self._generations, host.name: host.state.generation}
+        del self.hosts[host.name]
+        self._metrics.forget(host.name)
+
+    def _forget_triggers(self, name: str) -> None:
         self._cron.forget(name)
         self._events.forget(name)
-        host = self.hosts[name]
-        await host.stop(reason)
-        del self.hosts[name]
-        self._metrics.forget(name)
-        return host.take_waiting()
 
     async def close(self) -> None:
         """Stop all; what waits stays in the ledger for the next start."""
@@ -117,6 +128,8 @@ class Plugins:
         await self._tasks.finish(limit_s)
 
     def _start(self, host: PluginHost) -> None:
+        if host.is_ending:
+            return  # the one that takes its place is started when it is made
         if not host.config.enabled:
             host.hold("enabled = false")
         elif host.config.vault not in self._verdicts:

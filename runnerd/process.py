@@ -1,4 +1,4 @@
-"""What a process of ours does to itself: no core file, no debugger, an end that comes with its parent's."""
+"""What a process of ours does to itself: no core file, no debugger, enough descriptors, an end with its parent's."""
 
 import ctypes
 import os
@@ -22,6 +22,15 @@ def protect_memory() -> None:
     """No core files, and not dumpable: other processes of this user can neither attach nor read /proc/PID/mem."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(PR_SET_DUMPABLE, 0)
+
+
+def raise_file_limit() -> None:
+    """As many descriptors as we may have: a worker takes about six, and the usual soft limit of 1,024 ends at 150.
+
+    The soft limit is low only for programs that use select(2); this one does not.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _prctl(option: int, value: int) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -73,14 +74,21 @@ class Results:
         return result
 
     async def wait_for(self, call_id: int, timeout_s: float) -> JobResult | None:
-        """The result of a call, or None when it did not come in time."""
+        """The result of a call, or None when it did not come in time. One that is told already does not come again."""
+        with self.expecting(call_id) as waiter:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    return await waiter
+            except TimeoutError:
+                return None
+
+    @contextmanager
+    def expecting(self, call_id: int) -> "Iterator[asyncio.Future[JobResult]]":
+        """Done when the call's result is told, from now on. For whoever must look into the ledger after he listens."""
         waiter: asyncio.Future[JobResult] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(call_id, []).append(waiter)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await waiter
-        except TimeoutError:
-            return None
+            yield waiter
         finally:
             waiters = self._waiting.get(call_id, [])
             if waiter in waiters:

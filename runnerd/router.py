@@ -12,6 +12,7 @@ from runnerd.store.calls import JobCall, JobOutcome, NewCall
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.host import PluginHost
+from runnerd.supervisor.machine import Phase
 
 logger = logging.getLogger("runnerd.router")
 
@@ -41,21 +42,28 @@ class Router:
         accepted = [calls.from_row(row) for rows in results[: len(new_calls)] for row in rows]
         for call in accepted:
             self._metrics.called(call.plugin, call.trigger.value)
-            await self._offer(call)
+            host = self.hosts.get(call.plugin)
+            if host is not None and not self.is_draining:  # else it stays queued in the ledger, for the next start
+                host.offer(call)
+        # Only now: if the ledger refuses one of these, the others are with their plugins.
+        await self._finish_orphans(accepted)
         return accepted
 
+    def is_quarantined(self, plugin: str) -> bool:
+        """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""
+        host = self.hosts.get(plugin)
+        return host is not None and host.state.phase is Phase.QUARANTINED
+
     async def recover(self) -> int:
-        """Offer what `load` found, oldest first. Returns how many."""
+        """Offer what `load` found, oldest first, however much it is: it was accepted. Returns how many."""
         found, self._left_over = self._left_over, []
-        for call in found:
-            await self._offer(call)
+        for name, host in self.hosts.items():
+            host.offer_again([call for call in found if call.plugin == name])
+        await self._finish_orphans(found)
         if found:
             logger.info("%d calls of a former run go on", len(found), extra=fields("calls_recovered", calls=len(found)))
         return len(found)
 
-    async def _offer(self, call: JobCall) -> None:
-        host = self.hosts.get(call.plugin)
-        if host is None:
+    async def _finish_orphans(self, found: Sequence[JobCall]) -> None:
+        for call in [call for call in found if call.plugin not in self.hosts]:
             await self._results.finish(call, JobOutcome.FAILED, f"no plugin {call.plugin!r} is configured")
-        elif not self.is_draining:  # else it stays queued in the ledger, for the next start
-            host.offer(call)

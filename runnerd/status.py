@@ -14,10 +14,11 @@ from runnerd.clock import Clock
 from runnerd.config.model import Config
 from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
 from runnerd.executor.executor import VaultDesk
+from runnerd.executor.intent import IntentState
 from runnerd.executor.tracked import Book
 from runnerd.pauses import Pauses
 from runnerd.results import Results
-from runnerd.services.http import Page
+from runnerd.services.http import HttpProcess, Page
 from runnerd.services.metrics import Metrics
 from runnerd.store.store import Store
 from runnerd.supervisor.host import PluginHost
@@ -47,7 +48,7 @@ class StatusReader:
         cron: CronProducer,
         events: EventProducer,
         zygotes: Zygotes,
-        http_address: str | None,
+        http: HttpProcess | None,
         lag_s: Callable[[], float],
         clock: Clock,
     ) -> None:
@@ -63,7 +64,7 @@ class StatusReader:
         self._cron = cron
         self._events = events
         self._zygotes = zygotes
-        self._http_address = http_address
+        self._http = http
         self._lag_s = lag_s
         self._clock = clock
         self._started_at = clock.now()
@@ -83,7 +84,7 @@ class StatusReader:
             started_at=self._started_at,
             now=self._clock.now(),
             database="connected" if self._store.is_connected else "not reachable",
-            http=self._http_address,
+            http=self._http.address if self._http is not None else None,
             zygote_pid=self._zygotes.pid,
             loop_lag_ms=round(self._lag_s() * 1000, 3),
             plugins=[self._plugin(host, memory) for _, host in sorted(self._hosts.items())],
@@ -121,8 +122,21 @@ class StatusReader:
                 yield f"plugin {name} is {host.state.phase}: {host.state.reason}"
         if not self._events.is_connected:
             yield "not listening for notifications: the event database is not reachable"
+        if self._http is not None and self._http.is_lost:
+            yield "the http process is gone: no metrics and no health until runnerd is restarted"
+        yield from self._unresolved()
         for pause in self._pauses.active.values():
             yield str(pause)
+
+    def _unresolved(self) -> Iterable[str]:
+        """Each is a place in its wallet's flight that stays taken."""
+        places: dict[tuple[str, str], list[int]] = {}
+        for tracked in self._book.open.values():
+            if tracked.intent.state is IntentState.UNRESOLVED:
+                places.setdefault((tracked.intent.vault, tracked.intent.wallet), []).append(tracked.intent.call_id)
+        for (vault, wallet), call_ids in sorted(places.items()):
+            listing = ", ".join(map(str, sorted(call_ids)))
+            yield f"vault {vault}: what became of calls {listing} is unresolved, and keeps wallet {wallet} waiting"
 
     def _blocking_problems(self) -> Iterable[str]:
         if not self._store.is_connected:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from runnerd.log import fields
@@ -21,6 +21,20 @@ class Tasks:
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
+
+    def spawn_vital(
+        self, coroutine: Coroutine[Any, Any, Any], name: str, on_failure: Callable[[str], None]
+    ) -> asyncio.Task[Any]:
+        """Run what the owner cannot do without, until it is cancelled. If it ends by itself, `on_failure` is told."""
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            if not task.cancelled():
+                logger.critical("vital task %s ended", name, extra=fields("vital_task_ended", task=name))
+                on_failure(name)
+
+        task = self.spawn(coroutine, name)
+        task.add_done_callback(ended)
         return task
 
     async def finish(self, timeout_s: float) -> None:

@@ -1,6 +1,7 @@
 """Keeps one zygote alive: `supervisor.worker.Birthplace` for all plugins, across the death of a zygote.
 
-If it dies its workers die with it; a new one is started at once, later with backoff, and births wait for it.
+If it dies its workers die with it; a new one is started at once, and births wait for it. One that does not start, or
+did not live long, is followed by a wait, so that a host on which zygotes die does nothing else but start them.
 """
 
 import asyncio
@@ -9,13 +10,15 @@ import sys
 
 from protocol.zygote import Exited, Spawn
 from runnerd.log import fields
-from runnerd.supervisor.birth import BirthFailed, BornWorker
+from runnerd.supervisor.birth import BornWorker, ZygoteGone
 from runnerd.supervisor.zygote import Zygote, ZygoteFailed
 from runnerd.tasks import Tasks
 
 logger = logging.getLogger("runnerd.zygote")
 
 BACKOFF_S = (0.1, 10.0)
+SHORT_LIFE_S = 1.0
+"""A zygote that lived for less is followed by a wait, which doubles from one such to the next."""
 
 
 class Zygotes:
@@ -26,12 +29,13 @@ class Zygotes:
         self._ready = asyncio.Event()
         self._tasks = Tasks()
         self._is_closing = False
+        self._born_at = 0.0
+        self._delay_s = 0.0
         self.deaths = 0
 
     async def open(self) -> None:
         """Start the first. Raises ZygoteFailed when this host cannot run one."""
-        self._zygote = await self._start()
-        self._ready.set()
+        self._serve(await self._start())
 
     async def close(self) -> None:
         """End it, and with it every worker that is left."""
@@ -46,13 +50,13 @@ class Zygotes:
         return self._zygote.pid if self._zygote is not None and self._ready.is_set() else None
 
     async def spawn(self, request: Spawn, deadline_s: float) -> BornWorker:
-        """See Birthplace. Waits for a zygote within the deadline. Raises BirthRefused, BirthFailed."""
+        """See Birthplace. Waits for a zygote within the deadline. Raises BirthRefused, BirthFailed, ZygoteGone."""
         started = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(deadline_s):
                 await self._ready.wait()
         except TimeoutError:
-            raise BirthFailed(f"no zygote within {deadline_s:g} s") from None
+            raise ZygoteGone(f"no zygote within {deadline_s:g} s") from None
         assert self._zygote is not None  # it is ready
         return await self._zygote.spawn(request, deadline_s - (asyncio.get_running_loop().time() - started))
 
@@ -68,18 +72,30 @@ class Zygotes:
         self._tasks.spawn(self._restart(), "zygote:restart")
 
     async def _restart(self) -> None:
-        delay_s, longest_s = BACKOFF_S
+        if asyncio.get_running_loop().time() - self._born_at >= SHORT_LIFE_S:
+            self._delay_s = 0.0
+        else:
+            self._wait_longer()
         while True:
+            await asyncio.sleep(self._delay_s)
             try:
-                self._zygote = await self._start()
+                zygote = await self._start()
             except ZygoteFailed as error:
                 logger.error("no new zygote: %s", error, extra=fields("zygote_failed"))
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, longest_s)
+                self._wait_longer()
             else:
-                self._ready.set()
-                logger.info("a new zygote is ready", extra=fields("zygote_ready", pid=self._zygote.pid))
+                self._serve(zygote)
+                logger.info("a new zygote is ready", extra=fields("zygote_ready", pid=zygote.pid))
                 return
+
+    def _wait_longer(self) -> None:
+        first_s, longest_s = BACKOFF_S
+        self._delay_s = min(max(first_s, self._delay_s * 2), longest_s)
+
+    def _serve(self, zygote: Zygote) -> None:
+        self._zygote = zygote
+        self._born_at = asyncio.get_running_loop().time()
+        self._ready.set()
 
 
 def _on_exit(exited: Exited) -> None:

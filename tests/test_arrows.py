@@ -1,5 +1,5 @@
-"""The arrows of DESIGN §9 (`protocol ← workers`, `protocol ← runnerd`, never between the two sides) and the rules of
-STYLE that a syntax tree can show.
+"""The arrows of CONTRIBUTING.md (`protocol ← workers`, `protocol ← runnerd`, never between the two sides) and those of
+its rules that a syntax tree can show.
 
 Reads every file below the three packages, and every import in it, also under `TYPE_CHECKING`. Run by `make check`.
 """
@@ -23,7 +23,7 @@ ALLOWED = {
 FORBIDDEN = {"runnerd": {"workers", "tests", "deploy"}}
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 PICKLING = {
-    # The queue of records of the forked http process, which is ours: DESIGN §3.
+    # The queue of records of the forked http process, which is ours (docs/security.md).
     "multiprocessing_logging": {"runnerd/services/http.py"},
     "multiprocessing": {"runnerd/services/http.py", "runnerd/cli/daemon.py"},
     "ProcessPoolExecutor": set[str](),
@@ -79,7 +79,7 @@ def find_pickles(path: str, tree: ast.AST) -> Iterator[str]:
 
 
 def find_late_imports(path: str, tree: ast.AST) -> Iterator[str]:
-    """Imports inside functions: they hide a dependency, or a cycle (STYLE 4)."""
+    """Imports inside functions: they hide a dependency, or a cycle."""
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             for node in ast.walk(function):

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from runnerd.config.model import Config
-from runnerd.directories import DirectoryRefused, prepare
+from runnerd.directories import DirectoryRefused, clear_links, prepare
 
 
 def config(directory: Path) -> Config:
@@ -37,19 +37,22 @@ def usual_umask() -> Iterator[None]:
 def test_directories_are_made_with_tight_modes(tmp_path: Path) -> None:
     """Others may pass the data directory, not list it; the sockets' directory is ours alone."""
     prepare(config(tmp_path))
+    clear_links(config(tmp_path))
     assert mode(tmp_path / "deep/data") == 0o711
     assert mode(tmp_path / "run") == 0o700
     assert mode(tmp_path / "run/links") == 0o700
 
 
-def test_preparing_again_keeps_the_data_and_clears_what_dead_workers_left(tmp_path: Path) -> None:
-    """A process that was killed could not remove its links."""
-    prepare(config(tmp_path))
-    (tmp_path / "deep/data/kept").touch()
-    (tmp_path / "run/links/alpha.3").mkdir()
+def test_preparing_again_keeps_all_and_what_dead_workers_left_is_cleared_apart(tmp_path: Path) -> None:
+    """The links may be a living runnerd's, until the ledger's lock says that there is none."""
+    (tmp_path / "run/links/alpha.3").mkdir(parents=True)
     (tmp_path / "run/links/alpha.3/link").touch()
     prepare(config(tmp_path))
+    (tmp_path / "deep/data/kept").touch()
+    prepare(config(tmp_path))
     assert (tmp_path / "deep/data/kept").exists()
+    assert (tmp_path / "run/links/alpha.3/link").exists()
+    clear_links(config(tmp_path))
     assert list((tmp_path / "run/links").iterdir()) == []
 
 

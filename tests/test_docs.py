@@ -5,12 +5,15 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
 from docs.generate import DOCS, MEANINGS, find_metrics, find_tables, render, undocumented_keys
 from docs.log_calls import find_log_calls, find_log_events
 from protocol import limits
+from runnerd.cli.ctl import main as runnerctl
+from runnerd.cli.exits import ExitCode
 from runnerd.config.load import ConfigError, load_config
 from runnerd.config.model import PluginConfig
 from runnerd.executor.intent import IntentState
@@ -18,6 +21,7 @@ from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobOutcome
 from runnerd.supervisor.machine import Phase
 from tests.support.markdown import REPOSITORY, read_page, run_tests_of
+from workers import sdk, testing
 
 PLUGINS = read_page("docs/plugins.md")
 OPERATIONS = read_page("docs/operations.md")
@@ -137,6 +141,38 @@ def test_the_limits_in_the_plugin_guide_are_those_of_the_protocol() -> None:
 def test_the_runbook_explains_every_state(head: tuple[str, ...], words: Iterable[str]) -> None:
     """None is missing, and none is there that the code does not know."""
     assert {row[0].strip("`") for row in OPERATIONS.table(*head)} == set(map(str, words))
+
+
+def test_the_runbook_explains_every_process_title() -> None:
+    """What `ps` shows are the strings that the code gives to setproctitle; `{…}` stands for a name or a number."""
+    sources = [path.read_text("utf-8") for side in ("runnerd", "workers") for path in (REPOSITORY / side).rglob("*.py")]
+    calls = [call for text in sources for call in re.findall(r"\bsetproctitle\((.*)\)", text)]
+    titles = {re.sub(r"\{[^}]*\}", "…", call.removeprefix("f").strip('"')) for call in calls}
+    rows = OPERATIONS.table("title", "what it is", "when it is killed")
+    explained = {re.sub(r"\b(NAME|N)\b", "…", row[0].strip("`")) for row in rows}
+    assert len(titles) == len(calls) >= 6
+    assert explained == titles | {"postgres …"}
+
+
+def test_the_changelog_names_everything_on_the_surface() -> None:
+    """Commands, exit codes, `--json`, keys and tables, metrics, names for authors; log events by their page."""
+    text = (REPOSITORY / "CHANGELOG.md").read_text("utf-8")
+    named = set(re.findall(r"`(?:runnerctl )?([^`]+)`", text))
+    assert isinstance(runnerctl, click.Group)
+    context = click.Context(runnerctl)
+    commands = {name: runnerctl.get_command(context, name) for name in runnerctl.list_commands(context)}
+    assert {"wallet new" if name == "wallet" else name for name in commands} <= named
+    with_json = {name for name, one in commands.items() if one and any("--json" in p.opts for p in one.params)}
+    listed = re.search(r"`--json` for\s+(.*?)\.", text, re.DOTALL)
+    assert listed is not None
+    assert set(re.findall(r"`(\w+)`", listed[1])) == with_json
+    assert {str(int(code)) for code in ExitCode} <= set(re.findall(r"\b\d+\b", text))
+    (_, top), *_ = find_tables()
+    keys = {key.name for key in top}
+    assert keys <= {re.sub(r"^\[(\w+)(\.\*)?\]$", r"\1", name) for name in named}
+    assert set(re.findall(r"^\| `(runnerd_\w+)`", (DOCS / "metrics.md").read_text("utf-8"), re.MULTILINE)) <= named
+    assert {*sdk.__all__, *testing.__all__} <= named
+    assert "docs/log-events.md" in text
 
 
 def test_every_decision_record_is_in_the_index_and_has_three_parts() -> None:

@@ -35,6 +35,41 @@ def test_task_that_fails_is_logged_by_name_and_the_others_go_on(caplog: pytest.L
     assert record.exc_info
 
 
+@pytest.mark.parametrize("defect", [ValueError("defect"), None], ids=["raises", "returns"])
+def test_vital_task_that_ends_is_told_to_its_owner(caplog: pytest.LogCaptureFixture, defect: ValueError | None) -> None:
+    """Whatever way it ended: what it did is not done any more."""
+
+    async def scenario() -> None:
+        tasks, ended = Tasks(), asyncio.get_running_loop().create_future()
+
+        async def work() -> None:
+            if defect is not None:
+                raise defect
+
+        tasks.spawn_vital(work(), "producer:cron", ended.set_result)
+        assert await ended == "producer:cron"
+
+    with caplog.at_level(logging.CRITICAL):
+        run_async(scenario(), loop_factory=VirtualTimeLoop)
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.CRITICAL] == [
+        "vital task producer:cron ended"
+    ]
+
+
+def test_vital_task_that_is_cancelled_is_no_failure() -> None:
+    """That is how its owner ends it."""
+
+    async def scenario() -> None:
+        tasks, ended = Tasks(), list[str]()
+        tasks.spawn_vital(asyncio.Event().wait(), "producer:cron", ended.append)
+        await asyncio.sleep(1)
+        await tasks.cancel()
+        await asyncio.sleep(0)
+        assert ended == []
+
+    run_async(scenario(), loop_factory=VirtualTimeLoop)
+
+
 def test_finish_waits_for_what_tasks_start_meanwhile() -> None:
     """The end of a call is such a task: it must not be cut off because it began a moment too late."""
 

@@ -1,6 +1,6 @@
 """Calldata of a declared function from named arguments, and values from what it returned. The codec itself is eth_abi.
 
-Used by the executor's plan (actions), by `reads` (views) and by `revert` (custom errors). Fragments are parsed once,
+Used by the executor's policy (actions), by `reads` (views) and by `revert` (custom errors). Fragments are parsed once,
 when the configuration is read; `encode_call` with two words takes about 20 µs.
 """
 

@@ -1,15 +1,14 @@
 """Vaults with the minimal batch executor interface, ERC-7821: https://eips.ethereum.org/EIPS/eip-7821.
 
-`execute(bytes32 mode, bytes executionData)`: executionData is abi.encode(Call[]), or abi.encode(Call[], opData) in the
-mode with opData, which carries the intent id here. The layout is written out by hand: eth_abi needs 200 µs for three
-calls, this 10 µs; a property test holds the two together.
+`execute(bytes32 mode, bytes executionData)`, in the mode in which executionData is abi.encode(Call[], opData): opData
+carries the intent id. The layout is written out by hand: eth_abi needs 200 µs for three calls, this 10 µs; a property
+test holds the two together.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runnerd.chain.abi import decode_outputs, encode_call, parse_function
-from runnerd.chain.abi_types import AbiFunction
 from runnerd.chain.address import address_bytes, parse_address
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import Call
@@ -17,10 +16,8 @@ from runnerd.chain.vault import Call
 EXECUTE = parse_function("execute(bytes32 mode, bytes executionData) payable")
 OPERATOR = parse_function("operator() view returns (address)")
 
-MODE_BATCH = bytes.fromhex("0100000000000000000000000000000000000000000000000000000000000000")
-"""Single batch, revert on any failure; no opData."""
 MODE_BATCH_OP_DATA = bytes.fromhex("0100000000007821000100000000000000000000000000000000000000000000")
-"""Single batch, revert on any failure; with optional opData."""
+"""Single batch, revert on any failure; with opData. The mode without it cannot carry an intent id."""
 
 INTENT_ID_BYTES = 32
 _ZERO_ADDRESS = "0x" + "00" * 20
@@ -28,40 +25,32 @@ _ZERO_ADDRESS = "0x" + "00" * 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erc7821Vault:
-    """`VaultAdapter` for the vault at `address`. `operator_view` names its operator: no inputs, one address."""
+    """`VaultAdapter` for the vault at `address`."""
 
     address: str
-    operator_view: AbiFunction = OPERATOR
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "address", parse_address(self.address))
-        view = self.operator_view
-        if view.inputs or [output.type for output in view.outputs] != ["address"]:
-            raise AbiError(f"{view.signature} cannot name the operator: expected no inputs and returns (address)")
 
-    def encode_batch(self, calls: Sequence[Call], intent_id: bytes | None) -> bytes:
-        """Calldata of `execute`. With an intent id (32 bytes, not all zero) the reference vault refuses a second
-        execution of it: this is the on-chain half of "one effect per decision"."""
+    def encode_batch(self, calls: Sequence[Call], intent_id: bytes) -> bytes:
+        """Calldata of `execute`. The reference vault refuses a second execution of an intent id (32 bytes, not all
+        zero): this is the on-chain half of "one effect per decision"."""
         if not calls:
             raise AbiError("a batch needs at least one call")
         batch = _encode_calls(calls)
-        if intent_id is None:
-            mode, execution_data = MODE_BATCH, _word(32) + batch
-        else:
-            if len(intent_id) != INTENT_ID_BYTES or not any(intent_id):
-                raise AbiError(f"an intent id is {INTENT_ID_BYTES} bytes and not all zero, got {len(intent_id)} bytes")
-            mode = MODE_BATCH_OP_DATA
-            execution_data = _word(64) + _word(64 + len(batch)) + batch + _word(INTENT_ID_BYTES) + intent_id
-        return b"".join((EXECUTE.selector, mode, _word(64), _word(len(execution_data)), execution_data))
+        if len(intent_id) != INTENT_ID_BYTES or not any(intent_id):
+            raise AbiError(f"an intent id is {INTENT_ID_BYTES} bytes and not all zero, got {len(intent_id)} bytes")
+        execution_data = _word(64) + _word(64 + len(batch)) + batch + _word(INTENT_ID_BYTES) + intent_id
+        return b"".join((EXECUTE.selector, MODE_BATCH_OP_DATA, _word(64), _word(len(execution_data)), execution_data))
 
     def operator_request(self) -> tuple[str, bytes]:
         """Address and calldata of the operator view."""
-        return self.address, encode_call(self.operator_view, {})
+        return self.address, encode_call(OPERATOR, {})
 
     def decode_operator(self, data: bytes) -> str:
         """The operator's checksummed address; the zero address means that the vault has none."""
-        operator = decode_outputs(self.operator_view, data)
-        assert isinstance(operator, str)  # __post_init__ made sure that it is one address
+        operator = decode_outputs(OPERATOR, data)
+        assert isinstance(operator, str)  # one address, by the fragment above
         return operator
 
 

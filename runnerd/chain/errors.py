@@ -86,12 +86,12 @@ class ReadFailed(ChainError):
 
 
 class FeeCapTooLow(ChainError):
-    """The next block's base fee is above `max_fee_cap_wei`: no transaction can be included. Wait, or raise the cap."""
+    """The next block's base fee is above the chain's `max_fee_per_gas_wei`: nothing gets in. Wait, or raise it."""
 
     def __init__(self, *, base_fee_wei: int, max_fee_cap_wei: int) -> None:
         self.base_fee_wei = base_fee_wei
         self.max_fee_cap_wei = max_fee_cap_wei
-        super().__init__(f"base fee {base_fee_wei} wei is above max_fee_cap_wei = {max_fee_cap_wei}")
+        super().__init__(f"base fee {base_fee_wei} wei is above the chain's max_fee_per_gas_wei = {max_fee_cap_wei}")
 
 
 def printable(text: str, limit: int = MAX_NODE_TEXT) -> str:

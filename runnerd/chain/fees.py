@@ -1,6 +1,6 @@
 """EIP-1559 fees (https://eips.ethereum.org/EIPS/eip-1559): a suggestion from recent blocks, and the next valid bump.
 
-Pure integers but for `fetch_fees`. A replacement is accepted by geth when both fields rise by at least 10 % and are
+Pure integers. A replacement is accepted by geth when both fields rise by at least 10 % and are
 strictly higher; we take 12.5 % rounded up, and never less than what the market asks now.
 """
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from runnerd.chain.errors import FeeCapTooLow, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
-from runnerd.chain.rpc import NodeCalls
 from runnerd.chain.types import FeeHistory, decode_fee_history
 
 BUMP_NUMERATOR, BUMP_DENOMINATOR = 9, 8  # 12.5 %
@@ -84,7 +83,7 @@ def bump(previous: Fees, suggestion: Fees, settings: FeeSettings) -> Fees | None
 
 
 def build_fee_request(settings: FeeSettings) -> Request:
-    """The eth_feeHistory request, for callers who put it into a larger batch."""
+    """The eth_feeHistory request, to be put into the batch of a simulation."""
     return "eth_feeHistory", [hex(settings.history_blocks), "latest", [settings.tip_percentile]]
 
 
@@ -93,12 +92,6 @@ def decode_fees(answer: JsonValue | RpcRefused, settings: FeeSettings) -> Fees:
     if isinstance(answer, RpcRefused):
         raise answer
     return suggest_from_history(decode_fee_history(answer), settings)
-
-
-async def fetch_fees(rpc: NodeCalls, settings: FeeSettings, *, timeout_s: float | None = None) -> Fees:
-    """The suggestion from one node, now. Raises RpcUnavailable, RpcRefused, FeeCapTooLow."""
-    method, params = build_fee_request(settings)
-    return decode_fees(await rpc.call(method, params, timeout_s=timeout_s), settings)
 
 
 def _raised(wei: int) -> int:

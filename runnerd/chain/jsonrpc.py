@@ -1,6 +1,6 @@
 """JSON-RPC 2.0 envelopes, https://www.jsonrpc.org/specification: requests to bytes, answers to results. Pure.
 
-Used by `rpc` for one request or one batch; transports use `answered_id` to find who waits for a message.
+Used by `rpc` for one request or one batch; transports use `answered_ids` to find who waits for a message.
 """
 
 from collections.abc import Sequence

@@ -28,14 +28,10 @@ class ReadRequest:
     function: AbiFunction
     args: Mapping[str, Value] = field(default_factory=dict)
     errors: Sequence[AbiFunction] = ()
-    sender: str | None = None
-    """msg.sender of the call; None leaves it to the node (the zero address)."""
     call: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         call = {"to": parse_address(self.to), "data": "0x" + encode_call(self.function, self.args).hex()}
-        if self.sender is not None:
-            call["from"] = parse_address(self.sender)
         object.__setattr__(self, "call", call)
 
 

@@ -12,8 +12,7 @@ from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.reads import block_parameter
 from runnerd.chain.revert import find_revert_data, is_execution_failure, revert_reason
-from runnerd.chain.rpc import NodeCalls
-from runnerd.chain.types import Block, decode_data, decode_quantity
+from runnerd.chain.types import Block, decode_count, decode_data
 
 DEFAULT_GAS_MARGIN_PERCENT = 20
 """State moves between simulation and inclusion; unused gas is not paid."""
@@ -33,9 +32,7 @@ class CallMessage:
 class Simulated:
     """It succeeds. `gas_limit` is the estimate with the margin, at most what a block holds."""
 
-    gas_estimate: int
     gas_limit: int
-    return_data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +44,7 @@ class Reverted:
 
 
 def build_simulation(block: Block, message: CallMessage) -> tuple[Request, Request]:
-    """The two requests, for callers who put more into the same round trip."""
+    """The two requests, to go in one batch; the caller may put more into the same round trip."""
     call: JsonParam = {
         "from": message.sender,
         "to": message.to,
@@ -74,27 +71,9 @@ def decode_simulation(
             raise answer
     assert not isinstance(call_answer, RpcRefused)  # both were looked at above
     assert not isinstance(estimate_answer, RpcRefused)
-    estimate = decode_quantity(estimate_answer, "eth_estimateGas")
+    estimate = decode_count(estimate_answer, "eth_estimateGas")
     if estimate > block.gas_limit:
         return Reverted(reason=f"needs {estimate} gas, a block holds {block.gas_limit}", data=None)
+    decode_data(call_answer, "eth_call")  # only whether it is an answer at all: what it returns is nobody's business
     with_margin = -(-estimate * (100 + gas_margin_percent) // 100)
-    return Simulated(
-        gas_estimate=estimate,
-        gas_limit=min(with_margin, block.gas_limit),
-        return_data=decode_data(call_answer, "eth_call"),
-    )
-
-
-async def simulate(
-    rpc: NodeCalls,
-    block: Block,
-    message: CallMessage,
-    *,
-    gas_margin_percent: int = DEFAULT_GAS_MARGIN_PERCENT,
-    errors: Sequence[AbiFunction] = (),
-    timeout_s: float | None = None,
-) -> Simulated | Reverted:
-    """Run `message` on the state after `block`. Raises RpcUnavailable, or RpcRefused when the node cannot run it there
-    (block unknown or no longer canonical): then nothing is known, and nothing may be sent."""
-    call, estimate = await rpc.batch(build_simulation(block, message), timeout_s=timeout_s)
-    return decode_simulation(block, call, estimate, gas_margin_percent=gas_margin_percent, errors=errors)
+    return Simulated(gas_limit=min(with_margin, block.gas_limit))

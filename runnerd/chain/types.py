@@ -1,7 +1,7 @@
-"""What a node says about blocks, receipts, logs and fees, as typed structs, and the border functions that make them.
+"""What a node says about blocks, receipts and fees, as typed structs, and the border functions that make them.
 
-Shapes: https://ethereum.github.io/execution-apis. Amounts are wei. Hashes are `0x` hex in lower case, addresses carry
-their EIP-55 checksum. Unknown fields are ignored (nodes add some), missing or malformed ones raise RpcMalformed.
+Shapes: https://ethereum.github.io/execution-apis. Amounts are wei. Hashes are `0x` hex in lower case. Unknown fields
+are ignored (nodes add some), missing or malformed ones raise RpcMalformed.
 """
 
 import re
@@ -10,14 +10,17 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from runnerd.chain.address import checksum_address
 from runnerd.chain.errors import RpcMalformed, printable
 from runnerd.chain.json_values import JsonValue
 
 Quantity = Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{1,64}\Z")]
+Count = Annotated[str, Meta(pattern=r"^0x0{0,48}[0-7]?[0-9a-fA-F]{1,15}\Z")]
+"""Block numbers, gas, times, nonces: at most MAX_COUNT. More is nonsense, and the ledger would refuse it."""
 Hash = Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{64}\Z")]
-Address = Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
 Data = Annotated[str, Meta(pattern=r"^0x([0-9a-fA-F]{2})*\Z")]
+
+MAX_COUNT = (1 << 63) - 1
+"""What a `bigint` column holds."""
 
 _AT = re.compile(r" - at `\$\.?(.*)`\Z")
 _W = TypeVar("_W")
@@ -28,23 +31,10 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int
     hash: str
-    parent_hash: str
     timestamp: int
     base_fee_wei: int | None
     gas_limit: int
-
-
-class Log(msgspec.Struct, frozen=True, kw_only=True):
-    """An event of a mined transaction. (`block_hash`, `log_index`) identifies it; a number does not, after a reorg."""
-
-    address: str
-    topics: tuple[str, ...]
-    data: bytes
-    block_number: int
-    block_hash: str
-    transaction_hash: str
-    log_index: int
-    is_removed: bool
+    """At most MAX_COUNT: some private chains have blocks without a limit, and name 2^64 - 1 or more."""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +46,6 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     gas_used: int
     effective_gas_price_wei: int
-    logs: tuple[Log, ...]
 
 
 class FeeHistory(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,37 +62,24 @@ class FeeHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _WireBlock(msgspec.Struct, rename="camel"):
-    number: Quantity
+    number: Count
     hash: Hash
-    parent_hash: Hash
-    timestamp: Quantity
+    timestamp: Count
     gas_limit: Quantity
     base_fee_per_gas: Quantity | None = None
 
 
-class _WireLog(msgspec.Struct, rename="camel"):
-    address: Address
-    topics: Annotated[list[Hash], Meta(max_length=4)]
-    data: Data
-    block_number: Quantity
-    block_hash: Hash
-    transaction_hash: Hash
-    log_index: Quantity
-    removed: bool = False
-
-
 class _WireReceipt(msgspec.Struct, rename="camel"):
     transaction_hash: Hash
-    block_number: Quantity
+    block_number: Count
     block_hash: Hash
     status: Annotated[str, Meta(pattern=r"^0x[01]\Z")]
-    gas_used: Quantity
+    gas_used: Count
     effective_gas_price: Quantity
-    logs: list[_WireLog]
 
 
 class _WireFeeHistory(msgspec.Struct, rename="camel"):
-    oldest_block: Quantity
+    oldest_block: Count
     base_fee_per_gas: Annotated[list[Quantity], Meta(min_length=1)]
     gas_used_ratio: list[float]
     reward: list[list[Quantity]] | None = None
@@ -115,10 +91,9 @@ def decode_block(answer: JsonValue, method: str = "eth_getBlockByNumber") -> Blo
     return Block(
         number=int(wire.number, 16),
         hash=wire.hash.lower(),
-        parent_hash=wire.parent_hash.lower(),
         timestamp=int(wire.timestamp, 16),
         base_fee_wei=None if wire.base_fee_per_gas is None else int(wire.base_fee_per_gas, 16),
-        gas_limit=int(wire.gas_limit, 16),
+        gas_limit=min(int(wire.gas_limit, 16), MAX_COUNT),
     )
 
 
@@ -134,13 +109,7 @@ def decode_receipt(answer: JsonValue, method: str = "eth_getTransactionReceipt")
         status=int(wire.status, 16),
         gas_used=int(wire.gas_used, 16),
         effective_gas_price_wei=int(wire.effective_gas_price, 16),
-        logs=tuple(_log(log) for log in wire.logs),
     )
-
-
-def decode_logs(answer: JsonValue, method: str = "eth_getLogs") -> tuple[Log, ...]:
-    """The events in an eth_getLogs answer, in the node's order."""
-    return tuple(_log(wire) for wire in _convert(answer, list[_WireLog], method))
 
 
 def decode_fee_history(answer: JsonValue, method: str = "eth_feeHistory") -> FeeHistory:
@@ -160,8 +129,13 @@ def decode_fee_history(answer: JsonValue, method: str = "eth_feeHistory") -> Fee
 
 
 def decode_quantity(answer: JsonValue, method: str) -> int:
-    """A number such as eth_chainId's or eth_getTransactionCount's."""
+    """An amount such as eth_getBalance's."""
     return int(_convert(answer, Quantity, method), 16)
+
+
+def decode_count(answer: JsonValue, method: str) -> int:
+    """A number that fits the ledger's columns, such as eth_chainId's or eth_getTransactionCount's."""
+    return int(_convert(answer, Count, method), 16)
 
 
 def decode_data(answer: JsonValue, method: str) -> bytes:
@@ -172,19 +146,6 @@ def decode_data(answer: JsonValue, method: str) -> bytes:
 def decode_hash(answer: JsonValue, method: str) -> str:
     """A 32-byte hash such as eth_sendRawTransaction's, in lower case."""
     return _convert(answer, Hash, method).lower()
-
-
-def _log(wire: _WireLog) -> Log:
-    return Log(
-        address=checksum_address(wire.address),
-        topics=tuple(topic.lower() for topic in wire.topics),
-        data=bytes.fromhex(wire.data[2:]),
-        block_number=int(wire.block_number, 16),
-        block_hash=wire.block_hash.lower(),
-        transaction_hash=wire.transaction_hash.lower(),
-        log_index=int(wire.log_index, 16),
-        is_removed=wire.removed,
-    )
 
 
 def _convert(answer: JsonValue, wanted: type[_W], method: str) -> _W:

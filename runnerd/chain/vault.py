@@ -20,11 +20,11 @@ class Call:
 class VaultAdapter(Protocol):
     """What the executor needs to know of a kind of vault. Raises AbiError for what cannot be encoded or decoded."""
 
-    def encode_batch(self, calls: Sequence[Call], intent_id: bytes | None) -> bytes:
+    def encode_batch(self, calls: Sequence[Call], intent_id: bytes) -> bytes:
         """Calldata for the vault that makes all `calls` in order, or none of them.
 
-        With a 32-byte `intent_id` a vault that knows ids takes effect at most once for it; a kind of vault that
-        cannot do that raises AbiError instead of dropping the id.
+        A vault that knows ids takes effect at most once for the 32-byte `intent_id`; a kind of vault that cannot do
+        that raises AbiError instead of dropping the id.
         """
 
     def operator_request(self) -> tuple[str, bytes]:

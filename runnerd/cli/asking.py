@@ -8,10 +8,10 @@ from click.shell_completion import CompletionItem
 
 from runnerd.cli.exits import CliError, ExitCode
 from runnerd.cli.options import CONFIG_VARIABLE, Target
-from runnerd.cli.text import printable
 from runnerd.config import locate
 from runnerd.control.client import TIMEOUT_S, NotRunning, ask
 from runnerd.control.messages import ControlError, GetStatus, Reply, Request, Status
+from runnerd.text import printable
 
 R = TypeVar("R", bound=Reply)
 

@@ -7,7 +7,9 @@ from rich.console import Console
 
 from runnerd.chain.node_url import parse_node_url
 from runnerd.cli.configured import load
-from runnerd.cli.options import Target, pass_target
+from runnerd.cli.exits import CliError
+from runnerd.cli.json_text import to_json
+from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import ABSENT, FINE, Column, Row, cell, open_console, show_line, show_listing, show_wrapped
 from runnerd.cli.text import ether
 from runnerd.config.model import Config, PluginConfig
@@ -18,18 +20,58 @@ from runnerd.config.model import Config, PluginConfig
 Examples:
   runnerctl check
   runnerctl check ./runnerd.toml && systemctl reload runnerd
+  runnerctl check --json | jq '.problems'
 
 Every problem is printed with its file, its key and what is allowed there. Exit code 78 if there is one.
 It reads the configuration and looks whether files exist; for nodes, database and keys see `runnerctl doctor`."""
 )
 @click.argument("file", type=click.Path(path_type=Path), required=False)
+@json_option
 @pass_target
-def command(target: Target, file: Path | None) -> None:
+def command(target: Target, file: Path | None, as_json: bool) -> None:
     """Check the configuration; starts nothing.
 
     FILE is the one to check instead of the one that --config names.
     """
-    show_summary(open_console(), load(file or target.config))
+    try:
+        config = load(file or target.config)
+    except CliError as error:
+        if as_json:  # a program that parses the answer gets one
+            click.echo(to_json({"problems": str(error).splitlines()}))
+        raise
+    if as_json:
+        click.echo(to_json({"problems": [], **_summary(config)}))
+    else:
+        show_summary(open_console(), config)
+
+
+def _summary(config: Config) -> dict[str, object]:
+    """What `show_summary` shows, as data: neither the nodes' urls nor the DSN in full, both may hold a secret."""
+    return {
+        "source": str(config.source),
+        "chains": {
+            name: {"id": chain.id, "node": parse_node_url(chain.rpc).display, "confirmations": chain.confirmations}
+            for name, chain in config.chains.items()
+        },
+        "vaults": {
+            name: {
+                "chain": vault.chain,
+                "wallet": vault.wallet,
+                "address": vault.address,
+                "max_value_wei_per_day": vault.max_value_wei_per_day,
+                "actions": list(vault.actions),
+                "reads": list(vault.reads),
+            }
+            for name, vault in config.vaults.items()
+        },
+        "plugins": {
+            name: {"vault": plugin.vault, "enabled": plugin.enabled, "code": _code(plugin)}
+            for name, plugin in config.plugins.items()
+        },
+        "ledger": _ledger(config),
+        "control": str(config.control_socket),
+        "http": _http(config),
+    }
 
 
 def show_summary(console: Console, config: Config) -> None:
@@ -38,10 +80,12 @@ def show_summary(console: Console, config: Config) -> None:
     _show_chains(console, config)
     _show_vaults(console, config)
     _show_plugins(console, config)
-    ledger = "in the configured database" if config.database.dsn else f"in {config.data_dir} (embedded PostgreSQL)"
-    http = f"{config.http.host}:{config.http.port}" if config.http.enabled else "off"
     console.print()
-    for label, text in (("ledger", ledger), ("control", str(config.control_socket)), ("http", http)):
+    for label, text in (
+        ("ledger", _ledger(config)),
+        ("control", str(config.control_socket)),
+        ("http", _http(config)),
+    ):
         show_line(console, cell(f"{label:9}{text}", "dim"))
 
 
@@ -103,6 +147,14 @@ def _show_plugins(console: Console, config: Config) -> None:
         for name, plugin in config.plugins.items()
     ]
     show_listing(console, columns, rows)
+
+
+def _ledger(config: Config) -> str:
+    return "in the configured database" if config.database.dsn else f"in {config.data_dir} (embedded PostgreSQL)"
+
+
+def _http(config: Config) -> str:
+    return f"{config.http.host}:{config.http.port}" if config.http.enabled else "off"
 
 
 def _code(plugin: PluginConfig) -> str:

@@ -11,10 +11,10 @@ from typing import Any, Final, NoReturn
 import click
 
 from runnerd import __version__
+from runnerd.cli.complaint import complain, usage_sentence
 from runnerd.cli.exits import MEANINGS, CliError, ExitCode
 from runnerd.cli.lazy import Entry, LazyGroup, Section
 from runnerd.cli.options import CONFIG_VARIABLE, DEFAULT_CONFIG, Target
-from runnerd.cli.text import printable
 from runnerd.errors import RunnerdError
 
 NAME: Final = "runnerctl"
@@ -66,13 +66,17 @@ class Runnerctl(LazyGroup):
             click.echo(help_wanted.format_message(), err=True)
             code = ExitCode.USAGE
         except click.UsageError as error:
-            code = _complain(_usage(error), ExitCode.USAGE)
+            code = ExitCode.USAGE
+            complain(NAME, _usage(error))
         except click.ClickException as error:
-            code = _complain(error.format_message(), ExitCode.ATTENTION)
+            code = ExitCode.ATTENTION
+            complain(NAME, error.format_message())
         except CliError as error:
-            code = _complain(str(error), error.exit_code)
+            code = error.exit_code
+            complain(NAME, str(error))
         except RunnerdError as error:
-            code = _complain(str(error), ExitCode.ATTENTION)
+            code = ExitCode.ATTENTION
+            complain(NAME, str(error))
         except click.Abort:
             code = ExitCode.INTERRUPTED
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
@@ -84,20 +88,11 @@ class Runnerctl(LazyGroup):
             formatter.write_dl([(str(int(code)), meaning) for code, meaning in MEANINGS.items()])
 
 
-def _complain(text: str, code: ExitCode) -> ExitCode:
-    """Each line of `text` is a sentence of its own."""
-    for line in text.splitlines() or [""]:
-        click.echo(f"{NAME}: {printable(line)}", err=True)
-    return code
-
-
 def _usage(error: click.UsageError) -> str:
-    text = " ".join(error.format_message().split()).rstrip(".")
-    path = error.ctx.command_path if error.ctx else NAME
     if isinstance(error, click.NoSuchOption) and error.option_name in {"--config", "--socket"}:
-        command = path.removeprefix(NAME).strip()
+        command = error.ctx.command_path.removeprefix(NAME).strip() if error.ctx else ""
         return f"{error.option_name} goes before the command: {NAME} {error.option_name} … {command}"
-    return f"{text[:1].lower()}{text[1:]}{'' if text.endswith('?') else ';'} see: {path} --help"
+    return usage_sentence(NAME, error)
 
 
 @click.command(

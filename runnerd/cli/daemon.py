@@ -1,6 +1,7 @@
 """`runnerd --config FILE`: reads the configuration, forks the http process, and only then becomes the one with the key.
 
-Exit codes: 0 stopped in order, 78 the configuration is wrong, 1 anything else that kept it from running.
+Exit codes: 0 stopped in order, 64 wrong usage, 78 the configuration is wrong, 1 anything else that keeps it from
+running.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import multiprocessing
 import os
 import sys
 from pathlib import Path
+from typing import Any, Final, NoReturn
 
 import click
 import uvloop
@@ -17,26 +19,49 @@ from setproctitle import setproctitle
 from runnerd import __version__
 from runnerd.app import App
 from runnerd.chain.errors import ChainError
-from runnerd.config.load import EXIT_CONFIG, ConfigError, load_config
+from runnerd.cli.complaint import complain, usage_sentence
+from runnerd.cli.configured import load
+from runnerd.cli.exits import CliError, ExitCode
 from runnerd.config.model import Config
 from runnerd.directories import prepare
 from runnerd.errors import RunnerdError
 from runnerd.log import configure, fields
-from runnerd.process import protect_memory
+from runnerd.process import protect_memory, raise_file_limit
 from runnerd.services.http import HttpProcess, fork_http
 from runnerd.services.systemd import Systemd
 from runnerd.wallets.errors import WalletError
 
-logger = logging.getLogger("runnerd")
+NAME: Final = "runnerd"
+logger = logging.getLogger(NAME)
+
+
+class Daemon(click.Command):
+    """The command, with errors as `runnerctl` writes them: a line each, 64 for usage and 78 for the configuration."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run, and exit. systemd starts neither 64 nor 78 again."""
+        try:
+            super().main(*args, **{**kwargs, "prog_name": NAME, "standalone_mode": False})
+        except click.UsageError as error:
+            complain(NAME, usage_sentence(NAME, error))
+            sys.exit(ExitCode.USAGE)
+        except CliError as error:
+            complain(NAME, str(error))
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(ExitCode.INTERRUPTED)
+        sys.exit(ExitCode.DONE)
 
 
 @click.command(
+    cls=Daemon,
     epilog="""\b
 Examples:
   runnerd --config /etc/runnerd/runnerd.toml
   runnerctl --config /etc/runnerd/runnerd.toml check     # validate without starting
   kill -HUP PID                                          # read the configuration again
-"""
+
+Exit codes: 0 stopped in order, 64 wrong usage, 78 the configuration cannot be used, 1 anything else.""",
 )
 @click.option(
     "--config",
@@ -54,11 +79,7 @@ def main(file: Path) -> None:
 
     Logs go to stderr: readable on a terminal, one JSON object a line elsewhere.
     """
-    try:
-        config = load_config(file)
-    except ConfigError as error:
-        click.echo(f"runnerd: the configuration cannot be used\n{error}", err=True)
-        sys.exit(EXIT_CONFIG)
+    config = load(file)
     configure(config.log_level)
     sys.exit(_run(config))
 
@@ -73,6 +94,7 @@ def _run(config: Config) -> int:
         if config.http.enabled:
             http = fork_http(config.http)
         protect_memory()
+        raise_file_limit()
         setproctitle("runnerd: supervisor")
         with _runner() as runner:
             return runner.run(_serve(config, http, systemd))
@@ -90,5 +112,5 @@ async def _serve(config: Config, http: HttpProcess | None, systemd: Systemd) -> 
 
 
 def _runner() -> asyncio.Runner:
-    """An asyncio runner on uvloop: half the latency of a ZeroMQ round trip (FACTS)."""
+    """An asyncio runner on uvloop: half the latency of a ZeroMQ round trip."""
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)

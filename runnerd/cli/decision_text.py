@@ -5,7 +5,8 @@ import json
 import msgspec
 
 from protocol.actions import Act, Action, Outcome
-from runnerd.cli.text import ether, printable
+from runnerd.cli.text import ether
+from runnerd.text import printable
 
 MAX_PAYLOAD = 160
 _decoder: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)

@@ -10,9 +10,9 @@ from runnerd.cli.exits import ExitCode
 from runnerd.cli.json_text import to_json
 from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import cell, open_console, show_line, show_wrapped, uncut, word
-from runnerd.cli.text import printable
 from runnerd.control.client import TIMEOUT_S
 from runnerd.control.messages import Fire, Fired
+from runnerd.text import printable
 
 DEFAULT_WAIT_S = 120.0
 _LABEL_WIDTH = 13

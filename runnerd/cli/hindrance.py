@@ -1,7 +1,13 @@
 """What keeps a plugin from acting right now, in sentences that end with what to do. Pure."""
 
+from typing import Final
+
 from runnerd.cli.text import duration
 from runnerd.control.messages import PluginStatus, Status
+
+SWITCHED_OFF: Final = "enabled = false"
+CHAIN_AWAITED: Final = "its chain has not answered yet"
+"""Reasons that `runnerd.plugins` gives; `runnerctl restart` is refused for both."""
 
 
 def hindrances(plugin: PluginStatus, status: Status) -> list[str]:
@@ -59,8 +65,31 @@ def _of_state(plugin: PluginStatus, status: Status) -> str | None:
         case "backoff":
             return f"its worker crashed and is started again shortly (waiting for {since}){because}"
         case "quarantined":
-            return f"quarantined for {since}{because}; when it is mended: runnerctl restart {plugin.name}"
+            return f"quarantined for {since}{because}; {_to_lift(plugin, status)}"
         case "stopped":
-            return f"stopped for {since}{because}; to start it: runnerctl restart {plugin.name}"
+            return f"stopped for {since}{because}; {_to_start(plugin)}"
         case state:
             return f"{state} for {since}{because}"
+
+
+def _to_lift(plugin: PluginStatus, status: Status) -> str:
+    """A vault or chain that was refused is looked at once, at the start: until then `restart` is refused as well."""
+    if _is_refused(plugin, status):
+        return "when the cause is mended, restart runnerd: systemctl restart runnerd"
+    return f"when it is mended: runnerctl restart {plugin.name}"
+
+
+def _to_start(plugin: PluginStatus) -> str:
+    if plugin.reason == SWITCHED_OFF:
+        return f"set enabled = true in [plugins.{plugin.name}], then: systemctl reload runnerd"
+    if plugin.reason == CHAIN_AWAITED:
+        return "it starts by itself when the node answers; check the node: runnerctl doctor"
+    return f"to start it: runnerctl restart {plugin.name}"
+
+
+def _is_refused(plugin: PluginStatus, status: Status) -> bool:
+    vault = next((vault for vault in status.vaults if vault.name == plugin.vault), None)
+    if vault is None:
+        return False
+    problems = [vault.problem, *(chain.problem for chain in status.chains if chain.name == vault.chain)]
+    return plugin.reason in [problem for problem in problems if problem]

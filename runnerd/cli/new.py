@@ -8,10 +8,9 @@ from typing import Final
 
 import click
 
-from protocol.actions import NAME_PATTERN
-from protocol.limits import MAX_NAME_LENGTH
+from protocol.actions import NAME_RULE, is_name
 from runnerd.cli.exits import CliError
-from runnerd.cli.text import printable
+from runnerd.text import printable
 
 _TAKEN: Final = frozenset({"Action", "Context", "Cron", "Noop", "Plugin", "None", "True", "False"})
 """Names that the template uses itself, or that Python does."""
@@ -25,13 +24,8 @@ class Name(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """See click.ParamType."""
-        if not re.match(NAME_PATTERN, value) or len(value) > MAX_NAME_LENGTH:
-            self.fail(
-                f"{printable(value)!r} cannot be a name; allowed: 1 to {MAX_NAME_LENGTH} letters, digits or _ . - "
-                "with a letter or _ first",
-                param,
-                ctx,
-            )
+        if not is_name(value):
+            self.fail(f"{printable(value)!r} cannot be a name; allowed: {NAME_RULE}", param, ctx)
         return value
 
 

@@ -5,8 +5,8 @@ import click
 from runnerd.cli.asking import PluginName, VaultName, fetch
 from runnerd.cli.options import Target, pass_target
 from runnerd.cli.scope import chosen_scope
-from runnerd.cli.text import printable
 from runnerd.control.messages import Done, Pause
+from runnerd.text import printable
 
 
 @click.command(

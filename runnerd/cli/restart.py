@@ -4,8 +4,8 @@ import click
 
 from runnerd.cli.asking import PluginName, fetch
 from runnerd.cli.options import Target, pass_target
-from runnerd.cli.text import printable
 from runnerd.control.messages import Done, Restart
+from runnerd.text import printable
 
 
 @click.command(

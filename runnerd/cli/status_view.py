@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from runnerd.cli.terminal import ABSENT, ATTENTION, Column, Row, cell, show_line, show_listing, show_wrapped, word
-from runnerd.cli.text import duration, ether, mebibytes, printable, until
+from runnerd.cli.text import duration, ether, mebibytes, until
 from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
+from runnerd.text import printable
 
 WIDE: Final = 104
 VERY_WIDE: Final = 160

@@ -11,7 +11,7 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
-from runnerd.cli.text import printable
+from runnerd.text import printable
 
 PIPE_WIDTH: Final = 200
 """Columns where there is no terminal: enough for every hash on the line of its call, so that `grep` finds both."""

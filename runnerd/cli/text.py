@@ -1,8 +1,4 @@
-"""Text that somebody else chose, made safe for a terminal, and amounts and times in the words of an operator.
-
-Reasons, payloads and errors come from plugins, contracts and nodes: no escape sequence, line break or writing direction
-of theirs may reach the screen. All functions are pure.
-"""
+"""Amounts and times in the words of an operator. All functions are pure."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,14 +8,6 @@ GWEI: Final = Decimal(10**9)
 ETHER: Final = Decimal(10**18)
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
 _KIB: Final = 1_024
-
-
-def printable(text: str) -> str:
-    """`text` on one line: line breaks become ⏎, tabs spaces, anything else that does not print becomes ·."""
-    return "".join(c if c.isprintable() else _STAND_INS.get(c, "·") for c in text.strip())
-
-
-_STAND_INS: Final = {"\n": "⏎", "\t": " ", "\r": ""}
 
 
 def duration(seconds: float) -> str:

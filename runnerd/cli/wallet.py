@@ -11,7 +11,12 @@ from runnerd.wallets.keystore import create_keystore
 from runnerd.wallets.passphrase import MAX_PASSPHRASE_BYTES, Passphrase, PassphraseFile, fetch_passphrase
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Examples:
+  runnerctl wallet new /etc/runnerd/operator.json
+  runnerctl wallet new --help"""
+)
 def command() -> None:
     """Make an encrypted key for a vault's operator."""
 
@@ -19,8 +24,8 @@ def command() -> None:
 @command.command(
     epilog="""\b
 Examples:
-  runnerctl wallet new /etc/runnerd/operator.keystore
-  runnerctl wallet new operator.keystore --passphrase-file /etc/runnerd/operator.passphrase
+  runnerctl wallet new /etc/runnerd/operator.json
+  runnerctl wallet new operator.json --passphrase-file /etc/runnerd/operator.passphrase
 
 The address alone goes to stdout: tell it to the vault's owner, who makes it the vault's operator. The file
 is a Web3 Secret Storage v3 keystore, mode 0600. An existing file is never overwritten. A passphrase is

@@ -4,7 +4,9 @@ import click
 
 from runnerd.cli.asking import PluginName, fetch
 from runnerd.cli.exits import CliError
-from runnerd.cli.options import Target, pass_target
+from runnerd.cli.hindrance import hindrances
+from runnerd.cli.json_text import to_json
+from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import open_console
 from runnerd.cli.why_view import Evidence, fold_calls, show_why
 from runnerd.control.messages import GetHistory, GetRuns, GetStatus, History, Run, Runs, Status
@@ -19,6 +21,7 @@ MAX_LIMIT = 1_000
 Examples:
   runnerctl why range-maker
   runnerctl why range-maker -n 50
+  runnerctl why range-maker --json | jq '.hindrances'
 
 Newest first, times in UTC. Calls in a row that ended alike are shown as one."""
 )
@@ -26,8 +29,9 @@ Newest first, times in UTC. Calls in a row that ended alike are shown as one."""
 @click.option(
     "-n", "limit", type=click.IntRange(1, MAX_LIMIT), default=10, show_default=True, help="How many lines of calls."
 )
+@json_option
 @pass_target
-def command(target: Target, plugin: str, limit: int) -> None:
+def command(target: Target, plugin: str, limit: int, as_json: bool) -> None:
     """Why a plugin acted, or did not.
 
     First what hinders it now; then its last calls: the reason, the actions it asked for, and what became of them,
@@ -41,7 +45,20 @@ def command(target: Target, plugin: str, limit: int) -> None:
     runs, has_all_runs = _runs(target, plugin, limit)
     events = fetch(target, GetHistory(plugin=plugin, limit=limit), History).events
     evidence = Evidence(plugin=found, status=status, runs=runs, events=events, has_all_runs=has_all_runs)
-    show_why(open_console(), evidence, limit)
+    if as_json:
+        click.echo(to_json(_as_data(evidence)))
+    else:
+        show_why(open_console(), evidence, limit)
+
+
+def _as_data(evidence: Evidence) -> dict[str, object]:
+    """The whole evidence, nothing folded: a program does that for itself."""
+    return {
+        "plugin": evidence.plugin,
+        "hindrances": hindrances(evidence.plugin, evidence.status),
+        "runs": evidence.runs,
+        "events": evidence.events,
+    }
 
 
 def _runs(target: Target, plugin: str, limit: int) -> tuple[list[Run], bool]:

@@ -15,8 +15,9 @@ from rich.text import Text
 from runnerd.cli.decision_text import asked_for, shortened
 from runnerd.cli.hindrance import hindrances
 from runnerd.cli.terminal import ATTENTION, FINE, STYLES, cell, show_line, show_wrapped, uncut
-from runnerd.cli.text import clock_time, duration, milliseconds, printable, until
+from runnerd.cli.text import clock_time, duration, milliseconds, until
 from runnerd.control.messages import HistoryEvent, PluginStatus, Run, Status
+from runnerd.text import printable
 
 NARROW: Final = 100
 DENIED: Final = "denied syscall"

@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 from msgspec import structs
+from psycopg.conninfo import conninfo_to_dict
 
 from protocol.codec import encode
 from protocol.errors import ProtocolError
@@ -31,6 +33,7 @@ def check(config: Config) -> list[Problem]:
     """All problems of a decoded configuration."""
     return [
         *_paths(config),
+        *_database(config),
         *_chains(config),
         *_wallets(config.wallets),
         *(problem for name, vault in config.vaults.items() for problem in _vault(f"vaults.{name}", vault, config)),
@@ -50,6 +53,15 @@ def _paths(config: Config) -> Iterator[Problem]:
     if used > MAX_SOCKET_PATH:
         room = MAX_SOCKET_PATH - used + length
         yield Problem("runtime_dir", f"is too long for the sockets in it: at most {room} bytes with these plugin names")
+
+
+def _database(config: Config) -> Iterator[Problem]:
+    for key in ("dsn", "event_dsn"):
+        dsn = getattr(config.database, key)
+        try:
+            conninfo_to_dict(dsn or "")
+        except psycopg.Error:  # its text repeats parts of the string, and that may hold a password
+            yield Problem(f"database.{key}", "is not a connection string: write postgresql://USER@HOST:PORT/DATABASE")
 
 
 def _chains(config: Config) -> Iterator[Problem]:

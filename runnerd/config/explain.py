@@ -12,11 +12,11 @@ from typing import Any, Final, get_args, get_origin
 import msgspec
 from msgspec import NODEFAULT, Struct, structs
 
-from protocol.limits import MAX_NAME_LENGTH
+from protocol.actions import NAME_RULE
 from protocol.triggers import Cron, Event
 from runnerd.config.problem import Problem
 
-NAME_RULE: Final = f"a name is 1 to {MAX_NAME_LENGTH} letters, digits or _ . - and starts with a letter"
+NAME_PROBLEM: Final = f"a name is {NAME_RULE}"
 _AT = re.compile(r"^(?P<text>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`")
 _KINDS: Final = {str(kind.__struct_config__.tag): kind for kind in (Cron, Event)}
@@ -61,7 +61,7 @@ def _value(raw: object, kind: Any, where: str) -> Iterator[Problem]:
         name_kind, item_kind = get_args(kind)
         for name, item in raw.items():
             if not _is_one(name, name_kind):
-                yield Problem(_join(where, name), NAME_RULE)
+                yield Problem(_join(where, name), NAME_PROBLEM)
             else:
                 yield from explain(item, item_kind, _join(where, name))
         return

@@ -4,7 +4,6 @@ Every problem names the file, the key, and what is allowed there. Callers exit w
 """
 
 import hashlib
-import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct, structs
 
-from protocol.actions import NAME_PATTERN
-from protocol.limits import MAX_NAME_LENGTH
+from protocol.actions import is_name
 from runnerd.config.check import check
-from runnerd.config.explain import NAME_RULE, explain, to_path, unknown_key
+from runnerd.config.explain import NAME_PROBLEM, explain, to_path, unknown_key
 from runnerd.config.model import (
     ChainConfig,
     Config,
@@ -28,7 +26,6 @@ from runnerd.config.model import (
 )
 from runnerd.config.problem import Problem
 
-EXIT_CONFIG = 78
 S = TypeVar("S", bound=Struct)
 
 _GROUPS: dict[str, type[Struct]] = {
@@ -69,8 +66,8 @@ class _Reader:
             return {}
         found: dict[str, S] = {}
         for name, table in raw.items():
-            if not re.match(NAME_PATTERN, name) or len(name) > MAX_NAME_LENGTH:
-                self.problems.append(Problem(f"{where}.{name}", NAME_RULE))
+            if not is_name(name):
+                self.problems.append(Problem(f"{where}.{name}", NAME_PROBLEM))
                 continue
             decoded = self.table(table, kind, f"{where}.{name}")
             if decoded is not None:

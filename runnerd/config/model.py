@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from protocol.actions import Name
+from protocol.limits import MAX_ACTIONS
 from protocol.messages import Param
 from protocol.triggers import Trigger
 from protocol.values import Value
@@ -16,6 +17,8 @@ from protocol.values import Value
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 Wei: TypeAlias = Annotated[int, Meta(ge=0)]
+Bigint: TypeAlias = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
+"""Fits a column of the ledger; EIP-2294 bounds chain ids about there too."""
 Address: TypeAlias = Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
 
 
@@ -42,13 +45,13 @@ class HttpConfig(_Table, frozen=True):
 class ChainConfig(_Table, frozen=True):
     """`[chains.NAME]`: one EVM chain and how careful to be on it."""
 
-    id: Positive
+    id: Bigint
     rpc: str
     confirmations: Annotated[int, Meta(ge=1, le=10_000)] = 2
     poll_s: Seconds = 1.0
     rpc_timeout_s: Seconds = 10.0
     replace_after_blocks: Annotated[int, Meta(ge=1, le=1_000)] = 3
-    max_fee_per_gas_wei: Wei = 500 * 10**9
+    max_fee_per_gas_wei: Bigint = 500 * 10**9
     min_priority_fee_wei: Wei = 10**6
     gas_limit_factor: Annotated[float, Meta(ge=1, le=10)] = 1.2
 
@@ -96,14 +99,14 @@ class VaultConfig(_Table, frozen=True):
     address: Address
     wallet: str
     adapter: Literal["erc7821"] = "erc7821"
-    max_actions: Annotated[int, Meta(ge=1, le=16)] = 8
+    max_actions: Annotated[int, Meta(ge=1, le=MAX_ACTIONS)] = 8
     max_value_wei_per_day: Wei = 0
     reads: dict[Name, ReadGrant] = {}
     actions: dict[Name, ActionGrant] = {}
 
 
 class RestartPolicy(_Table, frozen=True):
-    """`[plugins.NAME.restart]`: DESIGN §6. The first restart is immediate, later ones wait."""
+    """`[plugins.NAME.restart]`: what follows a crash. The first restart is immediate, later ones wait."""
 
     backoff_first_s: Seconds = 1.0
     backoff_factor: Annotated[float, Meta(ge=1, le=10)] = 2.0
@@ -120,7 +123,9 @@ class SandboxConfig(_Table, frozen=True):
 
     namespaces: Literal["auto", "require", "off"] = "auto"
     memory_mib: Annotated[int, Meta(ge=64, le=1_048_576)] = 1024
-    max_files: Annotated[int, Meta(ge=32, le=65_536)] = 256
+    max_files: Annotated[int, Meta(ge=32, le=32_768)] = 256
+    """Open descriptors of the worker (`RLIMIT_NOFILE`). While it is born it needs the number after the last of them,
+    which the unit's own limit (65,536) must allow."""
     scheduling: Literal["idle", "normal"] = "idle"
     """`idle`: the worker gets the CPU time that nobody else wants, so a spinning plugin disturbs no other process.
     `normal`: for a host whose CPUs other programs keep busy, where an idle worker might not decide in time."""

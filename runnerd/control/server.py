@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from runnerd.control.messages import MAX_LINE_BYTES, Failure, Reply, Request, decode_request, encode
+from runnerd.control.messages import MAX_LINE_BYTES, ControlError, Failure, Reply, Request, decode_request, encode
 from runnerd.errors import RunnerdError
 from runnerd.log import fields
 from runnerd.tasks import Tasks
@@ -33,9 +33,14 @@ class ControlServer:
         self._tasks = Tasks()
 
     async def open(self) -> None:
-        """Bind. A file that a dead runnerd left is replaced; a living one was refused before (the store's lock)."""
+        """Bind. A socket that a dead runnerd left is replaced; a living one was refused before (the store's lock).
+
+        Raises ControlError when something else stands there: a path that is mistyped must not cost a keystore.
+        """
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
+        self._remove_socket()
+        if os.path.lexists(self._path):
+            raise ControlError(f"control_socket = {self._path} is there, and is no socket: choose another path")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # Created with the right mode: between bind and chmod there would be a moment for anyone.
         before = os.umask(0o777 & ~MODE)
@@ -53,6 +58,10 @@ class ControlServer:
         if self._server is not None:
             self._server.close()
             await self._tasks.cancel()
+            self._remove_socket()
+
+    def _remove_socket(self) -> None:
+        if self._path.is_socket():
             self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -5,11 +5,13 @@ Asks the node and applies `intent.observe`; what follows from it (send again, re
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any, TypeAlias
 
 from runnerd.chain.errors import ChainError, RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
-from runnerd.chain.types import Receipt, decode_quantity, decode_receipt
+from runnerd.chain.types import Receipt, decode_count, decode_receipt
 from runnerd.executor.intent import Broadcast, Mined, NonceTaken, NotSeen, Observation, Replace
 from runnerd.executor.lane import Lane
 from runnerd.executor.tracked import Book, Tracked
@@ -20,6 +22,10 @@ from runnerd.tasks import Tasks
 logger = logging.getLogger("runnerd.executor")
 
 MAX_BATCH = 100
+LOOK_EVERY_POLLS = 10
+"""How many polls without a higher block until the open intents are looked at all the same."""
+
+Answer: TypeAlias = JsonValue | RpcRefused
 
 
 class Follower:
@@ -36,23 +42,28 @@ class Follower:
         for tracked in self._book.of_chain(self._network.config.id):
             lane = self._lanes.get(tracked.intent.wallet)
             if lane is not None:
-                await lane.broadcast(tracked, tracked.intent.latest)
+                await self._guarded(tracked, lane.broadcast(tracked, tracked.intent.latest))
             else:
                 logger.warning(
                     "intent %d is only watched: wallet %s is no operator here any more", tracked.intent.call_id,
                     tracked.intent.wallet, extra=fields("intent_without_wallet", call=tracked.intent.call_id),
                 )  # fmt: skip
+        head, poll_s = self._network.head, self._network.config.poll_s
         seen = -1
         while True:
-            block = await self._network.head.wait_beyond(seen, self._network.config.poll_s * 10)
+            # Looks when no higher block comes as well: a head that was named once and too high must not blind us.
+            block = await head.wait_beyond(seen, poll_s * LOOK_EVERY_POLLS) or head.latest
             if block is None:
                 continue
             try:
                 await self._look(block.number)
                 seen = block.number
+                continue
             except ChainError as error:
                 logger.warning("receipts are not to be had: %s", error, extra=fields("receipts_unavailable"))
-                await asyncio.sleep(self._network.config.poll_s)
+            except Exception:  # a defect of ours, or of this node's: it must not end the watch over this chain
+                logger.exception("receipts cannot be looked at", extra=fields("receipts_failed"))
+            await asyncio.sleep(poll_s)
 
     async def close(self) -> None:
         """End what is under way."""
@@ -69,25 +80,29 @@ class Follower:
         hashes = [[attempt.hash for attempt in tracked.intent.attempts] for tracked in group]
         requests += [("eth_getTransactionReceipt", [tx_hash]) for per_intent in hashes for tx_hash in per_intent]
         answers = await self._network.rpc.batch(requests)
-        nonces = {
-            wallet: decode_quantity(_result(answer), "eth_getTransactionCount")
-            for wallet, answer in zip(wallets, answers, strict=False)
-        }
+        nonces = dict(zip(wallets, answers, strict=False))
         receipts = iter(answers[len(wallets) :])
         for tracked, per_intent in zip(group, hashes, strict=True):
             found = [next(receipts) for _ in per_intent]
-            try:
-                observation = _observation(
-                    tracked, list(map(_receipt, per_intent, found)), nonces[tracked.intent.wallet], head
-                )
-            except ChainError as error:  # one receipt that cannot be had must not keep the others from their ends
-                logger.warning(
-                    "no receipt to be had: %s", error, extra=fields("receipt_unavailable", call=tracked.intent.call_id)
-                )
-            else:
-                await self._apply(tracked, observation)
+            await self._guarded(tracked, self._apply(tracked, per_intent, found, nonces[tracked.intent.wallet], head))
 
-    async def _apply(self, tracked: Tracked, observation: Observation) -> None:
+    async def _guarded(self, tracked: Tracked, work: Coroutine[Any, Any, None]) -> None:
+        """One intent that cannot be looked at, or not be stored, must not keep the others from their ends."""
+        try:
+            await work
+        except ChainError as error:
+            logger.warning(
+                "no receipt to be had: %s", error, extra=fields("receipt_unavailable", call=tracked.intent.call_id)
+            )
+        except Exception:
+            logger.exception(
+                "intent %d cannot be followed", tracked.intent.call_id,
+                extra=fields("follow_failed", call=tracked.intent.call_id, plugin=tracked.intent.plugin),
+            )  # fmt: skip
+
+    async def _apply(self, tracked: Tracked, hashes: list[str], found: list[Answer], nonce: Answer, head: int) -> None:
+        next_nonce = decode_count(_result(nonce), "eth_getTransactionCount")
+        observation = _observation(tracked, list(map(_receipt, hashes, found)), next_nonce, head)
         lane = self._lanes.get(tracked.intent.wallet)
         effects = await tracked.see(observation, self._network.patience)
         for effect in effects if lane is not None else ():
@@ -124,14 +139,14 @@ def _observation(tracked: Tracked, receipts: list[Receipt | None], next_nonce: i
     return NotSeen(head)
 
 
-def _receipt(tx_hash: str, answer: JsonValue | RpcRefused) -> Receipt | None:
+def _receipt(tx_hash: str, answer: Answer) -> Receipt | None:
     receipt = decode_receipt(_result(answer))
     if receipt is not None and receipt.transaction_hash != tx_hash:
         raise RpcMalformed(f"the receipt of {receipt.transaction_hash}, asked for {tx_hash}")
     return receipt
 
 
-def _result(answer: JsonValue | RpcRefused) -> JsonValue:
+def _result(answer: Answer) -> JsonValue:
     if isinstance(answer, RpcRefused):
         raise answer
     return answer

@@ -1,4 +1,4 @@
-"""The one writer of a wallet on a chain: simulate → nonce → sign → store → broadcast, one intent after the other.
+"""The one writer of a wallet on a chain: simulate → nonce → sign → store → broadcast, one intent at a time.
 
 Nonces are gapless because one is allotted only in the commit that stores the bytes signed with it. Everything after
 the first broadcast is watched by `follow`.
@@ -8,14 +8,24 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
+from typing import TypeAlias
 
 from runnerd.chain.abi import AbiFunction
 from runnerd.chain.errors import ChainError, FeeCapTooLow, RpcRefused, RpcUnavailable
-from runnerd.chain.fees import build_fee_request, bump, decode_fees
-from runnerd.chain.rpc import NodeBatches
-from runnerd.chain.simulate import CallMessage, Reverted, build_simulation, decode_simulation
-from runnerd.chain.types import Block, decode_hash
-from runnerd.executor.intent import ENDED, Accepted, Attempt, Broadcast, Intent, IntentState, Signed, SimulationReverted
+from runnerd.chain.fees import bump
+from runnerd.chain.types import decode_hash
+from runnerd.executor.attempt import FRESH_S, prepare, sign_attempt
+from runnerd.executor.intent import (
+    ENDED,
+    Accepted,
+    Attempt,
+    Broadcast,
+    Effect,
+    Intent,
+    IntentState,
+    Signed,
+    SimulationReverted,
+)
 from runnerd.executor.tracked import Book, Ready, Rehearsal, Tracked
 from runnerd.log import fields
 from runnerd.network import Network
@@ -26,20 +36,22 @@ from runnerd.store.calls import JobOutcome
 from runnerd.store.errors import CommitRefused, StoreError
 from runnerd.wallets.errors import WalletError
 from runnerd.wallets.signer import Signer
-from runnerd.wallets.transaction import UnsignedTransaction
 
 logger = logging.getLogger("runnerd.executor")
 
 MAX_IN_FLIGHT = 16
 RETRY_S = 0.5
 TOO_LATE = "its deadline passed before it could be signed"
-FRESH_S = 0.25
-"""A block that was fetched this recently is still the one to simulate at: nothing of ours can be in it anyway."""
 _KNOWN = ("already known", "already imported", "known transaction", "already in mempool")
+
+Effects: TypeAlias = tuple[Effect, ...]
 
 
 class Lane:
-    """Serves the intents of one wallet in order. `next_nonce` is the ledger's."""
+    """Serves the intents of one wallet, oldest first; one that cannot be judged now lets the others pass.
+
+    `next_nonce` is the ledger's.
+    """
 
     def __init__(
         self,
@@ -75,7 +87,7 @@ class Lane:
         return len(self._waiting)
 
     async def run(self) -> None:
-        """Until cancelled. An intent that the node cannot judge now waits, and so do those behind it.
+        """Until cancelled.
 
         If the ledger refuses a commit its picture of the wallet is not ours: the lane stops, and says so in `problem`.
         """
@@ -94,24 +106,45 @@ class Lane:
         """Nothing is signed any more: whoever asks is told so, instead of waiting for ever."""
         while True:
             while self._waiting:
-                await self._book.give_up(self._waiting.popleft(), JobOutcome.FAILED, f"not signed: {reason}")
+                tracked = self._waiting.popleft()
+                try:
+                    await self._book.give_up(tracked, JobOutcome.FAILED, f"not signed: {reason}")
+                except StoreError as error:  # it stays planned, for the next start; the others need their ends
+                    logger.error(
+                        "intent %d cannot be ended: %s", tracked.intent.call_id, error,
+                        extra=fields("intent_not_ended", call=tracked.intent.call_id, plugin=tracked.intent.plugin),
+                    )  # fmt: skip
             self._wake.clear()
             await self._wake.wait()
 
     async def _run(self) -> None:
+        failed_in_a_row = 0
         while True:
-            while self._waiting and self._book.in_flight(self.network.config.id, self.signer.address) < MAX_IN_FLIGHT:
-                if await self._serve(self._waiting[0]):
-                    self._waiting.popleft()
+            while self._waiting and not self._is_flight_full:
+                tracked = self._waiting[0]
+                effects = await self._serve(tracked)
+                if effects is None:
+                    # No nonce is allotted yet, so the order is free: one intent must not hold up those behind it.
+                    self._waiting.rotate(-1)
+                    failed_in_a_row += 1
+                    if failed_in_a_row >= len(self._waiting):
+                        failed_in_a_row = 0
+                        await asyncio.sleep(RETRY_S)
                 else:
-                    await asyncio.sleep(RETRY_S)
+                    failed_in_a_row = 0
+                    self._waiting.popleft()  # before `_send`, which may raise: what was signed is not given up any more
+                    await self._send(tracked, effects)
             self._wake.clear()
             if not self._waiting:
                 await self._wake.wait()
-            elif self._book.in_flight(self.network.config.id, self.signer.address) >= MAX_IN_FLIGHT:
+            elif self._is_flight_full:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), RETRY_S)
                 await self._expire_waiting()
+
+    @property
+    def _is_flight_full(self) -> bool:
+        return self._book.in_flight(self.network.config.id, self.signer.address) >= MAX_IN_FLIGHT
 
     async def _expire_waiting(self) -> None:
         """What waits behind a full flight must not wait beyond its deadline."""
@@ -120,8 +153,8 @@ class Lane:
             self._waiting.remove(tracked)
             await self._book.give_up(tracked, JobOutcome.EXPIRED, TOO_LATE)
 
-    async def _serve(self, tracked: Tracked) -> bool:
-        """Whether the intent has left the queue: signed, denied or expired."""
+    async def _was_stopped(self, tracked: Tracked) -> bool:
+        """Whether it must not be signed any more, by its deadline or a pause; then it has ended here."""
         if self._book.clock.now() >= tracked.call.deadline_at:
             await self._book.give_up(tracked, JobOutcome.EXPIRED, TOO_LATE)
             return True
@@ -129,37 +162,51 @@ class Lane:
         if pause is not None:
             await self._book.give_up(tracked, JobOutcome.DENIED, f"not signed: {pause}")
             return True
+        return False
+
+    async def _serve(self, tracked: Tracked) -> Effects | None:
+        """What is to be done for an intent that leaves the queue: signed, denied or expired. None: it waits."""
+        if await self._was_stopped(tracked):
+            return ()
         try:
-            ready = self._rehearsed(tracked) or await self.prepare(tracked.intent)
+            ready = self._rehearsed(tracked) or await self._prepare(tracked.intent)
         except (RpcUnavailable, RpcRefused, FeeCapTooLow) as error:
             logger.warning(
                 "intent %d cannot be simulated now: %s", tracked.intent.call_id, error,
                 extra=fields("intent_waits", call=tracked.intent.call_id, plugin=tracked.intent.plugin),
             )  # fmt: skip
-            return False
+            return None
         if isinstance(ready, SimulationReverted):
             await tracked.see(ready, self.network.patience)
-            return True
+            return ()
+        # The node may have taken seconds, and an operator who was told "paused" meanwhile must be able to rely on it.
+        if await self._was_stopped(tracked):
+            return ()
         nonce = self.next_nonce
         try:
-            attempt = self._sign(tracked.intent, nonce, ready)
+            attempt = sign_attempt(self.signer, tracked.intent, nonce, ready)
         except WalletError as error:
             await self._book.give_up(tracked, JobOutcome.FAILED, f"not signed: {error}")
-            return True
+            return ()
         at = self._book.clock.now()
         # Stored, durably, before anyone can see the bytes. If this raises nothing was given away.
         await self._book.store.commit(intents.allot_nonce(tracked.intent, nonce, attempt, at))
         self.next_nonce = nonce + 1
-        for effect in tracked.note(Signed(nonce, attempt), self.network.patience):
+        return tracked.note(Signed(nonce, attempt), self.network.patience)
+
+    async def _send(self, tracked: Tracked, effects: Effects) -> None:
+        for effect in effects:
             if isinstance(effect, Broadcast):
                 await self.broadcast(tracked, effect.attempt)
-        return True
 
     async def rehearse(self, intent: Intent) -> Rehearsal | None:
-        """Simulate while the Decision is being committed. None when the node cannot say."""
+        """Simulate while the Decision is being committed. None when the node cannot say. Never raises."""
         try:
-            outcome = await self.prepare(intent)
+            outcome = await self._prepare(intent)
         except ChainError:
+            return None
+        except Exception:  # it is only an attempt to save time; its asker is in the middle of a commit
+            logger.exception("no rehearsal", extra=fields("rehearsal_failed", call=intent.call_id))
             return None
         return Rehearsal(outcome, self._book.clock.monotonic())
 
@@ -169,34 +216,23 @@ class Lane:
             return None
         return rehearsal.outcome
 
-    async def prepare(self, intent: Intent) -> Ready | SimulationReverted:
-        """Simulate at the newest block and fetch fees, in one round trip. Raises what proves nothing."""
-        network = self.network
-        message = CallMessage(sender=self.signer.address, to=intent.target, data=intent.calldata, value_wei=0)
-        margin = round((network.config.gas_limit_factor - 1) * 100)
-
-        async def look(node: NodeBatches, block: Block) -> Ready | SimulationReverted:
-            requests = [*build_simulation(block, message), build_fee_request(network.fees)]
-            call, estimate, history = await node.batch(requests)
-            simulated = decode_simulation(block, call, estimate, gas_margin_percent=margin, errors=self._errors)
-            if isinstance(simulated, Reverted):
-                return SimulationReverted(simulated.reason, block.number)
-            return Ready(block, simulated.gas_limit, decode_fees(history, network.fees))
-
-        return await network.at_newest_block(look, FRESH_S)
+    async def _prepare(self, intent: Intent) -> Ready | SimulationReverted:
+        return await prepare(self.network, self.signer.address, intent, self._errors)
 
     async def replace(self, tracked: Tracked) -> None:
         """Sign the intent again at its nonce, with fees that replace the last attempt, and send it."""
         intent = tracked.intent
-        if self._pauses.of(intent.plugin, intent.vault) is not None:
-            return  # nothing new is signed; what is out stays out
+        if self._is_paused(intent):
+            return
         try:
-            ready = await self.prepare(intent)
+            ready = await self._prepare(intent)
         except ChainError as error:
             logger.warning("no replacement now: %s", error, extra=fields("replacement_waits", call=intent.call_id))
             return
         if tracked.intent.state in (*ENDED, IntentState.INCLUDED):
             return  # it made it while we looked
+        if self._is_paused(intent):  # meanwhile
+            return
         if isinstance(ready, SimulationReverted):
             logger.warning(
                 "not replaced, it would revert now: %s", ready.reason,
@@ -210,12 +246,14 @@ class Lane:
                 extra=fields("replacement_capped", call=intent.call_id, plugin=intent.plugin),
             )
             return
-        attempt = self._sign(intent, intent.nonce, Ready(ready.block, ready.gas_limit, fees))
+        attempt = sign_attempt(self.signer, intent, intent.nonce, Ready(ready.block, ready.gas_limit, fees))
         add = intents.add_attempt(intent.call_id, intent.nonce, attempt, self._book.clock.now())
         await self._book.store.commit(add)
-        for effect in tracked.note(Signed(intent.nonce, attempt), self.network.patience):
-            if isinstance(effect, Broadcast):
-                await self.broadcast(tracked, effect.attempt)
+        await self._send(tracked, tracked.note(Signed(intent.nonce, attempt), self.network.patience))
+
+    def _is_paused(self, intent: Intent) -> bool:
+        """Nothing new is signed then; what is out stays out."""
+        return self._pauses.of(intent.plugin, intent.vault) is not None
 
     async def broadcast(self, tracked: Tracked, attempt: Attempt) -> None:
         """Hand the stored bytes to the node. The bytes may be out whatever it answers: an error concludes nothing."""
@@ -245,24 +283,3 @@ class Lane:
                 self.network.patience,
                 *intents.accepted(tracked.intent.call_id, attempt.hash, at),
             )
-
-    def _sign(self, intent: Intent, nonce: int, ready: Ready) -> Attempt:
-        signed = self.signer.sign(
-            UnsignedTransaction(
-                chain_id=intent.chain_id,
-                nonce=nonce,
-                to=intent.target,
-                value_wei=0,
-                data=intent.calldata,
-                gas_limit=ready.gas_limit,
-                max_fee_per_gas_wei=ready.fees.max_fee_per_gas_wei,
-                max_priority_fee_per_gas_wei=ready.fees.max_priority_fee_per_gas_wei,
-            )
-        )
-        return Attempt(
-            hash=signed.hash,
-            raw=signed.raw,
-            fees=ready.fees,
-            gas_limit=ready.gas_limit,
-            signed_block=ready.block.number,
-        )

@@ -27,6 +27,7 @@ from runnerd.log import fields
 from runnerd.results import Results
 from runnerd.store import intents
 from runnerd.store.calls import JobCall, JobOutcome, from_row
+from runnerd.store.errors import StoreError
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 
@@ -48,6 +49,13 @@ class Rehearsal:
 
     outcome: Ready | SimulationReverted
     at: float
+
+
+class AlreadySigned(Exception):
+    """A signed intent was to be given up, though its transaction may take effect: a defect in the shell."""
+
+    def __init__(self, call_id: int) -> None:
+        super().__init__(f"intent {call_id} was signed, and cannot be given up")
 
 
 class Tracked:
@@ -86,15 +94,26 @@ class Tracked:
                              state=self.intent.state.value, nonce=self.intent.nonce),
             )  # fmt: skip
         finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
-        if finish is not None:
-            await self._book.end(self, finish, changes)
-        elif changes:
-            await self._book.store.commit(*changes)
+        after = self.intent
+        try:
+            if finish is not None:
+                await self._book.end(self, finish, changes)
+            elif changes:
+                await self._book.store.commit(*changes)
+        except StoreError:
+            # Nothing of it stands in the ledger: go back, so that the next observation tries it again.
+            if self.intent is after:
+                self.intent = before
+            raise
         return tuple(effect for effect in effects if effect is not finish)
 
 
 class Book:
-    """All open intents, by call id."""
+    """All open intents, by call id.
+
+    An intent stays in `open` until its end stands in the ledger: what is not stored has not happened and is seen again.
+    What is observed while that commit is under way changes nothing, since its state in memory is an end already.
+    """
 
     def __init__(self, store: Store, results: Results, clock: Clock) -> None:
         self.store = store
@@ -114,6 +133,10 @@ class Book:
             self.open[intent.call_id] = tracked
         return tracked
 
+    def planned(self) -> list[Tracked]:
+        """The open intents that were never signed, oldest first."""
+        return [t for t in self.open.values() if t.intent.state is IntentState.PLANNED and not t.intent.attempts]
+
     def of_chain(self, chain_id: int) -> list[Tracked]:
         """The open intents of one chain that were signed, oldest first."""
         return [t for t in self.open.values() if t.intent.chain_id == chain_id and t.intent.attempts]
@@ -124,20 +147,28 @@ class Book:
 
     async def end(self, tracked: Tracked, finish: Finish, changes: list[Statement]) -> None:
         """The end of an intent and of its call, in one commit."""
-        self.open.pop(tracked.intent.call_id, None)
         outcome = JobOutcome.ACTED if finish.is_success else JobOutcome.FAILED
         await self._results.finish(
             tracked.call, outcome, finish.reason[:500], *changes, transaction=finish.hash or None
         )
-        for listener in self._on_ended:
-            listener(tracked.intent)
+        self._close(tracked)
 
     async def give_up(self, tracked: Tracked, outcome: JobOutcome, reason: str) -> None:
-        """End an intent that was never signed."""
+        """End an intent that was never signed. Raises AlreadySigned: what was signed may take effect."""
+        before = tracked.intent
+        if before.attempts:
+            raise AlreadySigned(before.call_id)
+        change = intents.set_state(before.call_id, IntentState.DENIED, self.clock.now(), reason)
+        tracked.intent = replace(before, state=IntentState.DENIED)
+        try:
+            await self._results.finish(tracked.call, outcome, reason[:500], change)
+        except StoreError:
+            tracked.intent = before
+            raise
+        self._close(tracked)
+
+    def _close(self, tracked: Tracked) -> None:
         self.open.pop(tracked.intent.call_id, None)
-        change = intents.set_state(tracked.intent.call_id, IntentState.DENIED, self.clock.now(), reason)
-        tracked.intent = replace(tracked.intent, state=IntentState.DENIED)
-        await self._results.finish(tracked.call, outcome, reason[:500], change)
         for listener in self._on_ended:
             listener(tracked.intent)
 

@@ -60,6 +60,8 @@ class HttpProcess:
     process: "multiprocessing.process.BaseProcess"
     connection: socket.socket
     address: str
+    is_lost: bool = False
+    """It has ended by itself: nobody is answered any more."""
 
     def serve(self, answer: Callable[[str], Page]) -> None:
         """Answer its questions from now on, in the running loop."""
@@ -85,6 +87,7 @@ class HttpProcess:
             question = b""
         if not question:
             asyncio.get_running_loop().remove_reader(self.connection.fileno())
+            self.is_lost = True
             logger.error("the http process is gone", extra=fields("http_lost"))
             return
         word, _, number = question.decode(errors="replace").partition(" ")

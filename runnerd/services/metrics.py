@@ -21,6 +21,7 @@ class Metrics:
     def __init__(self, phases: Iterable[str]) -> None:
         self.registry = CollectorRegistry()
         self._phases = tuple(phases)
+        self._denied_names: dict[str, set[str]] = {}
         self._calls = Counter("runnerd_calls", "JobCalls committed", ["plugin", "trigger"], registry=self.registry)
         self._outcomes = Counter(
             "runnerd_call_outcomes", "JobCalls by final outcome", ["plugin", "outcome"], registry=self.registry
@@ -78,6 +79,7 @@ class Metrics:
     def denied_syscall(self, plugin: str, syscall: str) -> None:
         """The sandbox denied a system call."""
         self._denied.labels(plugin, syscall).inc()
+        self._denied_names.setdefault(plugin, set()).add(syscall)
 
     def accepted(self, plugin: str) -> None:
         """A node accepted a transaction."""
@@ -100,6 +102,8 @@ class Metrics:
         self._queue.remove(plugin)
         for known in self._phases:
             self._state.remove(plugin, known)
+        for syscall in self._denied_names.pop(plugin, ()):
+            self._denied.remove(plugin, syscall)
 
     def observe_parts(self, *, is_database_up: bool, heads: Mapping[str, int], intents: Mapping[str, int]) -> None:
         """What is looked up when metrics are asked for."""

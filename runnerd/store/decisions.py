@@ -37,6 +37,11 @@ def insert(record: DecisionRecord) -> Statement:
     )
 
 
+def outcomes_of(call_ids: Sequence[int]) -> Statement:
+    """What was decided for some calls: `call_id` and the JSON text."""
+    return Statement("select call_id, outcome from decisions where call_id = any(%(ids)s)", {"ids": list(call_ids)})
+
+
 def write_state(plugin: str, writes: Sequence[StateWrite]) -> list[Statement]:
     """The state writes of a Decision, to commit with it."""
     return [

@@ -158,9 +158,10 @@ def open_intents() -> Statement:
 
 
 def attempts_of(call_ids: Sequence[int]) -> Statement:
-    """All attempts of some intents, oldest first."""
+    """All attempts of some intents, oldest first: by the fee, which rises with each; a clock may be set back."""
     return Statement(
-        "select * from attempts where call_id = any(%(ids)s) order by call_id, signed_at", {"ids": list(call_ids)}
+        "select * from attempts where call_id = any(%(ids)s) order by call_id, max_fee_per_gas_wei",
+        {"ids": list(call_ids)},
     )
 
 

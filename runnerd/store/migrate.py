@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 LOCK_KEY = 0x72756E6E65726420  # "runnerd " as a 64-bit number
 LOCK_PATIENCE_S = 5.0
+"""At the start: who holds it then is most likely another runnerd."""
 
 _TABLE = """
 create table if not exists migrations (
@@ -25,20 +26,25 @@ create table if not exists migrations (
 """
 
 
-async def lock_database(connection: AsyncConnection[DictRow]) -> None:
+async def lock_database(connection: AsyncConnection[DictRow], patience_s: float | None = None) -> None:
     """Hold the database for this process for as long as `connection` lives.
 
-    Two supervisors on one ledger would sign the same nonces. Waits a little: after a crash PostgreSQL may need a
-    moment to notice that the old connection is gone. Raises DatabaseInUse.
+    Two supervisors on one ledger would sign the same nonces. Waits a little (`patience_s`, else LOCK_PATIENCE_S):
+    after a crash PostgreSQL may need a moment to notice that the old connection is gone. Raises DatabaseInUse.
     """
-    deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE_S
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + (LOCK_PATIENCE_S if patience_s is None else patience_s)
+    is_told = False
     while True:
         cursor = await connection.execute("select pg_try_advisory_lock(%s) as is_ours", (LOCK_KEY,))
         row = await cursor.fetchone()
         if row is not None and row["is_ours"]:
             return
-        if asyncio.get_running_loop().time() > deadline:
+        if loop.time() > deadline:
             raise DatabaseInUse
+        if not is_told:
+            is_told = True
+            logger.warning("the database is locked by another session", extra=fields("store_locked"))
         await asyncio.sleep(0.05)
 
 

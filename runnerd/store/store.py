@@ -20,6 +20,7 @@ from runnerd.log import fields
 from runnerd.store.errors import CommitRefused, StoreUnavailable
 from runnerd.store.ledger import Rows
 from runnerd.store.migrate import lock_database, migrate
+from runnerd.store.reason import connect_reason, first_line
 from runnerd.store.statement import Statement, join
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,15 @@ _SOCKET: Final[dict[str, Any]] = {
     "tcp_user_timeout": 10_000,
 }
 """A connection that is only half there is noticed in seconds, not in hours. Unix sockets ignore these."""
+_KEEPALIVE: Final = """
+select set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),
+       set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '10000', false)
+"""
+"""The same at the server's end: without it our dead session keeps the lock for the server's own two hours."""
+LOST_LOCK_PATIENCE_S = 30.0
+"""After a lost connection the lock's holder is most likely our own dead session: the server needs some 11 s to see."""
+_LIMITS: Final = "select set_config('lock_timeout', '5s', false), set_config('statement_timeout', '30s', false)"
+"""An administrator's lock, or a disk that hangs, shows as `store_stuck`, not as silence; what waits is tried again."""
 _PASSING: Final = ("25006", "40", "53", "55", "57", "58")
 """SQLSTATEs, or their classes, that say nothing about the statement: a full disk, a standby, a cancelled query …"""
 
@@ -79,9 +89,10 @@ class Store:
         try:
             self._writer = await self._connect()
             await migrate(self._writer)
+            await self._writer.execute(_LIMITS)  # only now: a migration may take its time
             await self._pool.open(wait=True, timeout=CONNECT_TIMEOUT_S * 2)
         except psycopg.Error as error:
-            raise StoreUnavailable(_reason(error)) from error
+            raise StoreUnavailable(connect_reason(error)) from None
         self._task = asyncio.get_running_loop().create_task(self._write(), name="store:writer")
 
     async def run_until_failed(self) -> None:
@@ -127,7 +138,7 @@ class Store:
             except psycopg.Error as error:
                 # The pool learns only by use that its connections died with the server: each of them may fail once.
                 if connection is None or not connection.closed or stale == READERS:
-                    raise StoreUnavailable(_reason(error)) from error
+                    raise StoreUnavailable(connect_reason(error)) from error
                 stale += 1
 
     # --- the writer --------------------------------------------------------------------------------------------------
@@ -167,12 +178,14 @@ class Store:
                     self._on_lost_connection(batch, error)
                     waiting = [commit for commit in waiting if commit.is_idempotent or commit not in batch]
                 elif isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_PASSING):
-                    logger.error("the database cannot commit now", extra=fields("store_stuck", reason=_reason(error)))
+                    logger.error(
+                        "the database cannot commit now", extra=fields("store_stuck", reason=first_line(error))
+                    )
                     self.is_connected = False
                     await asyncio.sleep(delay_s)
                     delay_s = min(delay_s * 2, longest_s)
                 elif len(batch) == 1:  # nothing of it stands, and nothing ever will
-                    _settle_error(batch[0], CommitRefused(_reason(error)))
+                    _settle_error(batch[0], CommitRefused(first_line(error)))
                     waiting = waiting[1:]
                 else:  # one of them is refused and took the others with it
                     is_one_by_one = True
@@ -211,7 +224,7 @@ class Store:
 
     def _on_lost_connection(self, batch: Sequence[_Commit], error: Exception) -> None:
         """Whether the commit took place cannot be known. What is idempotent is run again, the rest is told so."""
-        logger.error("the database is not reachable", extra=fields("store_lost", reason=_reason(error)))
+        logger.error("the database is not reachable", extra=fields("store_lost", reason=first_line(error)))
         self.is_connected = False
         for commit in batch:
             if not commit.is_idempotent:
@@ -223,21 +236,23 @@ class Store:
             if self._writer is not None:
                 await self._writer.close()
             try:
-                self._writer = await self._connect()
+                self._writer = await self._connect(LOST_LOCK_PATIENCE_S)
+                await self._writer.execute(_LIMITS)
             except (psycopg.Error, StoreUnavailable) as error:
-                logger.warning("no database yet", extra=fields("store_reconnecting", reason=_reason(error)))
+                logger.warning("no database yet", extra=fields("store_reconnecting", reason=connect_reason(error)))
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, longest_s)
             else:
                 logger.info("the database is back", extra=fields("store_connected"))
                 return
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, patience_s: float | None = None) -> Connection:
         connection = await AsyncConnection.connect(
             self._dsn, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S, **_SOCKET
         )
         try:
-            await lock_database(connection)
+            await connection.execute(_KEEPALIVE)
+            await lock_database(connection, patience_s)
         except BaseException:
             await connection.close()
             raise
@@ -253,11 +268,6 @@ async def _rows_of(cursor: psycopg.AsyncCursor[DictRow], count: int) -> list[Row
 def _settle_error(commit: _Commit, error: Exception) -> None:
     if not commit.done.done():
         commit.done.set_exception(error)
-
-
-def _reason(error: Exception) -> str:
-    """First line of libpq's message: the rest may repeat the connection string."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 __all__ = ["Rows", "Store"]

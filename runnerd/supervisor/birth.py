@@ -1,7 +1,7 @@
 """One worker's birth as the supervisor sees it: the pipes and the socket it lends to the child, and what comes of them.
 
 Owns the descriptors until the worker is born, then hands them over in a `BornWorker`. Used by `zygote`, which feeds it
-the zygote's reports; whoever starts workers catches the two errors.
+the zygote's reports; whoever starts workers catches the errors.
 """
 
 import asyncio
@@ -50,6 +50,10 @@ class BirthFailed(RunnerdError):
         self.reason = reason
 
 
+class ZygoteGone(BirthFailed):
+    """There is no zygote, or it died during the birth: no plugin is to blame. A new zygote is started by itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BornWorker:
     """A locked-in worker whose link is bound. Signals go through `pidfd`; `pid` is for display.
@@ -77,11 +81,9 @@ class BornWorker:
         """Give back the pidfd: no signal can be sent any more."""
         os.close(self.pidfd)
 
-    def discard(self) -> None:
-        """For a caller that reads none of it: kill the worker and close every descriptor."""
-        self.kill(signal.SIGKILL)
+    def close_pipes(self) -> None:
+        """For a caller that cannot read it: close what `close` leaves open."""
         close_all([self.stdout_fd, self.stderr_fd, *([] if self.notify_fd is None else [self.notify_fd])])
-        self.close()
 
 
 class Birth:
@@ -98,6 +100,7 @@ class Birth:
         self._message: Born | Refused | None = None
         self._pidfd: int | None = None
         self._failure = "nothing was heard of it"
+        self._has_lost_zygote = False
         self._notify_fd: int | None = None
         self._is_closed = False
         self.exited: asyncio.Future[Exited] = self._loop.create_future()
@@ -123,7 +126,7 @@ class Birth:
         return isinstance(self._message, Born) and self._pidfd is not None
 
     async def outcome(self) -> BornWorker:
-        """Wait until it is settled. Raises BirthRefused, BirthFailed; call `close` in any case."""
+        """Wait until it is settled. Raises BirthRefused, BirthFailed, ZygoteGone; call `close` in any case."""
         await self._settled
         match self._message, self._pidfd:
             case Refused() as refused, _:
@@ -143,7 +146,8 @@ class Birth:
                 )
             case _:
                 tail = self._stderr_tail()
-                raise BirthFailed(f"{self._failure}; stderr ends: {tail}" if tail else self._failure)
+                failed = ZygoteGone if self._has_lost_zygote else BirthFailed
+                raise failed(f"{self._failure}; stderr ends: {tail}" if tail else self._failure)
 
     def take_back(self) -> None:
         """Close the child's ends: the zygote has its copies, and only the child's exit shall end the pipes."""
@@ -180,6 +184,7 @@ class Birth:
 
     def on_zygote_end(self, reason: str) -> None:
         """The zygote is gone, and the process with it."""
+        self._has_lost_zygote = not self._settled.done()
         self.fail(reason)
         self.exited.cancel()
 

@@ -6,13 +6,12 @@ here ends in exactly one JobResult, whatever happens to workers meanwhile.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from protocol.codec import encode
 from protocol.errors import ProtocolError
-from protocol.messages import Call, Decide, DecideFailed, Decision, Hello, TriggerKind
-from runnerd.config.model import PluginConfig
+from protocol.messages import Call, Decide, DecideFailed, Decision, TriggerKind
 from runnerd.executor.decided import Decided
 from runnerd.log import fields
 from runnerd.store import calls
@@ -21,35 +20,14 @@ from runnerd.store.errors import StoreError
 from runnerd.supervisor import machine
 from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed
 from runnerd.supervisor.desk import Deciding, Desk, blame
-from runnerd.supervisor.machine import Phase, WorkerState
+from runnerd.supervisor.machine import Phase
+from runnerd.supervisor.seat import Seat
 from runnerd.tasks import Tasks
 
 logger = logging.getLogger("runnerd.calls")
 
 MAX_REASON = 500
 SWEEP_S = 1.0
-
-
-class Seat(Protocol):
-    """The worker's place, as its host keeps it: there may be a worker on it or not."""
-
-    name: str
-    config: PluginConfig
-    state: WorkerState
-    declared: Hello | None
-
-    @property
-    def has_worker(self) -> bool:
-        """Whether a worker that said Hello can be given a call."""
-
-    def send_frame(self, frame: bytes) -> None:
-        """Give it to the worker."""
-
-    def abort_worker(self, reason: str) -> None:
-        """End the worker, with its stacks written first."""
-
-    def dispatch(self, event: machine.Event) -> None:
-        """Tell the state machine."""
 
 
 @dataclass(slots=True)
@@ -69,6 +47,7 @@ class Caller:
         self._seat = seat
         self._services = services
         self._tasks = tasks
+        self._asking = Tasks()
         self._desk = Desk(seat.config.parallel, seat.config.queue)
         self._open: dict[int, _Open] = {}
         self._guilty: int | None = None
@@ -101,13 +80,25 @@ class Caller:
         else:
             self._end(call, JobOutcome.FAILED, f"queue is full ({self._seat.config.queue} calls wait)")
 
+    def offer_again(self, accepted: Sequence[JobCall], *, is_awaited: bool) -> None:
+        """Take calls that had places before, at another host or in a former process: all of them, and they come first.
+
+        `is_awaited`: even of a plugin that is stopped, because it will be started.
+        """
+        if self._seat.state.phase is Phase.STOPPED and not is_awaited:
+            for call in accepted:
+                self.offer(call)
+        else:
+            self._wait_again(accepted)
+            self.pump()
+
     def pump(self) -> None:
         """Start what may start."""
         while self._seat.has_worker:
             call = self._desk.take(self._services.clock.monotonic())
             if call is None:
                 return
-            self._tasks.spawn(self._ask(call), f"call:{self._seat.name}:{call.id}")
+            self._asking.spawn(self._ask(call), f"call:{self._seat.name}:{call.id}")
 
     def on_answer(self, answer: Decision | DecideFailed) -> str | None:
         """The worker's answer to a call. Returns what is wrong with it, if it answers nothing that it was asked."""
@@ -161,6 +152,14 @@ class Caller:
         """Nobody will decide what waits: end it."""
         for call in self._desk.take_all_waiting():
             self._end(call, JobOutcome.FAILED, reason)
+
+    async def recall(self) -> None:
+        """No worker will come: calls that were taken and never sent, since their snapshot is not there, wait again."""
+        await self._asking.cancel()
+        unsent = [deciding.call for call_id, deciding in self._desk.running.items() if call_id not in self._open]
+        for call in unsent:
+            self._desk.end(call.id)
+        self._desk.put_back(*unsent)
 
     def take_waiting(self) -> list[JobCall]:
         """Empty the queue; whoever takes the calls answers for their results."""
@@ -250,6 +249,9 @@ class Caller:
             await self._services.executor.accept(decided)
         except StoreError as error:  # nothing of the Decision stands; what cannot be stored never can
             self._end(decided.call, JobOutcome.FAILED, f"the Decision cannot be stored: {error}")
+        except Exception as error:  # a defect of ours must not keep the call for ever
+            logger.exception("no Decision", extra=fields("accept_failed", plugin=self._seat.name, call=decided.call.id))
+            self._end(decided.call, JobOutcome.FAILED, f"internal error: {type(error).__name__}: {error}")
 
     def _drop(self, call: JobCall, outcome: JobOutcome, reason: str) -> None:
         self._desk.end(call.id)
@@ -260,7 +262,7 @@ class Caller:
         finish = self._services.results.finish(call, outcome, reason[:MAX_REASON])
         self._tasks.spawn(finish, f"finish:{self._seat.name}:{call.id}")
 
-    def _wait_again(self, taken: list[JobCall]) -> None:
+    def _wait_again(self, taken: Sequence[JobCall]) -> None:
         """No worker has these calls any more: they wait for the next one, or end if there will be none."""
         state = self._seat.state
         reason = f"plugin is quarantined: {state.reason}" if state.phase is Phase.QUARANTINED else self._end_of_plugin

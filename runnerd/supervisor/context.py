@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import zmq
-
 from protocol.messages import BlockRef, VaultRef
 from protocol.triggers import Read, Trigger
 from protocol.values import Value
@@ -30,6 +28,10 @@ class Snapshot:
 
 class SnapshotFailed(RunnerdError):
     """The reads of a call could not be taken; the call failed and nothing was done. See the named read or the node."""
+
+
+class PluginHeld(RunnerdError):
+    """The plugin may not be started now; the text says what keeps it. Mend that, or wait for it, and ask again."""
 
 
 class Snapshots(Protocol):
@@ -59,7 +61,6 @@ class HostServices:
     metrics: Metrics
     pauses: Pauses
     birthplace: Birthplace
-    zmq_context: "zmq.Context[zmq.Socket[bytes]]"
     runtime_dir: str
     snapshots: Snapshots
     executor: Executor

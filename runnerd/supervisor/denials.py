@@ -20,6 +20,8 @@ except RuntimeError:  # no libseccomp: then no worker runs either, and `runnerct
     pyseccomp = None
 
 MAX_DENIALS: Final = 1_000
+UNKNOWN: Final = "unknown"
+"""All numbers that libseccomp has no name for: the worker chooses them, and names become labels of a metric."""
 MAX_DENIALS_PER_TURN: Final = 16
 
 _NOTIFICATION: Final = struct.Struct("=QII iIQ6Q")  # id, pid, flags, then seccomp_data: nr, arch, ip, args[6]
@@ -82,7 +84,7 @@ class Denials:
         except FileNotFoundError:  # ENOENT: the thread was interrupted or killed meanwhile
             return
         self._left -= 1
-        self._on_denial(name or f"syscall {number}", tuple(args))
+        self._on_denial(name or UNKNOWN, tuple(args))
         if self._left <= 0 and self._is_open:
             self.close()
             self._on_flood()

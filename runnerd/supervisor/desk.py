@@ -1,6 +1,6 @@
 """The calls of one plugin: those that wait, in order and bounded, and those that its worker is deciding.
 
-A value-like core without I/O: who may start next, who is to blame when a worker ends. `host` is the shell around it.
+A value-like core without I/O: who may start next, who is to blame when a worker ends. `caller` is the shell around it.
 """
 
 from collections import deque

@@ -7,6 +7,7 @@ answer may do is the executor.
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 
 from protocol.messages import DecideFailed, Decision, FromWorker, Hello, StateCompareAndSet, StateGet, Welcome
 from protocol.triggers import Trigger
@@ -16,13 +17,13 @@ from runnerd.store import workers
 from runnerd.store.calls import JobCall
 from runnerd.supervisor import machine
 from runnerd.supervisor.caller import Caller
-from runnerd.supervisor.context import HostServices
+from runnerd.supervisor.context import HostServices, PluginHeld
+from runnerd.supervisor.greeting import hello_problem
 from runnerd.supervisor.machine import Phase, WorkerState, transition
 from runnerd.supervisor.spawning import spawn_request
 from runnerd.supervisor.state_desk import StateDesk
 from runnerd.supervisor.worker import Listener, Worker
 from runnerd.tasks import Tasks
-from runnerd.triggers import schedule
 
 logger = logging.getLogger("runnerd.host")
 
@@ -45,7 +46,11 @@ class PluginHost:
         self._tasks = Tasks()
         self._caller = Caller(self, services, self._tasks)
         self._state_desk = StateDesk(name, services.store)
-        self._is_awaited = False
+        self.is_awaited = False
+        """It will run, though not now: what is offered waits."""
+        self.is_ending = False
+        """It was told to stop for good; another host may take its place, and nothing starts it any more."""
+        self._birth: asyncio.Task[None] | None = None
         self._wake: asyncio.TimerHandle | None = None
         self._at_rest = asyncio.Event()
         self._at_rest.set()
@@ -53,12 +58,14 @@ class PluginHost:
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Run it; clears quarantine and the restart budget."""
-        self._is_awaited = False
+        """Run it; clears quarantine and the restart budget. Raises PluginHeld."""
+        self._check_stays()
+        self.is_awaited = False
         self.dispatch(machine.Start())
 
     def restart(self) -> None:
-        """Stop it in order and start it again. Waiting calls stay."""
+        """Stop it in order and start it again. Waiting calls stay. Raises PluginHeld."""
+        self._check_stays()
         self.dispatch(machine.StopRequested(then_start=True))
 
     def hold(self, reason: str, *, is_awaited: bool = False) -> None:
@@ -66,7 +73,7 @@ class PluginHost:
 
         Only before its first start.
         """
-        self._is_awaited = is_awaited
+        self.is_awaited = is_awaited
         self.state = WorkerState(
             generation=self.state.generation, since=self._services.clock.monotonic(), reason=reason
         )
@@ -77,28 +84,44 @@ class PluginHost:
         self.dispatch(machine.Forbidden(reason))
 
     async def stop(self, reason: str | None = None) -> None:
-        """Stop it in order and wait. Waiting calls end as failed for `reason`; without one they stay in the ledger."""
+        """Stop it for good, in order, and wait. Its calls end for `reason`; without one they are `take_waiting`'s."""
+        self.is_ending = True
+        self.is_awaited = reason is None
         self.dispatch(machine.StopRequested())
         limit_s = self.config.stop_grace_s + STOP_MARGIN_S
         try:
             await asyncio.wait_for(self._at_rest.wait(), limit_s)
         except TimeoutError:
             logger.error("the worker did not end", extra=fields("worker_stuck", plugin=self.name))
+            if self._birth is not None:
+                self._birth.cancel()  # takes back what is being born
+            if self.worker is not None:
+                self.worker.kill("did not stop in time")  # closes its link as well
+                self._on_end(self.worker, "did not stop in time")
         if self._wake is not None:
             self._wake.cancel()
+        await self._caller.recall()
         self._caller.close(reason)
         await self._tasks.finish(limit_s)
 
     def offer(self, call: JobCall) -> None:
         """Take a committed JobCall. It ends in one JobResult, whatever happens to the worker."""
-        if self._is_awaited:
+        if self.is_awaited:
             self._caller.keep(call)
         else:
             self._caller.offer(call)
 
+    def offer_again(self, calls: Sequence[JobCall]) -> None:
+        """Take calls that had places before, in a former process or at the host before this one: whatever the bound."""
+        self._caller.offer_again(calls, is_awaited=self.is_awaited)
+
     def take_waiting(self) -> list[JobCall]:
         """The calls that no worker was given, once it has stopped: for the host that takes its place."""
         return self._caller.take_waiting()
+
+    def _check_stays(self) -> None:
+        if self.is_ending:
+            raise PluginHeld(f"{self.name} cannot start now: it is being reloaded or removed; ask again in a moment")
 
     # --- for status --------------------------------------------------------------------------------------------------
 
@@ -129,7 +152,7 @@ class PluginHost:
     @property
     def has_worker(self) -> bool:
         """Whether a worker that said Hello can be given a call."""
-        return self.state.phase in machine.SERVING and self.worker is not None
+        return self.state.phase in machine.SERVING and self.worker is not None and not self.worker.is_gone
 
     def send_frame(self, frame: bytes) -> None:
         """Give it to the worker."""
@@ -155,7 +178,7 @@ class PluginHost:
     # --- what the worker says ----------------------------------------------------------------------------------------
 
     def _on_hello(self, hello: Hello) -> None:
-        problem = self._hello_problem(hello)
+        problem = hello_problem(hello, self.name, self.config, self.state, self._services.snapshots)
         if problem is not None:
             self.dispatch(machine.Refused(problem[:MAX_REASON]))
             return
@@ -169,24 +192,6 @@ class PluginHost:
         self.dispatch(machine.HelloAccepted())
         self._services.on_declared(self.name, self.triggers)
         self._caller.pump()
-
-    def _hello_problem(self, hello: Hello) -> str | None:
-        wanted = self.config.class_name or self.name
-        if self.state.phase not in (Phase.STARTING, Phase.STOPPING):
-            return "bad protocol: a second Hello"
-        if hello.generation != self.state.generation:
-            return f"bad protocol: Hello of generation {hello.generation}, this is {self.state.generation}"
-        if hello.plugin != wanted:
-            hint = f"set class_name = {hello.plugin!r} under [plugins.{self.name}]"
-            return f"the class calls itself {hello.plugin!r}: {hint}"
-        if hello.vault and hello.vault != self.config.vault:
-            return f"the class is written for vault {hello.vault!r}, the configuration gives it {self.config.vault!r}"
-        for trigger in hello.triggers if self.config.triggers is None else ():
-            try:
-                schedule.check(trigger)
-            except schedule.ScheduleError as error:
-                return str(error)
-        return self._services.snapshots.check(self.config.vault, hello.reads)
 
     def _hears(self, worker: Worker) -> bool:
         """Whether what `worker` says counts: it is the present one, and was not refused."""
@@ -212,7 +217,7 @@ class PluginHost:
 
     def _on_denied(self, worker: Worker, syscall: str) -> None:
         self._services.metrics.denied_syscall(self.name, syscall)
-        if worker.count_denial(syscall):
+        if worker.denials[syscall] == 1:
             self._record("denied syscall", syscall)
 
     def _on_end(self, worker: Worker, reason: str) -> None:
@@ -283,8 +288,8 @@ class PluginHost:
         self.worker = worker
         self._services.metrics.started(self.name)
         deadline_s = self.config.hello_deadline_s
-        birth = worker.start(self._services.birthplace, self._services.zmq_context, deadline_s)
-        self._tasks.spawn(birth, f"birth:{worker.id}")
+        birth = worker.start(self._services.birthplace, deadline_s)
+        self._birth = self._tasks.spawn(birth, f"birth:{worker.id}")
 
     def _record(self, kind: str, detail: str) -> None:
         at = self._services.clock.now()

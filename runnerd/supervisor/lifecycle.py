@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 
 class Phase(StrEnum):
-    """Where a plugin stands (DESIGN §6)."""
+    """Where a plugin stands. Only `ready` and `unhealthy` are given calls."""
 
     STOPPED = "stopped"
     STARTING = "starting"

@@ -1,55 +1,75 @@
 """The supervisor's end of one worker's link: it dials, sends messages, and decodes what comes.
 
 Knows messages, not their meaning. Everything that a worker can do wrong on the wire ends in one call of `on_broken`.
+Whatever a worker sends, a turn of the loop spends about a millisecond on it, a link holds one frame and one read of it,
+and what is more waits in the kernel; a link that is closed costs nothing.
 """
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
-
-import zmq
+from time import perf_counter
 
 from protocol.codec import decode_from_worker, encode
 from protocol.errors import ProtocolError
-from protocol.limits import LINK_HWM, MAX_FRAME_BYTES
-from protocol.messages import FromWorker, Message
+from protocol.limits import (
+    FRAME_BURST,
+    FRAME_BYTES_BURST,
+    LINK_HWM,
+    MAX_FRAME_BYTES_PER_S,
+    MAX_FRAMES_PER_S,
+)
+from protocol.messages import DecideFailed, Decision, FromWorker, Message
+from runnerd.supervisor.rate import RateLimit
+from runnerd.supervisor.zmtp import GREETING, READY, Inbox, pack
 
-NO_REDIAL_MS = 3_600_000
-HANGUP_GRACE_S = 0.5
-"""A worker that has ended hangs up as well, a moment before its end is reported."""
+SCHEME = "ipc://"
+READ_BYTES = 65_536
 MAX_FRAMES_PER_TURN = 64
-"""Frames taken from one link before the loop may serve another: a flooding worker cannot hold the loop."""
+TURN_S = 0.001
+"""One link's share of a turn of the loop: one read, or one of these two, whichever is used up first. Small frames take
+10 to 20 µs each with what comes of them, a frame of 1 MiB up to 3 ms.
+"""
+MAX_FRAMES_AT_END = 1_000
+AT_END_S = 0.01
+"""What is still taken of a worker that has ended, whichever is used up first."""
 
 
 class Link:
-    """One DEALER socket, read through ZeroMQ's own descriptor and `add_reader` (half the latency of zmq.asyncio)."""
+    """One connection to a worker's socket, which speaks ZMTP (`zmtp`)."""
 
     def __init__(
-        self,
-        context: "zmq.Context[zmq.Socket[bytes]]",
-        address: str,
-        on_message: Callable[[FromWorker], None],
-        on_broken: Callable[[str], None],
+        self, address: str, on_message: Callable[[FromWorker], None], on_broken: Callable[[str], None]
     ) -> None:
+        """Raises OSError when this process is out of descriptors."""
         self._on_message = on_message
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
+        self._inbox = Inbox()
         self._is_pump_due = False
         self._is_closed = False
-        self._hangup: asyncio.TimerHandle | None = None
+        self._is_hung_up = False
+        self._opening: deque[bytes] = deque([GREETING + READY])
         self._waiting: deque[bytes] = deque()
-        self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        self._socket.setsockopt(zmq.SNDHWM, LINK_HWM)
-        self._socket.setsockopt(zmq.RCVHWM, LINK_HWM)
-        # A generation is dialled once; a new one has a new address. Not -1, "never": with that, libzmq throws away what
-        # has come and is not read yet when the worker hangs up (term_endpoint), and a worker's last answers with it.
-        self._socket.setsockopt(zmq.RECONNECT_IVL, NO_REDIAL_MS)
-        self._socket.connect(address)
-        self._fd = self._socket.fileno()
-        self._loop.add_reader(self._fd, self._pump)
-        self._pump_soon()
+        self._frames = RateLimit(MAX_FRAMES_PER_S, FRAME_BURST)
+        self._bytes = RateLimit(MAX_FRAME_BYTES_PER_S, FRAME_BYTES_BURST)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.setblocking(False)
+            self._dial(address.removeprefix(SCHEME))
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def _dial(self, path: str) -> None:
+        try:
+            self._socket.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            self._is_hung_up = True  # it died as soon as it was born: the zygote reports its end in a moment
+        else:
+            self._loop.add_reader(self._socket.fileno(), self._on_readable)
+            self._flush()
 
     def send(self, message: Message) -> None:
         """Send at once. A worker that has stopped reading its link breaks it."""
@@ -57,87 +77,125 @@ class Link:
 
     def send_frame(self, frame: bytes) -> None:
         """Send a frame that is encoded already (the ledger stores the very same bytes)."""
-        if self._is_closed:
+        if self._is_closed or self._is_hung_up:
             return
-        self._waiting.append(frame)
+        self._waiting.append(pack(frame))
         self._flush()
         if len(self._waiting) > LINK_HWM:
             self._break(f"it does not read its link: {len(self._waiting)} messages wait")
 
     def finish(self) -> None:
-        """The worker has ended: take what it had sent before, then hang up. Its last words often say why."""
-        while not self._is_closed and self._take_one():
-            pass
+        """The worker has ended: take what it had sent before, within bounds, then hang up. It often says why."""
+        until = perf_counter() + AT_END_S
+        for _ in range(MAX_FRAMES_AT_END):
+            while not self._is_closed and not (is_taken := self._take_one()) and self._receive():
+                pass
+            if self._is_closed or not is_taken or perf_counter() >= until:
+                break
         self.close()
 
     def close(self) -> None:
         """Hang up. Safe to call twice."""
         if not self._is_closed:
             self._is_closed = True
-            if self._hangup is not None:
-                self._hangup.cancel()
-            self._loop.remove_reader(self._fd)
-            self._socket.close(linger=0)
+            self._hang_up()
+            self._socket.close()
+
+    # --- out ----------------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        while self._waiting:
+        """Send what the kernel takes. Messages wait until the worker's READY: libzmq drops a peer that is faster."""
+        while not self._is_hung_up and (queue := self._opening or (self._waiting if self._inbox.is_ready else None)):
             try:
-                self._socket.send(self._waiting[0], zmq.NOBLOCK)
-            except zmq.Again:
-                # Full, or hung up: then the zygote reports its end in a moment. Either way the frame waits here. The
-                # attempt may have consumed the edge, too: asking says how it is now, and what changes later wakes us.
-                if self._socket.getsockopt(zmq.EVENTS):
-                    self._pump_soon()
+                sent = self._socket.send(queue[0])
+            except BlockingIOError:
+                self._loop.add_writer(self._socket.fileno(), self._flush)
                 return
-            self._waiting.popleft()
-        # Sending may consume the edge that announced an incoming frame: look once more.
-        self._pump_soon()
+            except OSError:  # it has hung up, or ended; what it had sent is still to be read
+                self._loop.remove_writer(self._socket.fileno())
+                self._waiting.clear()
+                self._opening.clear()
+                return
+            if sent < len(queue[0]):
+                queue[0] = queue[0][sent:]
+            else:
+                queue.popleft()
+        if not self._is_closed:
+            self._loop.remove_writer(self._socket.fileno())
 
-    def _pump_soon(self) -> None:
-        if not self._is_pump_due:
-            self._is_pump_due = True
-            self._loop.call_soon(self._pump)
+    # --- in -----------------------------------------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        if not self._is_pump_due:  # else a flood would have one pump more in each turn
+            self._pump()
 
     def _pump(self) -> None:
         self._is_pump_due = False
-        for _ in range(MAX_FRAMES_PER_TURN):
-            if self._is_closed:
+        until = perf_counter() + TURN_S  # not the loop's time: uvloop's stands still within a turn
+        frames = 0
+        has_read = False
+        while not self._is_closed:
+            if frames >= MAX_FRAMES_PER_TURN or perf_counter() >= until:
+                self._is_pump_due = True
+                self._loop.call_soon(self._pump)
                 return
-            if not self._take_one():
-                if self._waiting:
-                    self._flush()
-                else:
-                    self._look_for_hangup()
-                return
-        self._pump_soon()
+            if self._take_one():
+                frames += 1
+            elif has_read or not self._receive():
+                return  # if there is more, the descriptor says so in the next turn
+            else:
+                has_read = True
 
-    def _look_for_hangup(self) -> None:
-        """ZeroMQ drops a connection, without a word, for a frame above MAXMSGSIZE; nothing can be written then."""
-        events = self._socket.getsockopt(zmq.EVENTS)
-        assert isinstance(events, int)
-        if events & zmq.POLLIN:  # asking consumes the edge that announces a frame, so what it says must be followed
-            self._pump_soon()
-        elif not events & zmq.POLLOUT and self._hangup is None:
-            self._hangup = self._loop.call_later(
-                HANGUP_GRACE_S, self._break, f"it sent a frame of more than {MAX_FRAME_BYTES} bytes, or no ZMTP"
-            )
+    def _receive(self) -> bool:
+        """Read once. False if there was nothing."""
+        if self._is_hung_up:
+            return False
+        try:
+            received = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            received = b""
+        if not received:  # no offence by itself: its exit is reported next, or its Pong will be missed
+            self._hang_up()
+            return False
+        self._inbox.feed(received)
+        return True
+
+    def _hang_up(self) -> None:
+        if not self._is_hung_up:
+            self._is_hung_up = True
+            self._waiting.clear()
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_writer(self._socket.fileno())
 
     def _take_one(self) -> bool:
         """Whether there was a frame. A bad one breaks the link."""
+        was_ready = self._inbox.is_ready
         try:
-            frame = self._socket.recv(zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        if self._socket.getsockopt(zmq.RCVMORE):
-            self._break("it sent a message of several frames; the protocol has one frame per message")
-            return True
-        try:
-            message = decode_from_worker(frame)
+            frame = self._inbox.take()
+            message = None if frame is None else decode_from_worker(frame)
         except ProtocolError as error:
             self._break(str(error))
             return True
-        self._on_message(message)
+        if self._inbox.is_ready and not was_ready:
+            self._flush()
+        if frame is None or message is None:
+            return False
+        # An answer needs a call, and one that has none is refused; everything else may come without being asked for.
+        if isinstance(message, Decision | DecideFailed) or self._has_room_for(len(frame)):
+            self._on_message(message)
         return True
+
+    def _has_room_for(self, size: int) -> bool:
+        now = self._loop.time()
+        if not self._frames.allows(now):
+            self._break(f"it sent more than {MAX_FRAMES_PER_S} frames a second, after a burst of {FRAME_BURST}")
+        elif not self._bytes.allows(now, size):
+            self._break(
+                f"it sent more than {MAX_FRAME_BYTES_PER_S} bytes a second, after a burst of {FRAME_BYTES_BURST}"
+            )
+        return not self._is_closed
 
     def _break(self, reason: str) -> None:
         self.close()

@@ -1,6 +1,7 @@
 """A worker's stdout and stderr, read line by line and bounded, so that a pipe never fills and a flood never spreads.
 
-Plugins choose this text: it is decoded loosely, cut, and rate limited before anyone logs it.
+Plugins choose this text: it is decoded loosely, cut, and rate limited before anyone logs it. Beyond the limit lines are
+only counted, and the pipe is read ten times a second: then it fills, and the plugin waits instead of the supervisor.
 """
 
 import asyncio
@@ -9,31 +10,18 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from protocol.limits import LOG_BURST, MAX_LOG_MESSAGE_LENGTH, MAX_LOG_RECORDS_PER_S
+from runnerd.supervisor.rate import RateLimit
 
 READ_BYTES = 65_536
 TAIL_LINES = 60
 LAST_LINES = 3
+PAUSE_S = 0.1
+"""After a read that the limit cut. Counting the lines of a full pipe takes about 0.1 ms."""
 
 
-class RateLimit:
-    """A token bucket over lines: `rate` a second, `burst` at once. Counts what it refused."""
-
-    def __init__(self, rate: float = MAX_LOG_RECORDS_PER_S, burst: float = LOG_BURST) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = burst
-        self._at = 0.0
-        self.refused = 0
-
-    def allows(self, now: float) -> bool:
-        """Whether one more line may pass at `now` (monotonic seconds)."""
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        if self._tokens < 1:
-            self.refused += 1
-            return False
-        self._tokens -= 1
-        return True
+def log_limit() -> RateLimit:
+    """What one worker may log, on all ways together."""
+    return RateLimit(MAX_LOG_RECORDS_PER_S, LOG_BURST)
 
 
 class Output:
@@ -46,6 +34,7 @@ class Output:
         self._rest = b""
         self._loop = asyncio.get_running_loop()
         self._is_open = True
+        self._pause: asyncio.TimerHandle | None = None
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._loop.add_reader(fd, self._read)
 
@@ -64,27 +53,63 @@ class Output:
         if not data:
             self._end()
             return
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > MAX_LOG_MESSAGE_LENGTH:  # a line without an end must not grow without one
-            lines.append(self._rest)
-            self._rest = b""
-        for line in lines:
-            self._take(line)
+        text = self._rest + data
+        start = 0
+        while (end := text.find(b"\n", start)) >= 0:
+            is_within = self._take(text[start:end])
+            start = end + 1
+            if not is_within:
+                break
+        else:
+            self._rest = text[start:]
+            # A line without an end must not grow without one.
+            if len(self._rest) <= MAX_LOG_MESSAGE_LENGTH or self._take(self._cut_rest()):
+                return
+        self._skip(text[start:] if end >= 0 else b"")
+
+    def _skip(self, text: bytes) -> None:
+        """The limit is reached: count lines instead of reading them, keep the last, and let the pipe push back."""
+        self._limit.refuse(text.count(b"\n"))
+        *lines, self._rest = text.rsplit(b"\n", TAIL_LINES + 1)  # the first has all that was not split
+        self.tail.extend(shown for line in lines[-TAIL_LINES:] if (shown := _shown(line)))
+        if len(self._rest) > MAX_LOG_MESSAGE_LENGTH:
+            self._limit.refuse(1)
+            self.tail.append(_shown(self._cut_rest()))
+        if self._pause is None:
+            self._loop.remove_reader(self._fd)
+            self._pause = self._loop.call_later(PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._fd, self._read)
+
+    def _cut_rest(self) -> bytes:
+        rest, self._rest = self._rest, b""
+        return rest
 
     def _end(self) -> None:
         self._is_open = False
+        if self._pause is not None:
+            self._pause.cancel()
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
         if self._rest:
             self._take(self._rest)
 
-    def _take(self, line: bytes) -> None:
-        text = line[:MAX_LOG_MESSAGE_LENGTH].decode(errors="replace").rstrip()
-        if not text:
-            return
-        self.tail.append(text)
-        if self._limit.allows(self._loop.time()):
+    def _take(self, line: bytes) -> bool:
+        """Whether the limit let it through. An empty line counts, too: else a flood of them would be free."""
+        text = _shown(line)
+        if text:
+            self.tail.append(text)
+        if not self._limit.allows(self._loop.time()):
+            return False
+        if text:
             self._on_line(text)
+        return True
+
+
+def _shown(line: bytes) -> str:
+    return line[:MAX_LOG_MESSAGE_LENGTH].decode(errors="replace").rstrip()
 
 
 def last_words(tail: Iterable[str]) -> str:

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from protocol.zygote import LoopSettings, PluginSource, SandboxPolicy, Spawn, WorkerLimits
+from protocol.zygote import MIB, LoopSettings, PluginSource, SandboxPolicy, Spawn, WorkerLimits
 from runnerd.config.model import PluginConfig
-
-MIB = 1 << 20
 
 
 def spawn_request(name: str, generation: int, config: PluginConfig, runtime_dir: str) -> Spawn:

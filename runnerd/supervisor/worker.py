@@ -7,21 +7,19 @@ import asyncio
 import logging
 import shutil
 import signal
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import zmq
-
-from protocol.messages import FromWorker, Hello, LogLevel, LogRecord, Message, Ping, Pong, Refused, Stop
+from protocol.messages import FromWorker, Hello, LogRecord, Message, Ping, Pong, Refused, Stop
 from protocol.zygote import Exited, LayerReport, Spawn
 from runnerd.log import fields
-from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker
+from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker, ZygoteGone
 from runnerd.supervisor.denials import Denials
 from runnerd.supervisor.link import Link
-from runnerd.supervisor.output import Output, RateLimit, last_words
+from runnerd.supervisor.output import Output, last_words
+from runnerd.supervisor.worker_log import WorkerLog
 
 logger = logging.getLogger("runnerd.worker")
 
@@ -29,14 +27,9 @@ PING_EVERY_S = 10.0
 PONG_DEADLINE_S = 10.0
 ABORT_S = 1.0
 """Between SIGABRT, which makes faulthandler write the stacks, and SIGKILL."""
+REPORT_DROPPED_S = 10.0
 LAST_WORDS_S = 0.05
 """Between the exit of a worker that was told to stop and the last look at its link."""
-_LEVELS = {
-    LogLevel.DEBUG: logging.DEBUG,
-    LogLevel.INFO: logging.INFO,
-    LogLevel.WARNING: logging.WARNING,
-    LogLevel.ERROR: logging.ERROR,
-}
 
 
 class Birthplace(Protocol):
@@ -57,7 +50,7 @@ class Listener:
 
 
 class Worker:
-    """A running worker. Make it with `await Worker.start(...)`; it ends by itself, or by `stop`, `abort` or `kill`."""
+    """One worker. `start` gives birth to it; it ends by itself, or by `stop`, `abort` or `kill` (before birth too)."""
 
     def __init__(self, request: Spawn, listener: Listener) -> None:
         self.plugin = request.plugin
@@ -65,7 +58,6 @@ class Worker:
         self.layers: tuple[LayerReport, ...] = ()
         self.pid = 0
         self.is_lost = False
-        self.denials: Counter[str] = Counter()
         self._request = request
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -75,8 +67,11 @@ class Worker:
         self._denials: Denials | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._end_reason: str | None = None
+        self._stop_at: float | None = None
+        self._is_gone = False
         self._has_ended = False
-        self._log_limit = RateLimit()
+        self._has_said_hello = False
+        self._log = WorkerLog(request.plugin, request.generation)
         self._pings = 0
 
     @property
@@ -84,31 +79,52 @@ class Worker:
         """`plugin#generation`: the name under which the zygote reports it."""
         return f"{self.plugin}#{self.generation}"
 
-    async def start(
-        self, birthplace: Birthplace, context: "zmq.Context[zmq.Socket[bytes]]", hello_deadline_s: float
-    ) -> None:
+    async def start(self, birthplace: Birthplace, hello_deadline_s: float) -> None:
         """Be born, dial the link and wait for Hello (by callback). Reports `on_refused` or `on_end` when it fails."""
-        link_dir = Path(self._request.link_dir)
+        self._arm("hello", hello_deadline_s, lambda: self.kill(f"no Hello within {hello_deadline_s:g} s"))
         try:
-            link_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            Path(self._request.link_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
             born = await birthplace.spawn(self._request, hello_deadline_s)
         except BirthRefused as refusal:
             self._listener.on_refused(f"sandbox refused: {refusal}")
             self._finish(f"sandbox refused: {refusal}")
-            return
         except (BirthFailed, OSError) as failure:
+            self.is_lost = isinstance(failure, ZygoteGone)
             self._finish(f"could not be started: {failure}")
-            return
+        except Exception as error:  # a defect of ours must not leave the plugin in `starting` for ever
+            self._finish(self._internal_error(error))
+        else:
+            self._adopt(born)
+
+    def _adopt(self, born: BornWorker) -> None:
+        """It is born: dial it and read its pipes, or end it if it was ended meanwhile, or cannot be dialled."""
         self._born, self.pid, self.layers = born, born.pid, born.layers
-        self._outputs = [
-            Output(born.stdout_fd, self._log_limit, lambda line: self._log_output(logging.INFO, line)),
-            Output(born.stderr_fd, self._log_limit, lambda line: self._log_output(logging.WARNING, line)),
-        ]
-        if born.notify_fd is not None:
-            self._denials = Denials(born.notify_fd, self._on_denial, self._on_denial_flood)
-        self._link = Link(context, born.link_address, self._on_message, self._on_link_broken)
         born.exited.add_done_callback(self._on_exited)
-        self._arm("hello", hello_deadline_s, lambda: self.kill(f"no Hello within {hello_deadline_s:g} s"))
+        self._arm("dropped", REPORT_DROPPED_S, self._report_dropped)
+        try:
+            if self._is_gone:
+                self._signal(signal.SIGKILL)
+            else:
+                self._link = Link(born.link_address, self._hear, self._on_link_broken)
+            self._outputs = [
+                Output(born.stdout_fd, self._log.limit, lambda line: self._log.printed(logging.INFO, line)),
+                Output(born.stderr_fd, self._log.limit, lambda line: self._log.printed(logging.WARNING, line)),
+            ]
+            if born.notify_fd is not None:
+                self._denials = Denials(born.notify_fd, self._on_denial, self._on_denial_flood)
+        except Exception as error:  # out of descriptors, for instance
+            for fd in (born.stdout_fd, born.stderr_fd):
+                self._loop.remove_reader(fd)
+            self._outputs = []
+            born.close_pipes()
+            self.kill(self._internal_error(error))
+
+    def _internal_error(self, error: Exception) -> str:
+        logger.error(
+            "%s cannot be started", self.id, exc_info=error,
+            extra=fields("worker_start_failed", plugin=self.plugin, generation=self.generation),
+        )  # fmt: skip
+        return f"internal error: {type(error).__name__}: {error}"
 
     def send(self, message: Message) -> None:
         """Send a message on the link."""
@@ -121,23 +137,37 @@ class Worker:
             self._link.send_frame(frame)
 
     def stop(self, grace_s: float) -> None:
-        """Ask it to finish its calls and leave; end it when the grace has passed."""
+        """Ask it to finish its calls and leave; end it when the grace has passed. The first call sets the end of the
+        grace; a later one says it again, for a worker that could not hear it before its Hello.
+        """
         self._end_reason = self._end_reason or "commanded stop"
-        self.send(Stop(grace_ms=int(grace_s * 1000)))
-        self._arm("stop", grace_s + ABORT_S, lambda: self.kill("did not stop within its grace"))
+        if self._stop_at is None:
+            self._stop_at = self._loop.time() + grace_s
+            self._arm("stop", grace_s + ABORT_S, lambda: self.kill("did not stop within its grace"))
+        self.send(Stop(grace_ms=max(0, int((self._stop_at - self._loop.time()) * 1000))))
 
     def abort(self, reason: str) -> None:
         """End it, but let it write its stacks to stderr first."""
+        self._is_gone = True
         self._end_reason = self._end_reason or reason
         self._signal(signal.SIGABRT)
-        self._arm("abort", ABORT_S, lambda: self._signal(signal.SIGKILL))
+        self._arm("abort", ABORT_S, lambda: self.kill(reason))
 
     def kill(self, reason: str) -> None:
-        """End it now."""
+        """End it now. Nothing that it has sent counts any more."""
+        self._is_gone = True
         self._end_reason = self._end_reason or reason
+        if self._link is not None:
+            self._link.close()
         self._signal(signal.SIGKILL)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has ended, or is being ended: what is sent to it now will not be answered."""
+        return self._is_gone
+
     def _on_exited(self, exited: "asyncio.Future[Exited]") -> None:
+        self._is_gone = True
         if exited.cancelled():
             # The zygote is gone, and so is this worker: by PDEATHSIG, and here once more to be sure.
             self._signal(signal.SIGKILL)
@@ -153,10 +183,10 @@ class Worker:
         else:
             self._finish(reason)
 
-    def count_denial(self, syscall: str) -> bool:
-        """Count a denied system call; True for the first of its name in this generation."""
-        self.denials[syscall] += 1
-        return self.denials[syscall] == 1
+    @property
+    def denials(self) -> Mapping[str, int]:
+        """Denied system calls of this generation, by name."""
+        return self._log.denials
 
     @property
     def last_words(self) -> str:
@@ -165,9 +195,23 @@ class Worker:
 
     # --- what comes from it ------------------------------------------------------------------------------------------
 
+    def _hear(self, message: FromWorker) -> None:
+        """From the link. What goes wrong on our side ends this worker: half a handshake would leave it for ever."""
+        try:
+            self._on_message(message)
+        except Exception as error:
+            logger.exception(
+                "%s of %s cannot be handled", type(message).__name__, self.id,
+                extra=fields("message_failed", plugin=self.plugin, generation=self.generation),
+            )  # fmt: skip
+            self._refuse(f"internal error: {type(error).__name__}: {error}")
+
     def _on_message(self, message: FromWorker) -> None:
         match message:
+            case Hello() if self._has_said_hello:
+                self._refuse("bad protocol: a second Hello")
             case Hello():
+                self._has_said_hello = True
                 self._disarm("hello")
                 self._ping()
                 self._listener.on_hello(message)
@@ -175,14 +219,20 @@ class Worker:
                 self._disarm("hello")
                 self._listener.on_refused(message.reason)
             case LogRecord():
-                self._log(message)
+                self._log.record(message, self._loop.time())
             case Pong():
                 self._disarm("pong")
             case _:
                 self._listener.on_message(message)
 
     def _on_link_broken(self, reason: str) -> None:
-        self._listener.on_refused(f"bad protocol: {reason}")
+        self._refuse(f"bad protocol: {reason}")
+
+    def _refuse(self, reason: str) -> None:
+        """It may not go on: its host hears why, and it is ended whatever its host makes of that."""
+        self._listener.on_refused(reason)
+        if not self._is_gone:
+            self.kill(reason)
 
     def _ping(self) -> None:
         self._pings += 1
@@ -193,24 +243,11 @@ class Worker:
         self._arm("ping", PING_EVERY_S + PONG_DEADLINE_S, self._ping)
 
     def _on_denial(self, syscall: str, args: object) -> None:
-        logger.warning(
-            "denied syscall %s", syscall,
-            extra=fields("sandbox_denied", plugin=self.plugin, generation=self.generation, syscall=syscall),
-        )  # fmt: skip
+        self._log.denied(syscall)
         self._listener.on_denied(syscall)
 
     def _on_denial_flood(self) -> None:
         self.kill("the sandbox denied it too many system calls")
-
-    def _log(self, record: LogRecord) -> None:
-        if self._log_limit.allows(self._loop.time()):
-            logger.log(
-                _LEVELS[record.level], "%s", record.message,
-                extra=fields("plugin_log", plugin=self.plugin, generation=self.generation, call=record.call_id),
-            )  # fmt: skip
-
-    def _log_output(self, level: int, line: str) -> None:
-        logger.log(level, "%s", line, extra=fields("plugin_output", plugin=self.plugin, generation=self.generation))
 
     # --- its end -----------------------------------------------------------------------------------------------------
 
@@ -221,18 +258,18 @@ class Worker:
     def _finish(self, reason: str) -> None:
         if self._has_ended:
             return
-        self._has_ended = True
+        self._has_ended = self._is_gone = True
         if self._link is not None:
             self._link.finish()
         for timer in self._timers.values():
             timer.cancel()
         self._release()
-        if self._log_limit.refused:
-            logger.warning(
-                "%d log lines were dropped", self._log_limit.refused,
-                extra=fields("plugin_log_dropped", plugin=self.plugin, dropped=self._log_limit.refused),
-            )  # fmt: skip
+        self._log.report_dropped()
         self._listener.on_end(reason)
+
+    def _report_dropped(self) -> None:
+        self._log.report_dropped()
+        self._arm("dropped", REPORT_DROPPED_S, self._report_dropped)
 
     def _release(self) -> None:
         """What else this generation held: pipes, pidfd, notify descriptor, directory."""

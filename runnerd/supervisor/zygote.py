@@ -5,6 +5,7 @@ If the zygote dies every worker dies with it: `on_death` says so once, and whoev
 """
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -32,9 +33,9 @@ from protocol.zygote import (
 )
 from runnerd.errors import RunnerdError
 from runnerd.log import fields
-from runnerd.supervisor.birth import Birth, BirthFailed, BirthRefused, BornWorker
+from runnerd.supervisor.birth import Birth, BirthFailed, BirthRefused, BornWorker, ZygoteGone
 
-__all__ = ["BirthFailed", "BirthRefused", "BornWorker", "Zygote", "ZygoteFailed"]
+__all__ = ["BirthFailed", "BirthRefused", "BornWorker", "Zygote", "ZygoteFailed", "ZygoteGone"]
 
 logger = logging.getLogger("runnerd.zygote")
 
@@ -43,6 +44,8 @@ ENVIRONMENT: Final = {"LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
 PROGRAM: Final = ("-m", "workers.zygote")
 STDERR_TAIL_BYTES: Final = 2_000
 PIPE_BYTES: Final = 65_536
+GONE: Final = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
+"""What asking a zygote that has ended, or is just dying, comes to."""
 
 
 class ZygoteFailed(RunnerdError):
@@ -115,7 +118,7 @@ class Zygote:
     async def spawn(self, request: Spawn, deadline_s: float) -> BornWorker:
         """Ask for a worker and wait until it is locked in. A `plugin#generation` can be asked for once.
 
-        Raises BirthRefused, BirthFailed; then no process and no descriptor is left behind.
+        Raises BirthRefused, BirthFailed, ZygoteGone; then no process and no descriptor is left behind.
         """
         if request.worker in self._births:
             raise ValueError(f"{request.worker} exists already: every start is a new generation")
@@ -157,7 +160,9 @@ class Zygote:
                 except BlockingIOError:
                     await self._writable()
                 except (OSError, ProtocolError) as error:
-                    raise BirthFailed(f"the zygote cannot be asked: {error}") from error
+                    is_gone = isinstance(error, OSError) and error.errno in GONE
+                    failed = ZygoteGone if is_gone else BirthFailed
+                    raise failed(f"the zygote cannot be asked: {error}") from error
                 else:
                     break
         # Registered in the same step of the loop as it was sent, before any report can be read.

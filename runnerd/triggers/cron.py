@@ -1,13 +1,15 @@
 """Fires cron triggers: one heap of due times for all plugins, one timer for the earliest of them.
 
 A slot is a JobCall with an identity of its own, committed with the trigger's cursor: it can neither be lost by a crash
-between the two nor fire twice. Slots that passed while nobody could fire them are counted, not replayed.
+between the two nor fire twice. Slots that passed while nobody could fire them, or while their plugin was quarantined,
+are counted, not replayed.
 """
 
 import asyncio
 import heapq
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -28,6 +30,7 @@ logger = logging.getLogger("runnerd.cron")
 
 MAX_SLEEP_S = 30.0
 """The wall clock may be set while we sleep: look at it at least this often."""
+AFTER_FAILURE_S = 1.0
 MAX_COUNTED = 1_000
 """After a long downtime the exact number of missed slots is of no use, and counting holds the loop."""
 
@@ -39,6 +42,8 @@ class _Entry:
     key: str = field(compare=False)
     after: NextSlot = field(compare=False)
     call_deadline: timedelta = field(compare=False)
+    skipped: int = field(default=0, compare=False)
+    """Slots in a row that passed while the plugin was quarantined."""
 
 
 class Submit(Protocol):
@@ -46,6 +51,9 @@ class Submit(Protocol):
 
     async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> object:
         """Commit the calls together with the cursors, and hand them on."""
+
+    def is_quarantined(self, plugin: str) -> bool:
+        """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""
 
 
 class CronProducer:
@@ -64,6 +72,9 @@ class CronProducer:
         """Schedule exactly these triggers for `plugin`. Raises ScheduleError for the first that names no time."""
         wanted = {key_of(trigger): trigger for trigger in triggers}
         if self._keys.get(plugin) == wanted:
+            for entry in self._heap:
+                if entry.plugin == plugin:
+                    entry.call_deadline = timedelta(seconds=call_deadline_s)
             return
         slots = {key: next_slot(trigger) for key, trigger in wanted.items()}
         self.forget(plugin)
@@ -92,30 +103,44 @@ class CronProducer:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            self._changed.clear()
-            now = self._clock.now()
-            due = self._take_due(now)
-            if due:
-                try:
-                    await self._fire(due, now)
-                except StoreError as error:
-                    logger.error("slots are lost: %s", error, extra=fields("cron_slots_lost", slots=len(due)))
-                continue
-            wait_s = MAX_SLEEP_S
-            if self._heap:
-                wait_s = min(wait_s, (self._heap[0].due_at - now).total_seconds())
             try:
-                async with asyncio.timeout(max(wait_s, 0)):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+                await self._turn()
+            except Exception:  # a defect of ours, or of one trigger's schedule: the others must go on
+                logger.exception("cron goes on after a failure", extra=fields("cron_failed"))
+                await asyncio.sleep(AFTER_FAILURE_S)
+
+    async def _turn(self) -> None:
+        """Fire what is due, or wait until something is."""
+        self._changed.clear()
+        now = self._clock.now()
+        due = self._take_due(now)
+        if due:
+            try:
+                await self._fire(due, now)
+            except StoreError as error:
+                logger.error("slots are lost: %s", error, extra=fields("cron_slots_lost", slots=len(due)))
+            return
+        wait_s = MAX_SLEEP_S
+        if self._heap:
+            wait_s = min(wait_s, (self._heap[0].due_at - now).total_seconds())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(wait_s, 0)):
+                await self._changed.wait()
 
     def _take_due(self, now: datetime) -> list[_Entry]:
         """Pop what is due and push its next slot, which is always in the future: a backlog never builds up."""
         due = []
         while self._heap and self._heap[0].due_at <= now:
             entry = self._heap[0]
-            due.append(_Entry(entry.due_at, entry.plugin, entry.key, entry.after, entry.call_deadline))
+            if self._router.is_quarantined(entry.plugin):
+                # A call of each would be a row in the ledger that says what the plugin's state says already.
+                entry.skipped += 1
+                self._metrics.missed(entry.plugin, 1)
+            else:
+                if entry.skipped:
+                    self._report_missed(entry.plugin, entry.key, entry.skipped)
+                    entry.skipped = 0
+                due.append(_Entry(entry.due_at, entry.plugin, entry.key, entry.after, entry.call_deadline))
             following = entry.after(entry.due_at)
             if following <= now:
                 skipped = self._slots_until(entry.after, following, now)
@@ -162,6 +187,9 @@ class CronProducer:
 
     def _missed(self, plugin: str, key: str, slots: int) -> None:
         self._metrics.missed(plugin, slots)
+        self._report_missed(plugin, key, slots)
+
+    def _report_missed(self, plugin: str, key: str, slots: int) -> None:
         logger.warning(
             "%d slots of %s passed while nothing could fire them", slots, key,
             extra=fields("cron_slots_missed", plugin=plugin, trigger=key, slots=slots),

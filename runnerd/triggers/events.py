@@ -21,6 +21,7 @@ from runnerd.clock import Clock
 from runnerd.log import fields
 from runnerd.store.calls import NewCall
 from runnerd.store.errors import StoreError
+from runnerd.store.reason import connect_reason
 from runnerd.triggers.cron import Submit
 
 logger = logging.getLogger("runnerd.events")
@@ -28,6 +29,8 @@ logger = logging.getLogger("runnerd.events")
 PROBE_EVERY_S = 3.0
 PROBE_DEADLINE_S = 3.0
 RECONNECT_S = (0.05, 5.0)
+MAX_HEARD = 10_000
+"""Notifications that wait here at most while the ledger is away; the next ones wait in PostgreSQL."""
 MAX_GROUP = 256
 """JobCalls committed at once when notifications come faster than commits."""
 
@@ -44,6 +47,7 @@ class EventProducer:
         self._wake = asyncio.Event()
         self._connection: AsyncConnection[tuple[object, ...]] | None = None
         self._listening: set[str] = set()
+        self._is_reading = False
         self._stream = uuid.uuid4().hex
         self._count = 0
         self.is_connected = False
@@ -68,14 +72,15 @@ class EventProducer:
         while True:
             try:
                 await self._listen()
-            except (psycopg.Error, OSError, TimeoutError) as error:
+            except Exception as error:  # of libpq, of the network, or a defect of ours: listening must not end with it
                 lost_at = self._clock.now()
                 if self.is_connected:
                     delay_s = RECONNECT_S[0]
                 self.is_connected = False
                 self._listening.clear()
                 logger.warning(
-                    "not listening; notifications sent now are lost: %s", str(error).strip() or type(error).__name__,
+                    "not listening; notifications sent now are lost: %s", _reason(error),
+                    exc_info=None if isinstance(error, psycopg.Error | OSError) else error,
                     extra=fields("listen_lost", since=lost_at.isoformat(), topics=sorted(self._topics)),
                 )  # fmt: skip
                 await asyncio.sleep(delay_s)
@@ -98,11 +103,15 @@ class EventProducer:
             # gets that number. Removing a reader by it would then be removing theirs.
             fd = os.dup(connection.fileno())
             try:
-                loop.add_reader(fd, self._on_readable, connection, fd)
+                self._read_on(connection, fd)
                 await self._serve(connection, fd)
             finally:
                 loop.remove_reader(fd)
                 os.close(fd)
+
+    def _read_on(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
+        self._is_reading = True
+        asyncio.get_running_loop().add_reader(fd, self._on_readable, connection, fd)
 
     async def _serve(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
         while True:
@@ -111,6 +120,8 @@ class EventProducer:
                 await self._adjust(connection, fd)
             if self._heard:
                 await self._fire()
+                if not self._is_reading and len(self._heard) < MAX_HEARD:
+                    self._read_on(connection, fd)
                 continue
             try:
                 async with asyncio.timeout(PROBE_EVERY_S):
@@ -141,7 +152,7 @@ class EventProducer:
         finally:
             deadline.cancel()
             if not connection.closed:
-                loop.add_reader(fd, self._on_readable, connection, fd)
+                self._read_on(connection, fd)
         self._hear_all(connection)  # what came right behind the answer is read already, and wakes nobody
 
     def _on_readable(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
@@ -155,6 +166,9 @@ class EventProducer:
             self._wake.set()
             return
         self._hear_all(connection)
+        if len(self._heard) >= MAX_HEARD:
+            asyncio.get_running_loop().remove_reader(fd)
+            self._is_reading = False
 
     def _hear_all(self, connection: AsyncConnection[tuple[object, ...]]) -> None:
         while (notification := connection.pgconn.notifies()) is not None:
@@ -194,6 +208,11 @@ class EventProducer:
             await self._router.submit(new_calls)
         except StoreError as error:
             logger.error("notifications are lost: %s", error, extra=fields("events_lost", calls=len(new_calls)))
+
+
+def _reason(error: Exception) -> str:
+    is_expected = isinstance(error, psycopg.Error | OSError)
+    return connect_reason(error) if is_expected else f"internal error: {type(error).__name__}: {error}"
 
 
 def _cut(fd: int) -> None:

@@ -87,7 +87,7 @@ def _expression(expression: str, timezone: str) -> NextSlot:
         while True:
             slot: datetime = iterator.get_next()
             due = slot.astimezone(UTC)
-            # croniter fires in both runs of the hour that autumn repeats (FACTS).
+            # croniter fires in both runs of the hour that autumn repeats.
             if due > moment and (is_every_hour or not _is_repeat(slot, zone)):
                 return due
 

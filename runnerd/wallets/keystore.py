@@ -171,12 +171,12 @@ def _write_new(path: Path, document: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
+        with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, 0o600)  # whatever the umask
-            os.write(descriptor, document)
+            # Not os.write: on a disk that is nearly full it writes a part, and half a keystore is a lost key.
+            file.write(document)
+            file.flush()
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         # A rename would replace an existing file, a link fails: no second keystore can take the place of a first.
         os.link(temporary, path)
         _sync_directory(path.parent)

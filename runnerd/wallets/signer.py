@@ -1,4 +1,4 @@
-"""The seam to whatever signs: today `keystore.KeystoreSigner`; a KMS or an HSM later. Used by the executor's submit."""
+"""The seam to whatever signs: today `keystore.KeystoreSigner`; a KMS or an HSM later. Used by the executor's lane."""
 
 from typing import Protocol
 

@@ -15,16 +15,17 @@ from eth_account import Account
 
 from runnerd.chain.abi import decode_outputs, encode_call, parse_function
 from runnerd.chain.erc7821 import Erc7821Vault
-from runnerd.chain.fees import FeeSettings, build_fee_request, decode_fees, fetch_fees
+from runnerd.chain.fees import FeeSettings, build_fee_request, decode_fees
 from runnerd.chain.head import Head
 from runnerd.chain.reads import ReadRequest, fetch_reads
 from runnerd.chain.rpc import Rpc
-from runnerd.chain.simulate import CallMessage, Simulated, build_simulation, decode_simulation, simulate
+from runnerd.chain.simulate import CallMessage, Simulated, build_simulation, decode_simulation
 from runnerd.chain.types import decode_quantity
 from runnerd.chain.vault import Call
 from runnerd.wallets.keystore import KeystoreSigner, create_keystore, unlock_keystore
 from runnerd.wallets.passphrase import Passphrase
 from runnerd.wallets.transaction import UnsignedTransaction
+from tests.chain.asking import fetch_fees, simulate
 from tests.chain.venue import Venue, open_venue
 from tests.support.anvil import start_anvil
 

@@ -8,7 +8,7 @@ from runnerd.chain.jsonrpc import Request
 from runnerd.chain.types import Block
 
 HASH = "0x" + "ab" * 32
-BLOCK = Block(number=7, hash=HASH, parent_hash="0x" + "cd" * 32, timestamp=1, base_fee_wei=10, gas_limit=30_000_000)
+BLOCK = Block(number=7, hash=HASH, timestamp=1, base_fee_wei=10, gas_limit=30_000_000)
 
 
 def wire_block(number: int) -> dict[str, JsonValue]:

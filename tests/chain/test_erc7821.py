@@ -6,14 +6,14 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runnerd.chain.abi import parse_function
-from runnerd.chain.erc7821 import EXECUTE, MODE_BATCH, MODE_BATCH_OP_DATA, Erc7821Vault
+from runnerd.chain.erc7821 import EXECUTE, MODE_BATCH_OP_DATA, Erc7821Vault
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import Call, VaultAdapter
 from tests.support import contracts
 
 VAULT = "0x" + "aa" * 20
 TARGET = "0x" + "11" * 20
+INTENT_ID = b"\x77" * 32
 ADAPTER: VaultAdapter = Erc7821Vault(address=VAULT)
 
 calls = st.builds(
@@ -27,9 +27,8 @@ calls = st.builds(
 def test_selector_and_modes_are_those_of_the_erc() -> None:
     """`execute(bytes32,bytes)` is 0xe9ae5c53; modes as listed in the ERC and in Solady's ERC7821.sol."""
     assert EXECUTE.selector.hex() == "e9ae5c53" == keccak(text="execute(bytes32,bytes)")[:4].hex()
-    assert MODE_BATCH.hex() == "01" + "00" * 31
     assert MODE_BATCH_OP_DATA.hex() == "01000000000078210001" + "00" * 22
-    assert (MODE_BATCH, MODE_BATCH_OP_DATA) == (contracts.MODE_BATCH, contracts.MODE_BATCH_OPDATA)
+    assert MODE_BATCH_OP_DATA == contracts.MODE_BATCH_OPDATA
 
 
 def test_one_call_with_an_intent_id_is_these_bytes() -> None:
@@ -57,50 +56,38 @@ def test_one_call_with_an_intent_id_is_these_bytes() -> None:
     assert calldata.hex() == "e9ae5c53" + "".join(words)
 
 
-@given(st.lists(calls, min_size=1, max_size=5), st.none() | st.binary(min_size=32, max_size=32).filter(any))
-def test_every_batch_is_that_of_eth_abi(batch: list[Call], intent_id: bytes | None) -> None:
+@given(st.lists(calls, min_size=1, max_size=5), st.binary(min_size=32, max_size=32).filter(any))
+def test_every_batch_is_that_of_eth_abi(batch: list[Call], intent_id: bytes) -> None:
     """The layout is written by hand for speed; eth_abi is the second opinion."""
     tuples = [(call.to, call.value_wei, call.data) for call in batch]
-    if intent_id is None:
-        mode, execution_data = MODE_BATCH, encode(["(address,uint256,bytes)[]"], [tuples])
-    else:
-        mode, execution_data = MODE_BATCH_OP_DATA, encode(["(address,uint256,bytes)[]", "bytes"], [tuples, intent_id])
-    expected = EXECUTE.selector + encode(["bytes32", "bytes"], [mode, execution_data])
+    execution_data = encode(["(address,uint256,bytes)[]", "bytes"], [tuples, intent_id])
+    expected = EXECUTE.selector + encode(["bytes32", "bytes"], [MODE_BATCH_OP_DATA, execution_data])
     assert ADAPTER.encode_batch(batch, intent_id) == expected
 
 
 @pytest.mark.parametrize(
     "batch, intent_id, reason",
     [
-        ([], None, "at least one call"),
-        ([Call(to="0x" + "00" * 20, value_wei=0, data=b"")], None, "zero address"),
-        ([Call(to="0x12", value_wei=0, data=b"")], None, "not an address"),
-        ([Call(to=TARGET, value_wei=-1, data=b"")], None, "does not fit uint256"),
-        ([Call(to=TARGET, value_wei=2**256, data=b"")], None, "does not fit uint256"),
+        ([], INTENT_ID, "at least one call"),
+        ([Call(to="0x" + "00" * 20, value_wei=0, data=b"")], INTENT_ID, "zero address"),
+        ([Call(to="0x12", value_wei=0, data=b"")], INTENT_ID, "not an address"),
+        ([Call(to=TARGET, value_wei=-1, data=b"")], INTENT_ID, "does not fit uint256"),
+        ([Call(to=TARGET, value_wei=2**256, data=b"")], INTENT_ID, "does not fit uint256"),
         ([Call(to=TARGET, value_wei=0, data=b"")], b"\1" * 31, "32 bytes"),
         ([Call(to=TARGET, value_wei=0, data=b"")], bytes(32), "not all zero"),
     ],
 )
-def test_a_batch_that_cannot_be_meant_is_refused(batch: list[Call], intent_id: bytes | None, reason: str) -> None:
+def test_a_batch_that_cannot_be_meant_is_refused(batch: list[Call], intent_id: bytes, reason: str) -> None:
     """Before it is signed; the ERC reads a zero target as the vault itself."""
     with pytest.raises(AbiError, match=reason):
         ADAPTER.encode_batch(batch, intent_id)
 
 
 def test_the_operator_is_asked_and_read() -> None:
-    """The default view is `operator()`, 0x570ca735."""
+    """The view is `operator()`, 0x570ca735."""
     to, data = ADAPTER.operator_request()
     assert (to.lower(), data.hex()) == (VAULT, "570ca735")
     operator = ADAPTER.decode_operator(encode(["address"], ["0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"]))
     assert operator == "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
     with pytest.raises(AbiError, match="no contract at this address"):
         ADAPTER.decode_operator(b"")
-
-
-def test_another_operator_view_may_be_named() -> None:
-    """Vaults call it keeper, manager …; it must take nothing and return one address."""
-    keeper = Erc7821Vault(address=VAULT, operator_view=parse_function("keeper() view returns (address)"))
-    assert keeper.operator_request()[1] == keccak(text="keeper()")[:4]
-    for fragment in ("keeper() view returns (uint256)", "keeper(uint256 i) view returns (address)", "keeper()"):
-        with pytest.raises(AbiError, match="cannot name the operator"):
-            Erc7821Vault(address=VAULT, operator_view=parse_function(fragment))

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runnerd.chain.errors import FeeCapTooLow, RpcMalformed, RpcRefused
-from runnerd.chain.fees import Fees, FeeSettings, bump, fetch_fees, suggest, suggest_from_history
+from runnerd.chain.fees import Fees, FeeSettings, bump, suggest, suggest_from_history
 from runnerd.chain.types import FeeHistory
+from tests.chain.asking import fetch_fees
 from tests.chain.fake_node import FakeNode
 
 GWEI = 10**9
@@ -39,7 +40,7 @@ def test_the_tip_has_a_floor() -> None:
 def test_the_cap_holds_and_a_base_fee_above_it_is_an_error() -> None:
     """Below the cap a transaction is still sent, with less headroom; above it nothing could be included."""
     assert suggest(60 * GWEI, [GWEI], SETTINGS).max_fee_per_gas_wei == 100 * GWEI
-    with pytest.raises(FeeCapTooLow) as refused:
+    with pytest.raises(FeeCapTooLow, match="above the chain's max_fee_per_gas_wei = 100000000000") as refused:
         suggest(100 * GWEI + 1, [GWEI], SETTINGS)
     assert refused.value.max_fee_cap_wei == 100 * GWEI
 

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import cast
 
+import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from runnerd.chain.errors import RpcRefused
 from runnerd.chain.fees import FeeSettings
@@ -12,7 +15,7 @@ from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chain.rpc import NodeBatches, Rpc
 from runnerd.chain.types import Block
 from runnerd.config.model import ChainConfig
-from runnerd.network import BLOCK_TRIES, Network
+from runnerd.network import BLOCK_TRIES, Network, open_network
 from tests.chain.fake_node import FakeNode, wire_block
 from tests.support.aio import run_async
 
@@ -49,6 +52,21 @@ class Chain:
         methods = [method for method, _ in self.node.requests]
         self.node.requests.clear()
         return methods
+
+
+@given(st.integers(-1, 1 << 70), st.integers(0, 1 << 70))
+@example(cap=(1 << 63) - 1, tip=0)
+@example(cap=1 << 63, tip=0)
+@example(cap=0, tip=0)
+def test_every_fee_cap_that_the_configuration_takes_makes_a_network(cap: int, tip: int) -> None:
+    """A value that only the daemon refuses would end it without the name of its key."""
+    tables = {"id": 1, "rpc": "http://127.0.0.1:1", "max_fee_per_gas_wei": cap, "min_priority_fee_wei": min(tip, cap)}
+    try:
+        config = msgspec.convert(tables, ChainConfig)
+    except msgspec.ValidationError:
+        assert not 0 < cap < 1 << 63
+    else:
+        assert open_network("x", config).fees.max_fee_cap_wei == cap
 
 
 def test_without_a_known_block_the_newest_is_asked_first() -> None:

@@ -18,9 +18,7 @@ PAIR = ReadRequest(
     name="pair", to=TO, function=parse_function("pair(uint256 i) view returns (uint256, bool)"), args={"i": 7}
 )
 STALE = parse_error("Stale(uint256 age)")
-PRICE = ReadRequest(
-    name="price", to=TO, function=parse_function("price() returns (int256)"), errors=(STALE,), sender=TO
-)
+PRICE = ReadRequest(name="price", to=TO, function=parse_function("price() returns (int256)"), errors=(STALE,))
 
 
 def scripted(*answers: JsonValue | RpcRefused) -> FakeNode:
@@ -44,12 +42,6 @@ def test_all_reads_go_in_one_batch_at_one_canonical_block() -> None:
         ("eth_call", [{"to": expected_to, "data": "0x" + SPOT.function.selector.hex()}, at]),
         ("eth_call", [{"to": expected_to, "data": pair_data}, at]),
     ]
-
-
-def test_a_sender_is_sent_when_one_is_configured() -> None:
-    """Some views answer by msg.sender."""
-    assert PRICE.call["from"] == TO
-    assert "from" not in SPOT.call
 
 
 def test_every_failed_read_is_named_with_its_reason() -> None:

@@ -8,15 +8,16 @@ import pytest
 
 from runnerd.chain.abi import parse_error, parse_function
 from runnerd.chain.errors import ReadFailed, RpcRefused
-from runnerd.chain.fees import Fees, FeeSettings, bump, fetch_fees
+from runnerd.chain.fees import Fees, FeeSettings, bump
 from runnerd.chain.head import Head
 from runnerd.chain.reads import ReadRequest, fetch_reads
 from runnerd.chain.rpc import Rpc
-from runnerd.chain.simulate import CallMessage, Reverted, Simulated, simulate
+from runnerd.chain.simulate import CallMessage, Reverted, Simulated
 from runnerd.chain.types import decode_data, decode_hash, decode_quantity
 from runnerd.wallets.keystore import KeystoreSigner, create_keystore, unlock_keystore
 from runnerd.wallets.passphrase import Passphrase
 from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction
+from tests.chain.asking import fetch_fees, simulate
 from tests.chain.conftest import Node
 from tests.chain.venue import ETHER, SPOT, Venue, open_venue
 
@@ -126,17 +127,6 @@ def test_an_intent_takes_effect_once(node: Node, venue: Venue, signer: KeystoreS
             "count": 1,
             "executed": True,
         }
-
-    on_node(node, scenario)
-
-
-def test_a_plain_batch_has_no_id_and_may_be_repeated(node: Node, venue: Venue) -> None:
-    """The other mode of the ERC: nothing on chain keeps it from a second effect."""
-
-    async def scenario(rpc: Rpc) -> None:
-        data = venue.vault.encode_batch([venue.mint()], None)
-        await rpc.call("anvil_impersonateAccount", [venue.operator])
-        assert [venue.send(venue.operator, venue.vault.address, data).status for _ in range(2)] == [1, 1]
 
     on_node(node, scenario)
 

@@ -1,5 +1,6 @@
 """`runnerctl check`: every problem at once, with file, key and what is allowed; a summary when there is none."""
 
+import json
 from pathlib import Path
 
 from runnerd.cli.exits import ExitCode
@@ -48,3 +49,20 @@ def test_what_a_node_url_holds_in_secret_is_not_shown(tmp_path: Path) -> None:
     assert "https://***@node.example/***" in result.stdout
     assert "KEY" not in result.stdout
     assert "pw" not in result.stdout
+
+
+def test_as_json_it_is_the_same_for_programs(tmp_path: Path) -> None:
+    """What was understood, or the problems; the exit code does not change, and no secret is in it."""
+    file = write_config(tmp_path, rpc="https://u:pw@node.example/v2/KEY?k=KEY")
+    fine = invoke("--config", str(file), "check", "--json")
+    shown = json.loads(fine.stdout)
+    assert (fine.exit_code, shown["problems"]) == (ExitCode.DONE, [])
+    assert shown["vaults"]["main"]["address"] == VAULT
+    assert shown["plugins"]["quiet"]["enabled"] is True
+    assert "KEY" not in fine.stdout
+    assert "pw" not in fine.stdout
+    file.write_text(file.read_text() + "\n[nonsense]\n")
+    wrong = invoke("--config", str(file), "check", "--json")
+    assert wrong.exit_code == ExitCode.CONFIG
+    (problem,) = json.loads(wrong.stdout)["problems"]
+    assert problem.startswith(f"{file}: nonsense: unknown key")

@@ -20,14 +20,13 @@ HEAVY = ("rich", "msgspec", "asyncio", "psycopg", "eth_abi", "web3", "zmq", "coi
 
 
 def commands() -> list[tuple[str, click.Command]]:
-    """Every command by its words, subcommands too."""
+    """Every command by its words, groups and subcommands too."""
     found = []
     for entry in ENTRIES:
         command: click.Command = importlib.import_module(entry.module).command
+        found.append((entry.name, command))
         if isinstance(command, click.Group):
             found += [(f"{entry.name} {name}", one) for name, one in command.commands.items()]
-        else:
-            found.append((entry.name, command))
     return found
 
 

@@ -173,6 +173,20 @@ def test_a_credential_is_looked_for_where_systemd_puts_it(
     assert examine_wallet(config, is_unlocking=False).findings[1].mark is Mark.GOOD
 
 
+def test_a_credential_is_not_tried_outside_of_the_unit(
+    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The documented installation is no fault: a remark, with the line that tries it for real. Inside it is tried."""
+    config = WalletConfig(keystore=keys.config.keystore, passphrase_credential="passphrase")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    outside = examine_wallet(config, is_unlocking=True).findings[-1]
+    assert (outside.subject, outside.mark) == ("unlock", Mark.WEAK)
+    assert "systemd-run" in outside.remedy
+    assert "LoadCredentialEncrypted=passphrase:" in outside.remedy
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert examine_wallet(config, is_unlocking=True).findings[-1].mark is Mark.GOOD
+
+
 # --- database --------------------------------------------------------------------------------------------------------
 
 
@@ -341,6 +355,16 @@ def test_it_examines_everything_and_a_fault_makes_the_exit_code_1(short_dir: Pat
 
 
 @pytest.mark.integration
+def test_as_json_every_finding_has_a_mark_in_words(short_dir: Path) -> None:
+    """The same findings and the same exit code, for a program."""
+    result = invoke("--config", str(write_config(short_dir)), "doctor", "--json")
+    sections = json.loads(result.stdout)["sections"]
+    assert [section["title"] for section in sections][:4] == ["sandbox", "configuration", "places", "database"]
+    marks = {finding["mark"] for section in sections for finding in section["findings"]}
+    assert {"good"} <= marks <= {"good", "weak", "bad"}
+    assert result.exit_code == (ExitCode.ATTENTION if "bad" in marks else ExitCode.DONE)
+
+
 def test_a_configuration_with_problems_is_a_fault_line_by_line(tmp_path: Path) -> None:
     """The host is examined all the same."""
     file = tmp_path / "runnerd.toml"

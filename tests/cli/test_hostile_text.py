@@ -59,7 +59,7 @@ def hostile(request: Request) -> Reply:
 @pytest.mark.parametrize(
     "command",
     ["status", "why evil", "runs", "tx", "fire evil --wait", "pause --all", "resume --all", "restart evil",
-     "status --json", "runs --json", "tx --json", "fire evil --json"],
+     "status --json", "why evil --json", "runs --json", "tx --json", "fire evil --json"],
 )  # fmt: skip
 def test_no_control_character_and_no_markup_reaches_the_terminal(socket: Path, command: str, columns: int) -> None:
     """Even with colours on: the only escape sequences are our own, and `[bold red]` is six letters and brackets."""

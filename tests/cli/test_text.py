@@ -13,9 +13,9 @@ from runnerd.cli.text import (
     gwei,
     mebibytes,
     milliseconds,
-    printable,
     until,
 )
+from runnerd.text import printable
 
 NOW = datetime(2026, 11, 21, 14, 5, 30, tzinfo=UTC)
 

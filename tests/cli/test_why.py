@@ -5,9 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runnerd.cli import hindrance
 from runnerd.cli.decision_text import asked_for, shortened
 from runnerd.cli.exits import ExitCode
-from runnerd.cli.hindrance import hindrances
+from runnerd.cli.hindrance import CHAIN_AWAITED, SWITCHED_OFF, hindrances
 from runnerd.cli.why_view import fold_calls, fold_events
 from runnerd.control.messages import (
     Failure,
@@ -108,6 +109,18 @@ def test_it_asks_for_no_more_than_the_protocol_allows(busy: FakeDaemon) -> None:
         (plugin("a", state="backoff", reason="killed"), status(), "its worker crashed and is started again shortly"),
         (plugin("a", state="unhealthy", reason="KeyError"), status(), "so it skips ticks between trials: KeyError"),
         (plugin("a", state="stopped", reason="commanded stop"), status(), "to start it: runnerctl restart a"),
+        (plugin("a", state="stopped", reason="enabled = false"), status(), "set enabled = true in [plugins.a]"),
+        (plugin("a", state="stopped", reason="its chain has not answered yet"), status(), "it starts by itself"),
+        (
+            plugin("a", state="quarantined", reason="not ours"),
+            status(vaults=[vault(problem="not ours")]),
+            "not ours; when the cause is mended, restart runnerd",
+        ),
+        (
+            plugin("a", state="quarantined", reason="serves chain 5"),
+            status(chains=[chain(problem="serves chain 5")]),
+            "restart runnerd: systemctl restart runnerd",
+        ),
         (plugin("a", state="starting"), status(), "starting for 12 min"),
         (plugin("a", paused="everything is paused by uid:0"), status(), "to go on: runnerctl resume --all"),
         (plugin("a", paused="main is"), status(vaults=[vault(paused="main is")]), "runnerctl resume --vault main"),
@@ -186,3 +199,22 @@ def test_an_idle_plugin_is_asked_for_far_more_calls_than_are_shown(socket: Path)
         assert result.exit_code == ExitCode.DONE
         assert (HASH in result.stdout) is not is_too_much
         assert f"(× {25 if is_too_much else 200} since" in result.stdout
+
+
+def test_as_json_it_holds_what_hinders_and_every_call_unfolded(busy: FakeDaemon) -> None:
+    """For a program: nothing is folded, cut or coloured."""
+    result = invoke("--socket", str(busy.path), "why", "range-maker", "--json")
+    shown = msgspec.json.decode(result.stdout)
+    assert result.exit_code == ExitCode.DONE
+    assert shown["plugin"]["name"] == "range-maker"
+    assert HASH in {run["transaction"] for run in shown["runs"]}
+    assert {813, 814, 815} <= {run["id"] for run in shown["runs"]}
+    assert isinstance(shown["hindrances"], list)
+    assert shown["events"]
+
+
+def test_the_reasons_that_advice_hangs_on_are_those_that_runnerd_gives() -> None:
+    """`runnerctl restart` is refused for them, so another advice is given; a reworded reason would bring it back."""
+    source = (Path(hindrance.__file__).parents[1] / "plugins.py").read_text("utf-8")
+    assert f'"{SWITCHED_OFF}"' in source
+    assert f'"{CHAIN_AWAITED}"' in source

@@ -38,6 +38,9 @@ ACTION = "vaults.main.actions.mint"
             changed("[vaults.main]\n", f'[vaults.two]\nchain = "local"\nwallet = "hot"\naddress = "{VAULT.lower()}"\n[vaults.main]\n'),
             "vaults.main.address: is the address of vaults.two too",
         ),
+        # database
+        (GOOD + '\n[database]\ndsn = "postgresql://u:hunter2@[h"\n', "database.dsn: is not a connection string: write postgresql://"),
+        (GOOD + '\n[database]\nevent_dsn = "hunter2"\n', "database.event_dsn: is not a connection string"),
         # wallets
         (
             changed('passphrase_file = "keys/passphrase"', ""),
@@ -113,6 +116,7 @@ def test_contradiction_is_named_by_its_key(place: Place, text: str, expected: st
         changed('passphrase_file = "keys/passphrase"', 'passphrase_credential = "operator"'),
         changed('path = "plugins/alpha.py"', 'module = "strategies.alpha:Alpha"'),
         changed("http://127.0.0.1:8545", "ipc:///run/node.ipc"),
+        GOOD + '\n[database]\ndsn = "postgresql:///runnerd?host=/run"\nevent_dsn = "host=h dbname=d"\n',
         f'control_socket = "/{"x" * 106}"\n' + GOOD,
         f'runtime_dir = "/{"x" * 80}"\n' + GOOD,
         plugin('triggers = []'),
@@ -121,6 +125,14 @@ def test_contradiction_is_named_by_its_key(place: Place, text: str, expected: st
 def test_what_is_right_passes(place: Place, text: str) -> None:
     """The positive controls of the list above, at their limits."""
     assert place.problems(text) == []
+
+
+@pytest.mark.parametrize("dsn", ["postgresql://u:hunter2@[h", "hunter2", "host=h password='hunter2", "hunter2=5"])
+def test_a_malformed_dsn_is_refused_without_a_word_of_it(place: Place, dsn: str) -> None:
+    """libpq's own message repeats parts of the string, and one of them may be the password."""
+    (problem,) = place.problems(GOOD + f'\n[database]\ndsn = "{dsn}"\n')
+    assert problem.startswith("database.dsn: is not a connection string")
+    assert "hunter2" not in problem
 
 
 def test_several_contradictions_are_told_together(place: Place) -> None:

@@ -73,6 +73,8 @@ def test_default_runtime_directory_is_short_and_its_own(place: Place, tmp_path: 
         (plugin("call_deadline_s = nan"), "plugins.alpha.call_deadline_s: Expected `float` > 0.0"),
         (plugin("call_deadline_s = inf"), "plugins.alpha.call_deadline_s: Expected `float` <= 31622400.0"),
         (plugin("call_deadline_s = 0"), "plugins.alpha.call_deadline_s: Expected `float` > 0.0"),
+        (plugin("sandbox = { max_files = 32769 }"), "plugins.alpha.sandbox.max_files: Expected `int` <= 32768"),
+        (changed("[vaults.main]\n", "[vaults.main]\nmax_actions = 17\n"), "vaults.main.max_actions: Expected `int` <= 16"),
         (plugin("enabled = 1"), "plugins.alpha.enabled: Expected `bool`, got `int`"),
         (changed('path = "plugins/alpha.py"', "path = 5"), "plugins.alpha.path: Expected a path as text"),
         (changed('"plugins/alpha.py"', '"a\\u0000b"'), "plugins.alpha.path: Expected a path as text"),
@@ -85,15 +87,15 @@ def test_default_runtime_directory_is_short_and_its_own(place: Place, tmp_path: 
         (changed("id = 31337", "id = 0"), "chains.local.id: Expected `int` >= 1"),
         (
             changed("[plugins.alpha]", '[plugins."al pha"]'),
-            "plugins.al pha: a name is 1 to 64 letters, digits or _ . - and starts with a letter",
+            "plugins.al pha: a name is 1 to 64 letters, digits or _ . - (ASCII), the first one a letter or _",
         ),
         (
             changed("[plugins.alpha]", '[plugins."a/../b"]'),
-            "plugins.a/../b: a name is 1 to 64 letters, digits or _ . - and starts with a letter",
+            "plugins.a/../b: a name is 1 to 64 letters, digits or _ . - (ASCII), the first one a letter or _",
         ),
         (
             changed("[vaults.main.actions.mint]", '[vaults.main.actions."mi nt"]'),
-            "vaults.main.actions.mi nt: a name is 1 to 64 letters, digits or _ . - and starts with a letter",
+            "vaults.main.actions.mi nt: a name is 1 to 64 letters, digits or _ . - (ASCII), the first one a letter or _",
         ),
         (
             plugin("restart = { backof_first_s = 1 }"),

@@ -386,3 +386,26 @@ def test_answer_that_does_not_come_is_an_error_at_the_time_out(short_dir: Path) 
     with bound(path, is_listening=True), pytest.raises(ControlError, match=r"^no answer within 0\.1 s$") as caught:
         ask(path, GetStatus(), 0.1)
     assert not isinstance(caught.value, NotRunning)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link to a file"])
+def test_what_is_no_socket_is_left_alone_and_named(short_dir: Path, kind: str) -> None:
+    """The path may be mistyped, and the file a keystore."""
+    path, keystore = short_dir / "c.sock", short_dir / "operator.json"
+    keystore.write_text("{}")
+    match kind:
+        case "file":
+            path.write_text("{}")
+        case "directory":
+            path.mkdir()
+        case _:
+            path.symlink_to(keystore)
+
+    async def scenario() -> None:
+        with pytest.raises(ControlError, match=r"c\.sock is there, and is no socket: choose another path"):
+            async with serving(path):
+                pass
+
+    run(scenario())
+    assert os.path.lexists(path)
+    assert keystore.read_text() == "{}"

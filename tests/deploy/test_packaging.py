@@ -19,12 +19,14 @@ from tests.test_arrows import find_imports
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
 LOCK = (REPOSITORY / "requirements.lock").read_text("utf-8")
+SERVER_LOCK = (REPOSITORY / "deploy/requirements.lock").read_text("utf-8")
+locks = pytest.mark.parametrize("lock", [LOCK, SERVER_LOCK], ids=["all", "server"])
 PACKAGES = ("protocol", "workers", "runnerd")
 
 
-def pins() -> dict[str, str]:
+def pins(lock: str) -> dict[str, str]:
     """Distribution → the version in the lock file."""
-    return {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", LOCK, re.MULTILINE)}
+    return {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE)}
 
 
 def declared(*extras: str) -> list[Requirement]:
@@ -36,19 +38,32 @@ def declared(*extras: str) -> list[Requirement]:
 @pytest.mark.parametrize("requirement", declared("embedded", "dev"), ids=lambda requirement: requirement.name)
 def test_every_dependency_is_locked_to_a_version_it_allows(requirement: Requirement) -> None:
     """After a change of pyproject.toml: `make lock`."""
-    version = pins().get(canonicalize_name(requirement.name))
+    version = pins(LOCK).get(canonicalize_name(requirement.name))
     assert version is not None, "not in requirements.lock: run make lock"
     assert requirement.specifier.contains(version)
 
 
-def test_the_lock_pins_every_file_and_names_no_host() -> None:
+def test_what_a_server_installs_is_the_run_time_alone_at_the_tested_versions() -> None:
+    """Beside the key lies no compiler, linter or test runner; what lies there is what `make test` ran with."""
+    server, tested = pins(SERVER_LOCK), pins(LOCK)
+    needed = {canonicalize_name(requirement.name) for requirement in declared("embedded")}
+    development = {canonicalize_name(Requirement(text).name) for text in PROJECT["optional-dependencies"]["dev"]}
+    assert needed <= server.keys()
+    assert not development & server.keys()
+    assert server.items() <= tested.items(), "run make lock"
+    guide = (REPOSITORY / "deploy/README.md").read_text("utf-8")
+    assert re.findall(r"-r (\S+\.lock)", guide) == ["deploy/requirements.lock"]
+
+
+@locks
+def test_the_lock_pins_every_file_and_names_no_host(lock: str) -> None:
     """A hash for each pin; no index, no link, no path: where packages come from is the installer's choice."""
-    blocks = re.split(r"^(?=[\w.-]+==)", LOCK, flags=re.MULTILINE)[1:]
-    assert len(blocks) == len(pins()) > 40
+    blocks = re.split(r"^(?=[\w.-]+==)", lock, flags=re.MULTILINE)[1:]
+    assert len(blocks) == len(pins(lock)) > 30
     assert all("--hash=sha256:" in block for block in blocks)
-    assert "://" not in LOCK
-    assert all(re.match(r"\s*#|\s+--hash=sha256:[0-9a-f]{64}|[\w.-]+==\S+ \\|$", line) for line in LOCK.splitlines())
-    assert "/" not in re.sub(r"^# .*$", "", LOCK, flags=re.MULTILINE)
+    assert "://" not in lock
+    assert all(re.match(r"\s*#|\s+--hash=sha256:[0-9a-f]{64}|[\w.-]+==\S+ \\|$", line) for line in lock.splitlines())
+    assert "/" not in re.sub(r"^# .*$", "", lock, flags=re.MULTILINE)
 
 
 def test_what_is_imported_is_declared() -> None:
@@ -72,7 +87,7 @@ def test_what_is_imported_is_declared() -> None:
 
 
 def test_every_dependency_says_why_it_is_there() -> None:
-    """STYLE 21: one sentence each, on the line above."""
+    """CONTRIBUTING.md: one sentence each, on the line above."""
     text = (REPOSITORY / "pyproject.toml").read_text("utf-8")
     lines = text[text.index("\ndependencies = [") : text.index("\n[project.scripts]")].splitlines()
     for number, line in enumerate(lines):

@@ -103,7 +103,7 @@ def test_the_exposure_rises_when_a_line_is_taken_away(unit: Path, line: str) -> 
 
 
 def test_the_workers_may_build_their_sandbox() -> None:
-    """DESIGN 5: Landlock, seccomp and the namespaces that the workers enter must get through the unit's own filters."""
+    """Landlock, seccomp and the namespaces that the workers enter must get through the unit's own filters."""
     unit = settings()
     assert set(unit["RestrictNamespaces"][-1].split()) == {"user", "net", "pid", "ipc", "uts"}
     allowed = {call for line in unit["SystemCallFilter"] if not line.startswith("~") for call in line.split()}
@@ -111,11 +111,11 @@ def test_the_workers_may_build_their_sandbox() -> None:
 
 
 def test_the_supervisor_is_ended_as_it_expects() -> None:
-    """SIGTERM to it alone, no restart after a wrong configuration, no core, one crash of a plugin stays one."""
+    """SIGTERM to it alone, no restart after a wrong configuration, no core, no swap; a plugin's crash stays one."""
     unit = settings()
     for key, value in {
         "Type": "notify", "NotifyAccess": "main", "KillMode": "mixed", "Restart": "on-failure",
-        "RestartPreventExitStatus": "78", "LimitCORE": "0", "OOMPolicy": "continue",
+        "RestartPreventExitStatus": "64 78", "LimitCORE": "0", "MemorySwapMax": "0", "OOMPolicy": "continue",
     }.items():  # fmt: skip
         assert unit[key] == [value], key
     assert int(unit["WatchdogSec"][0]) > 0

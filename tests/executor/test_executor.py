@@ -1,17 +1,23 @@
 """The executor's door, on a real ledger, chain and wallet: a Decision is stored whole with what follows from it."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
+from coincurve import PrivateKey
 
 from protocol.actions import Act, Action, Noop
 from protocol.messages import StatePut
+from runnerd.executor.tracked import AlreadySigned
 from runnerd.pauses import Pause, Scope
-from runnerd.store.calls import JobOutcome
+from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.errors import CommitRefused
 from tests.support.aio import run_async
-from tests.support.executor_bench import ETHER, Ground, mint, running
+from tests.support.executor_bench import ETHER, Ground, Process, mint, running
+from tests.support.until import until
 
 
 def test_two_actions_become_one_transaction_and_one_result(ground: Ground) -> None:
@@ -100,6 +106,66 @@ def test_refused_commit_gives_the_budget_back_and_stores_nothing(ground: Ground)
     run_async(scenario())
 
 
+def test_decision_whose_caller_is_gone_is_carried_out(ground: Ground) -> None:
+    """A plugin is reloaded while its Decision is being committed: the commit takes effect, and so does the Decision."""
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            call = await process.call()
+            with locked(ground):
+                await cancelled_in_commit(process, call, Act(actions=(mint(3),)))
+            await process.mine_until_ended(call)
+            assert process.outcome(call).startswith("acted")
+        assert [effect["value"] for effect in ground.effects()] == [3]
+
+    run_async(scenario())
+
+
+def test_decision_that_is_refused_when_its_caller_is_gone_ends_its_call(ground: Ground) -> None:
+    """Nobody else would: the host that asked has ended."""
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            call = await process.call()
+            with locked(ground):
+                await cancelled_in_commit(process, call, Act(actions=(mint(),)), StatePut(key="a\0b", value="1"))
+            await process.until_ended(call)
+            assert process.outcome(call).startswith("failed: the Decision cannot be stored: CommitRefused: ")
+            assert process.vaults["main"].spent_today(process.clock.now()) == 0
+
+    run_async(scenario())
+
+
+@contextmanager
+def locked(ground: Ground) -> Iterator[None]:
+    """No Decision can be stored for the length of the block."""
+    with psycopg.connect(ground.dsn) as connection:
+        connection.execute("lock table decisions")
+        yield
+
+
+async def cancelled_in_commit(process: Process, call: JobCall, outcome: Act, *writes: StatePut) -> None:
+    """Ask, and be gone while the ledger has not answered."""
+    asking = asyncio.get_running_loop().create_task(process.accept(call, outcome, *writes))
+    waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    await until(lambda: bool(process.ground.rows(waiting)) or asking.done())
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+def test_defect_in_the_rehearsal_does_not_keep_the_decision(ground: Ground) -> None:
+    """It runs beside the commit, which must be followed by the lane whatever it finds."""
+    ground.chain["gas_limit_factor"] = None
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+            call = await process.act()
+            assert process.lane.waiting == 1
+            assert process.state(call) == "planned"
+
+    run_async(scenario())
+
+
 def test_two_decisions_at_once_cannot_both_take_the_rest_of_the_day(ground: Ground) -> None:
     """The budget is counted when it is judged, not when it is committed or mined."""
     ground.grant["max_value_wei_per_day"] = ETHER
@@ -184,5 +250,81 @@ def test_intent_id_is_the_ledgers_own_and_used_once_on_chain(ground: Ground) -> 
         ids = [effect["intentId"] for effect in ground.effects()]
         assert len(set(ids)) == 2
         assert bytes(32) not in ids
+
+    run_async(scenario())
+
+
+# --- vaults that are not served --------------------------------------------------------------------------------------
+
+
+def test_planned_intents_of_a_vault_that_is_not_served_end_as_failed(ground: Ground) -> None:
+    """Refused, or gone from the configuration: whoever asked is told so, and nothing is ever signed."""
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+            call = await process.act()
+        async with running(ground, lane=False, follower=False) as process:
+            process.vaults.clear()
+            assert await process.executor.give_up_vault("other", "refused") == 0
+            await process.executor.give_up_unconfigured(frozenset({"main"}))
+            assert ground.rows("select state from intents") == [{"state": "planned"}]
+            await process.executor.give_up_unconfigured(frozenset({"other"}))
+            assert process.outcome(call) == "failed: not signed: vault main is not configured any more"
+        assert ground.rows("select state from intents") == [{"state": "denied"}]
+        assert ground.rows("select state, outcome from job_calls") == [{"state": "done", "outcome": "failed"}]
+
+    run_async(scenario())
+
+
+def test_signed_intent_is_not_given_up_with_its_vault(ground: Ground) -> None:
+    """Its transaction may take effect: only the follower says how it ended. Giving it up is a defect."""
+
+    async def scenario() -> None:
+        async with running(ground, follower=False) as process:
+            call = await process.act()
+            await process.until_state(call, "sent")
+            process.vaults.clear()
+            assert await process.executor.give_up_vault("main", "refused") == 0
+            with pytest.raises(AlreadySigned):
+                await process.book.give_up(process.book.open[call.id], JobOutcome.FAILED, "test")
+            assert process.results_of == {}
+            assert process.state(call) == "sent"
+
+    run_async(scenario())
+
+
+# --- what a former process planned -----------------------------------------------------------------------------------
+
+
+def test_planned_intent_that_is_granted_no_more_is_denied_by_the_next_process(ground: Ground) -> None:
+    """The owner took the grant back while runnerd was down: nothing is signed, and the budget is whole."""
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+            dear, cheap = await process.act(mint(400)), await process.act(mint(30))
+        ground.grant["max_value_wei_per_day"] = 100
+        async with running(ground) as process:
+            assert process.outcome(dear).startswith("denied: not granted any more: 400 wei on top of 30 spent today")
+            assert process.vaults["main"].spent_today(process.clock.now()) == 30
+            await process.mine_until_ended(cheap)
+            assert process.outcome(cheap).startswith("acted")
+        assert [effect["value"] for effect in ground.effects()] == [30]
+
+    run_async(scenario())
+
+
+def test_planned_intent_of_another_wallet_is_not_signed_with_this_one(ground: Ground) -> None:
+    """The new key would sign under the old one's row of the ledger."""
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+            call = await process.act()
+            former = process.lane.signer.address
+        ground.key = PrivateKey()
+        async with running(ground) as process:
+            assert process.outcome(call) == (
+                f"denied: not granted any more: its wallet was {former}, it is {process.lane.signer.address} now"
+            )
+        assert ground.sent() == []
 
     run_async(scenario())

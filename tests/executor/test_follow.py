@@ -4,6 +4,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from runnerd.executor.follow import Follower
 from tests.support.aio import run_async
 from tests.support.executor_bench import Ground, mint, running
@@ -128,6 +130,74 @@ def test_one_receipt_that_cannot_be_had_does_not_keep_the_others(ground: Ground)
             assert bad.id not in process.results_of
             ground.proxy.open()
             await process.mine_until_ended(bad)
+
+    run_async(scenario())
+
+
+def test_answer_that_the_ledger_cannot_hold_ends_nothing_and_blinds_nobody(ground: Ground) -> None:
+    """A block number beyond all bounds in one receipt: the other intent ends, and this one when the node is sane."""
+
+    def inflate(receipt: Any) -> Any:
+        is_spoilt = receipt is not None and receipt["transactionHash"] in spoilt
+        return {**receipt, "blockNumber": "0x" + "f" * 40} if is_spoilt else receipt
+
+    spoilt: list[str] = []
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            bad, good = await process.act(), await process.act()
+            await process.until_state(good, "sent")
+            spoilt.append(attempt_rows(ground)[0]["hash"])
+            ground.proxy.alter("eth_getTransactionReceipt", inflate)
+            await process.mine_until_ended(good)
+            assert bad.id not in process.results_of
+            ground.proxy.open()
+            await process.mine_until_ended(bad)
+            assert process.outcome(bad).startswith("acted")
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize("table", ["intents", "attempts"])
+def test_commit_that_is_refused_is_tried_again_and_ends_nothing_before(ground: Ground, table: str) -> None:
+    """What is not stored has not happened: the follower goes on, and sees it again when the ledger takes it."""
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            bad, good = await process.act(), await process.act()
+            await process.until_state(good, "sent")
+            ground.execute(
+                "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'"
+                f" using errcode = '22003'; end $$; create trigger refuse before update on {table} for each row"
+                f" when (old.call_id = {bad.id}) execute function refuse()"
+            )
+            await process.mine_until_ended(good)
+            assert bad.id in process.book.open
+            assert bad.id not in process.results_of
+            ground.execute(f"drop trigger refuse on {table}")
+            await process.mine_until_ended(bad)
+            assert process.outcome(bad).startswith("acted")
+            assert bad.id not in process.book.open
+
+    run_async(scenario())
+
+
+def test_head_that_was_named_too_high_once_does_not_blind_the_follower(ground: Ground) -> None:
+    """The answer of another chain behind the load balancer: the next looks are at the heads that come after it."""
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            call = await process.act()
+            await process.until_state(call, "sent")
+            trap = ground.proxy.refuse("eth_getTransactionReceipt", -32000, "not now")
+            ground.proxy.alter("eth_getBlockByNumber", lambda block: {**block, "number": hex(10**9)})
+            head = process.network.head
+            await until(lambda: head.latest is not None and head.latest.number == 10**9)
+            looks = len(trap.calls)
+            await until(lambda: len(trap.calls) > looks + 1)
+            ground.proxy.open()
+            await process.mine_until_ended(call)
+            assert process.outcome(call).startswith("acted")
 
     run_async(scenario())
 

@@ -1,6 +1,7 @@
 """The one writer of a wallet: stored before it is sent, gapless, fail closed, and replaced by valid rules only."""
 
 import asyncio
+import json
 from typing import Any
 
 import psycopg
@@ -204,6 +205,63 @@ def test_pause_after_the_decision_keeps_it_from_being_signed(ground: Ground) -> 
     run_async(scenario())
 
 
+@pytest.mark.parametrize("stop", ["pause", "deadline"])
+def test_nothing_is_signed_after_a_stop_that_came_while_the_node_was_asked(ground: Ground, stop: str) -> None:
+    """Simulating may take seconds: who was told "paused" meanwhile can rely on it, and a deadline holds as well."""
+    pause = Pause(Scope.VAULT, "main", "uid:0", EPOCH)
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+
+            async def stop_meanwhile(exchange: Exchange) -> bytes:
+                answer = await exchange.forward()
+                if stop == "pause":
+                    process.pauses.add(pause)
+                else:
+                    await asyncio.sleep(max(0.0, (call.deadline_at - process.clock.now()).total_seconds()))
+                return answer
+
+            call = await process.act(deadline_s=60 if stop == "pause" else 0.5)
+            process.book.open[call.id].rehearsal = None
+            ground.proxy.set_rule("eth_call", stop_meanwhile)
+            process.run(follower=False)
+            await process.until_ended(call)
+            assert process.outcome(call).startswith(
+                "denied: not signed: vault main is paused" if stop == "pause" else "expired: its deadline passed"
+            )
+        assert attempts(ground) == []
+        assert ground.sent() == []
+
+    run_async(scenario())
+
+
+def test_intent_that_cannot_be_judged_now_lets_those_behind_it_pass(ground: Ground) -> None:
+    """One plugin's read of a strange contract must not hold up the wallet; it goes out itself when the node can say."""
+    strange = 199_999
+
+    async def refuse(exchange: Exchange) -> bytes:
+        answers = json.loads(await exchange.forward())
+        if f"{strange:064x}" in exchange.body.decode():
+            error = {"code": -32000, "message": "header not found"}
+            answers = [{"jsonrpc": "2.0", "id": call["id"], "error": error} for call in exchange.calls]
+        return json.dumps(answers).encode()
+
+    async def scenario() -> None:
+        ground.proxy.set_rule("eth_call", refuse)
+        async with running(ground, follower=False) as process:
+            stuck = await process.act(mint(strike=strange))
+            others = [await process.act(mint(value)) for value in (5, 6)]
+            for call in others:
+                await process.until_state(call, "sent")
+            assert process.state(stuck) == "planned"
+            ground.proxy.open()
+            await process.until_state(stuck, "sent")
+        nonces = {row["call_id"]: row["nonce"] for row in attempts(ground)}
+        assert nonces == {others[0].id: 0, others[1].id: 1, stuck.id: 2}
+
+    run_async(scenario())
+
+
 def test_base_fee_above_the_cap_is_waited_for(ground: Ground) -> None:
     """Nothing that cannot be included is signed."""
     ground.chain["max_fee_per_gas_wei"] = 5 * GWEI
@@ -234,6 +292,31 @@ def test_ledger_that_is_not_ours_any_more_stops_the_wallet(ground: Ground) -> No
             assert process.lane.problem is not None
         assert attempts(ground) == []
         assert ground.sent() == []
+
+    run_async(scenario())
+
+
+def test_intent_that_is_out_is_not_denied_when_its_wallet_stops(ground: Ground) -> None:
+    """The ledger refuses the record of the broadcast: the transaction may take effect, and the next process sees it."""
+
+    async def scenario() -> None:
+        ground.execute(
+            "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'"
+            " using errcode = '22003'; end $$; create trigger refuse before update on attempts for each row"
+            " execute function refuse()"
+        )
+        async with running(ground, follower=False) as process:
+            call, behind = await process.act(), await process.act()
+            await process.until_ended(behind)
+            assert process.lane.problem is not None
+            assert process.outcome(behind).startswith("failed: not signed: the ledger refused")
+            assert call.id not in process.results_of
+            assert process.state(call) == "signed"
+        ground.execute("drop trigger refuse on attempts")
+        async with running(ground) as process:
+            await process.mine_until_ended(call)
+            assert process.outcome(call).startswith("acted")
+        assert len(ground.effects()) == 1
 
     run_async(scenario())
 
@@ -331,6 +414,29 @@ def test_replacement_above_the_cap_is_not_made(ground: Ground) -> None:
             ground.node.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
             await process.mine_until_ended(call)
             assert process.outcome(call).startswith("acted")
+
+    run_async(scenario())
+
+
+def test_nothing_is_replaced_after_a_pause_that_came_while_the_node_was_asked(ground: Ground) -> None:
+    """What is out stays out; no new bytes are signed once the operator was told "paused"."""
+    ground.chain["replace_after_blocks"] = 2
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            call = await process.act()
+            await process.until_state(call, "sent")
+
+            async def pause_meanwhile(exchange: Exchange) -> bytes:
+                answer = await exchange.forward()
+                process.pauses.add(Pause(Scope.ALL, "*", "uid:0", EPOCH))
+                return answer
+
+            ground.proxy.set_rule("eth_call", pause_meanwhile)
+            raise_base_fee(ground, 4, 20)
+            await until(lambda: process.pauses.of("alpha", "main") is not None)
+            await until(lambda: not process.book.open[call.id].is_replacing)
+            assert len(attempts(ground)) == 1
 
     run_async(scenario())
 

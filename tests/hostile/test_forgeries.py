@@ -26,6 +26,7 @@ def fresh_anarchist(fort: Scene) -> Iterator[None]:
         ("answer_for_a_later_attempt", "which is not with it"),
         ("send_garbage", "bad protocol"),
         ("send_several_frames", "several frames"),
+        ("write_parts_without_end", "several frames"),
         ("send_a_second_hello", "a second Hello"),
         ("send_an_unknown_field", "principal"),
         ("ask_for_state_without_end", "too many state requests at once"),
@@ -70,7 +71,7 @@ def test_the_first_of_two_answers_counts_once(fort: Scene) -> None:
 
 
 def test_a_giant_frame_never_reaches_the_supervisor(fort: Scene) -> None:
-    """ZeroMQ hangs up on it: the worker can do no more, and its call ends with an outcome."""
+    """It is refused from its header: the worker is ended, and its call ends with an outcome."""
     fired = fort.fire("anarchist", wait_s=0, do="send_a_giant_frame")
 
     run = fort.wait_run(fired.call_id, 30)

@@ -9,11 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.actions import Action, Noop
+from protocol.actions import Act, Action, Noop
 from protocol.codec import decode_from_supervisor, decode_from_worker, encode
 from protocol.errors import ProtocolError
-from protocol.limits import MAX_FRAME_BYTES, PROTOCOL_VERSION
-from protocol.messages import Decision, LogLevel, LogRecord, Message, Pong, StateGet, StatePut
+from protocol.limits import (
+    MAX_ACTIONS,
+    MAX_FRAME_BYTES,
+    MAX_STATE_WRITES,
+    MAX_VALUES_PER_ACTION,
+    MAX_VALUES_PER_FRAME,
+    PROTOCOL_VERSION,
+)
+from protocol.messages import Decision, LogLevel, LogRecord, Message, Pong, StateDelete, StateGet, StatePut
 from tests.protocol.golden import SUPERVISOR_FRAMES, WORKER_FRAMES
 from tests.protocol.strategies import NASTY_TOKENS, THOROUGH, acting
 
@@ -164,7 +171,8 @@ def test_a_value_at_the_bounds_is_accepted(value: bytes) -> None:
         (b'\xef\xbb\xbf{"type":"pong","nonce":1}', "malformed"),
         ('{"type":"pong","nonce":1}'.encode("utf-16"), "malformed"),
         (b'{"type":"pong","x":' + b"[" * 100_000, "unknown field"),
-        (b'{"a":' * 100_000, "recursion"),
+        (b'{"a":' * 100_000, "texts in a frame"),
+        (b"[" * 100_000, "recursion|malformed|Expected"),
     ],
     ids=lambda frame: repr(frame[:30]),
 )
@@ -300,3 +308,66 @@ def test_a_deep_message_is_refused_by_its_sender() -> None:
         inner = deeper  # type: ignore[assignment]
     with pytest.raises(ProtocolError, match="RecursionError"):
         encode(Decision(call_id=1, attempt=1, outcome=Noop("x"), state_writes=(StatePut(key="k", value=action),)))  # type: ignore[arg-type]
+
+
+# --- what decoding may cost ------------------------------------------------------------------------------------------
+
+
+def decision_with(actions: bytes, state_writes: bytes = b"") -> bytes:
+    """A Decision's frame with these Actions, as JSON."""
+    return (
+        b'{"type":"decision","call_id":1,"attempt":1,"outcome":{"kind":"act","actions":['
+        + actions + b']},"state_writes":[' + state_writes + b"]}"
+    )  # fmt: skip
+
+
+def nested(item: bytes, *lengths: int) -> bytes:
+    """Lists of lists of `item`, the innermost length first."""
+    for length in lengths:
+        item = b"[" + b",".join([item] * length) + b"]"
+    return item
+
+
+COSTLY = {
+    "integers": decision_with(b'{"name":"a","args":{"x":' + nested(b"1", 256, 256, 7) + b"}}"),
+    "texts": decision_with(b'{"name":"a","args":{"x":' + nested(b'""', 256, 256, 5) + b"}}"),
+    "lists": decision_with(b'{"name":"a","args":{"x":' + nested(b"[]", 256, 256, 5) + b"}}"),
+    "Actions": decision_with(b",".join([b'{"name":"a"}'] * 80_000)),
+    "state writes": decision_with(b'{"name":"a"}', b",".join([b'{"kind":"delete","key":"k"}'] * 37_000)),
+}
+
+
+@pytest.mark.parametrize("frame", COSTLY.values(), ids=COSTLY)
+def test_frame_that_would_take_long_is_refused_before_it_is_decoded(frame: bytes) -> None:
+    """Each took 0.02 to 0.5 s of the supervisor's loop; they are counted in a few ms."""
+    assert len(frame) <= MAX_FRAME_BYTES
+    with pytest.raises(ProtocolError, match=r"^more than \d+ (values|texts|objects) in a frame$"):
+        decode_from_worker(frame)
+
+
+@pytest.mark.parametrize("kind", ["{", ","])
+def test_text_may_hold_any_number_of_commas_and_braces(kind: str) -> None:
+    """A plugin's state is JSON in a string, with escaped quotes and backslashes."""
+    text = (f'"\\{kind}"' * 8_000)[:65_000]
+    writes = tuple(StatePut(key=f"k{number}", value=text) for number in range(6))
+    message = Decision(call_id=1, attempt=1, outcome=Noop("quiet"), state_writes=writes)
+    frame = encode(message)
+    assert frame.count(kind.encode()) > MAX_VALUES_PER_FRAME
+    assert decode_from_worker(frame) == message
+
+
+def test_largest_decision_that_may_be_made_is_decoded() -> None:
+    """All Actions with all their values: the bounds of a frame leave room for what the bounds of its parts allow."""
+    args = {f"a{number}": [number] * 256 for number in range(3)} | {"last": [True] * 251}
+    actions = tuple(Action("swap", args) for _ in range(MAX_ACTIONS))
+    writes = tuple(StateDelete(key=f"k{number}") for number in range(MAX_STATE_WRITES))
+    message = Decision(call_id=1, attempt=1, outcome=Act(actions=actions), state_writes=writes)
+    assert decode_from_worker(encode(message)) == message
+    with pytest.raises(ValueError, match=f"more than {MAX_VALUES_PER_ACTION} values"):
+        Action("swap", args | {"one": 1, "two": 2})
+
+
+def test_number_of_actions_is_refused_whatever_their_names() -> None:
+    """Fewer objects than a frame may have, more than a Decision may: the type's own bound."""
+    with pytest.raises(ProtocolError, match="length <= 16"):
+        decode_from_worker(decision_with(b",".join([b'{"name":"a"}'] * 17)))

@@ -1,5 +1,6 @@
 """How a page gets from the supervisor to the http process: of any size, without waiting, without leaking."""
 
+import multiprocessing
 import socket
 import threading
 import time
@@ -9,8 +10,10 @@ import msgspec
 import pytest
 
 from runnerd.services import http
-from runnerd.services.http import Page, _receive_page, _send_page, _Server
+from runnerd.services.http import HttpProcess, Page, _receive_page, _send_page, _Server
+from tests.support.aio import run_async
 from tests.support.leaks import find_descriptors
+from tests.support.until import until
 
 
 @pytest.fixture
@@ -67,3 +70,17 @@ def test_many_who_ask_a_silent_supervisor_are_all_answered_in_time(
     server.server_close()
     assert [page.status for _, page in taken] == [503] * 8
     assert max(seconds for seconds, _ in taken) < 1.0
+
+
+def test_end_of_the_http_process_is_known_to_the_supervisor(ends: tuple[socket.socket, socket.socket]) -> None:
+    """Its socket ends with it; the status says so from then on."""
+    ours, theirs = ends
+    process = HttpProcess(multiprocessing.Process(), ours, "http://127.0.0.1:1")
+
+    async def scenario() -> None:
+        process.serve(lambda word: Page(status=200, content_type="text/plain", body=word))
+        assert not process.is_lost
+        theirs.close()
+        await until(lambda: process.is_lost)
+
+    run_async(scenario())

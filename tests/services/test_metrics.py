@@ -94,15 +94,22 @@ def test_parts_are_shown_as_they_were_observed_last() -> None:
     assert shown["runnerd_intents_open{state=sent}"] == 1
 
 
-def test_forgotten_plugin_has_neither_state_nor_queue_and_the_others_keep_theirs() -> None:
+def test_forgotten_plugin_has_neither_state_nor_queue_nor_denials_and_the_others_keep_theirs() -> None:
     """What it is no more is gone; what happened stays counted."""
     metrics = Metrics(Phase)
     for plugin in ("alpha", "beta"):
         metrics.phase(plugin, Phase.READY)
         metrics.watch_queue(plugin, lambda: 0)
         metrics.called(plugin, "cron")
+        for syscall in ("socket", "socket", "unknown"):
+            metrics.denied_syscall(plugin, syscall)
     metrics.forget("alpha")
     shown = values(metrics)
+    denied = {name: value for name, value in shown.items() if name.startswith("runnerd_sandbox_denials_total")}
+    assert denied == {
+        "runnerd_sandbox_denials_total{plugin=beta,syscall=socket}": 2,
+        "runnerd_sandbox_denials_total{plugin=beta,syscall=unknown}": 1,
+    }
     gauges = {name for name in shown if name.startswith(("runnerd_worker_state{", "runnerd_queue_depth{"))}
     assert not [name for name in gauges if "plugin=alpha" in name]
     assert len(gauges) == len(Phase) + 1

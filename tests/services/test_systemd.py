@@ -76,6 +76,26 @@ def test_nothing_is_sent_without_a_notify_socket(monkeypatch: pytest.MonkeyPatch
         Systemd({"NOTIFY_SOCKET": "/x"}).notify("READY=1")
 
 
+@pytest.mark.parametrize("is_full", [True, False], ids=["it does not read", "it is gone"])
+def test_service_manager_that_does_not_take_it_keeps_nobody(
+    short_dir: Path, caplog: pytest.LogCaptureFixture, is_full: bool
+) -> None:
+    """The loop goes on at once, with a warning; the watchdog's next one may get through."""
+    path = str(short_dir / "notify")
+    service = Systemd({"NOTIFY_SOCKET": path})
+    with listening(path) as systemd:
+        while is_full and not caplog.records:
+            service.notify("WATCHDOG=1")
+        if is_full:
+            while not is_silent(systemd):
+                pass
+            caplog.clear()
+            service.notify("READY=1")
+            assert not caplog.records
+    service.notify("READY=1")
+    assert caplog.records[-1].getMessage().startswith("systemd does not hear READY=1: ")
+
+
 def test_watchdog_hears_at_half_its_interval_until_the_service_ends(short_dir: Path) -> None:
     """The first at once; four more take four halves."""
     path = str(short_dir / "notify")

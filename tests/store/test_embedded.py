@@ -118,7 +118,7 @@ def test_the_server_is_private_and_durable(data_dir: Path) -> None:
 
 
 def test_kill_9_of_the_owner_leaves_no_postgres_and_loses_no_row(data_dir: Path) -> None:
-    """DESIGN 3: death travels down. What was committed is there at the next start, which need not wait for anybody."""
+    """Death travels down. What was committed is there at the next start, which need not wait for anybody."""
     with host_postgres(data_dir, data_dir.parent / "run") as (owner, report):
         put(report["dsn"], 7)
         family = find_descendants(owner.pid)
@@ -367,7 +367,7 @@ def test_as_a_user_without_rights_it_runs_as_that_user(short_dir: Path) -> None:
 
 
 def test_every_refusal_says_what_to_do() -> None:
-    """STYLE 9: what happened and what the operator can do."""
+    """An error says what happened and what the operator can do."""
     for error in (PathUnreachable(Path("/a/b"), Path("/a"), "nobody"), ClusterInUse(Path("/a"), 5)):
         assert isinstance(error, StoreError)
         assert re.search(r"run:|stop", str(error))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runnerd.store.embedded import settings
-from runnerd.store.embedded.account import Account, find_barrier, let_pass
+from runnerd.store.embedded.account import Account, find_barrier, let_pass, warn_if_shared
 from runnerd.store.embedded.binaries import Binaries, choose, find_binaries, make_reachable
 from runnerd.store.embedded.log_file import LogFile
 from runnerd.store.embedded.process import LAUNCHER
@@ -51,6 +51,15 @@ def test_a_directory_of_ours_is_opened_for_passing_only(short_dir: Path, before:
     let_pass(directory, STRANGER)
     assert directory.stat().st_mode & 0o777 == after
     assert find_barrier(directory, STRANGER) is None
+
+
+@pytest.mark.parametrize("name, is_shared", [("nobody", True), ("postgres", False), ("uid 1000", False)])
+def test_a_cluster_that_other_programs_get_to_is_warned_of(
+    name: str, is_shared: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its socket asks for no password, so whoever runs as its user has the ledger."""
+    warn_if_shared(Account(name=name, uid=65_534, gid=65_534, is_self=False))
+    assert ("can read and change the ledger" in caplog.text) is is_shared
 
 
 def test_the_binaries_of_the_cluster_are_preferred_to_newer_ones() -> None:

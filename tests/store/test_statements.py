@@ -95,8 +95,8 @@ def an_intent(call_id: int) -> Intent:
 
 
 def an_attempt(number: int = 1) -> Attempt:
-    """With the largest fees there are."""
-    fees = Fees(max_fee_per_gas_wei=UINT256_MAX, max_priority_fee_per_gas_wei=number)
+    """With fees among the largest there are; those of a higher number are higher."""
+    fees = Fees(max_fee_per_gas_wei=UINT256_MAX - 100 + number, max_priority_fee_per_gas_wei=number)
     return Attempt(hash=f"0x{number:064x}", raw=b"\2\0\xff", fees=fees, gas_limit=30_000_000, signed_block=7)
 
 
@@ -171,7 +171,7 @@ def test_cursor_never_goes_back(run: Callable[[Scenario], None]) -> None:
 
 
 def test_call_and_cursor_stand_together_or_not_at_all(run: Callable[[Scenario], None]) -> None:
-    """DESIGN §7: one transaction."""
+    """One transaction: a JobCall whose cursor did not move would be made again."""
 
     async def scenario(ledger: Ledger) -> None:
         broken = Statement("insert into trigger_cursors (plugin) values ('alpha')")
@@ -311,7 +311,7 @@ def mined(number: int, *, is_success: bool = True) -> Mined:
 
 
 def test_intent_and_attempts_come_back_as_they_were(run: Callable[[Scenario], None]) -> None:
-    """uint256 amounts, bytes, the order of attempts, and which of them a node has."""
+    """uint256 amounts, bytes, which attempts a node has, and their order, though the clock was set back."""
 
     async def scenario(ledger: Ledger) -> None:
         call = await ledger.call()
@@ -320,7 +320,7 @@ def test_intent_and_attempts_come_back_as_they_were(run: Callable[[Scenario], No
         for number in (1, 2):
             attempt = an_attempt(number)
             await ledger.run(
-                intents.allot_nonce(intent, 5, attempt, AT + timedelta(seconds=number)),
+                intents.allot_nonce(intent, 5, attempt, AT - timedelta(seconds=number)),
             )
         await ledger.run(*intents.accepted(call.id, an_attempt(1).hash, AT))
         rows = await ledger.store.fetch(intents.open_intents())

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -339,6 +340,84 @@ def test_server_that_cannot_commit_now_is_asked_again(ledger_dsn: str) -> None:
     run_async(scenario())
 
 
+def test_lock_of_an_administrator_shows_and_delays(ledger_dsn: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Not silence until somebody wonders: status and log say that the database cannot commit, and then it does."""
+
+    async def scenario() -> None:
+        async with opened(ledger_dsn) as store:
+            await store.commit(Statement("select set_config('lock_timeout', '50ms', false)"))
+            async with await psycopg.AsyncConnection.connect(ledger_dsn) as lock:
+                await lock.execute("lock table plugin_state in exclusive mode")
+                writing = asyncio.get_running_loop().create_task(store.commit(note("a"), note("b")))
+                await until(lambda: not store.is_connected)
+                assert not writing.done()
+            await writing
+            assert store.is_connected
+        assert keys(ledger_dsn) == ["a", "b"]
+
+    run_async(scenario())
+    assert "the database cannot commit now" in caplog.text
+
+
+def test_writer_waits_for_nothing_without_a_limit(ledger_dsn: str) -> None:
+    """From its first connection on and on every later one."""
+    limits = Statement("select current_setting('lock_timeout') as l, current_setting('statement_timeout') as s")
+
+    async def scenario() -> None:
+        async with opened(ledger_dsn) as store:
+            assert await store.commit(limits) == [[{"l": "5s", "s": "30s"}]]
+            ask(ledger_dsn, KILL)
+            assert await store.commit(limits) == [[{"l": "5s", "s": "30s"}]]
+
+    run_async(scenario())
+
+
+def test_dead_session_that_still_holds_the_lock_is_waited_out(ledger_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cut network: the server learns of it later than we do, and until then our own lock is in our way."""
+    monkeypatch.setattr("runnerd.store.migrate.LOCK_PATIENCE_S", 0.1)
+
+    async def scenario() -> None:
+        async with opened(ledger_dsn) as store, await psycopg.AsyncConnection.connect(
+            ledger_dsn, autocommit=True
+        ) as dead:  # fmt: skip
+            waiting = dead.execute("select pg_advisory_lock(%s)", (0x72756E6E65726420,))
+            taking = asyncio.get_running_loop().create_task(waiting)
+            await until(lambda: ask(ledger_dsn, "select 1 from pg_locks where locktype = 'advisory' and not granted"))
+            ask(ledger_dsn, KILL.replace("pid <> pg", f"pid <> {dead.info.backend_pid} and pid <> pg"))
+            await taking
+            writing = asyncio.get_running_loop().create_task(store.commit(note("a")))
+            await asyncio.wait([writing], timeout=0.4)
+            assert not writing.done()
+            await dead.close()
+            await writing
+        assert keys(ledger_dsn) == ["a"]
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "host=/tmp password=open sesame dbname=x",
+        "postgresql://u:p%sesame@localhost/db",
+        "host=/tmp port=sesame",
+        "postgresql://u:open@sesame@localhost:1/db",
+    ],
+)
+def test_malformed_connection_string_is_not_quoted(dsn: str) -> None:
+    """libpq quotes the part that it does not understand, which may be the half of a password."""
+
+    async def scenario() -> None:
+        store = Store(dsn)
+        with pytest.raises(StoreUnavailable, match="the connection string cannot be read") as refused:
+            await store.open()
+        await store.close()
+        text = "".join(traceback.format_exception(refused.value))
+        assert "sesame" not in text.replace(repr(dsn), "")
+
+    run_async(scenario())
+
+
 # --- alone, and the end ----------------------------------------------------------------------------------------------
 
 
@@ -363,7 +442,7 @@ def test_database_taken_by_another_ends_the_writer_and_everybody_hears(
     ledger_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits for ever for a commit that will never be made."""
-    monkeypatch.setattr("runnerd.store.migrate.LOCK_PATIENCE_S", 0.1)
+    monkeypatch.setattr("runnerd.store.store.LOST_LOCK_PATIENCE_S", 0.1)
 
     async def scenario() -> None:
         store = Store(ledger_dsn)

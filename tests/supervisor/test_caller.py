@@ -191,6 +191,23 @@ def test_context_that_does_not_fit_a_frame_fails_the_call() -> None:
     run(scenario)
 
 
+def test_defect_in_the_executor_fails_the_call() -> None:
+    """Whatever it is: a call without a result would wait until the next start."""
+
+    async def scenario() -> None:
+        bench = CallerBench()
+        bench.worker_ready()
+        bench.executor.failure = KeyError("main")
+        bench.caller.offer(job_call(1))
+        await bench.settle()
+        bench.answer(1)
+        await bench.settle()
+        assert bench.outcome(1) == "failed: internal error: KeyError: 'main'"
+        await bench.close()
+
+    run(scenario)
+
+
 def test_decision_that_cannot_be_stored_fails_the_call() -> None:
     """Such as a state value with NUL in it: without a result the call would be decided again after every restart."""
 

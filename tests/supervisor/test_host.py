@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from protocol.messages import Decision, Pong, Refused
 from protocol.triggers import Trigger
 from runnerd.config.model import PluginConfig, RestartPolicy
 from runnerd.store.calls import JobResult
-from runnerd.supervisor.birth import BirthFailed, BirthRefused
+from runnerd.supervisor.birth import BirthFailed, BirthRefused, ZygoteGone
+from runnerd.supervisor.context import PluginHeld
 from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger, build_services
 from tests.support.calls import job_call
-from tests.support.nursery import Nursery, hello, new_context, say
+from tests.support.nursery import Nursery, hello, say
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
 
 
@@ -36,9 +38,8 @@ class HostBench:
         self.nursery = Nursery()
         self.clock = VirtualClock()
         self.ledger = FakeLedger()
-        self.context = new_context()
         self.services, self.snapshots, self.executor = build_services(
-            self.clock, self.ledger, birthplace=self.nursery, runtime_dir=str(runtime_dir), zmq_context=self.context
+            self.clock, self.ledger, birthplace=self.nursery, runtime_dir=str(runtime_dir)
         )
         self.declared: list[tuple[str, tuple[Trigger, ...]]] = []
         object.__setattr__(self.services, "on_declared", lambda *declared: self.declared.append(declared))
@@ -77,7 +78,6 @@ class HostBench:
         self.nursery.close()
         await self.host.stop("the test is over")
         await self.settle()
-        self.context.destroy(linger=0)
         assert not self.defects, self.defects
 
 
@@ -166,6 +166,9 @@ def test_everything_after_a_refusal_is_ignored(run: Callable[..., None]) -> None
         assert bench.host.state.phase is Phase.QUARANTINED
         assert bench.host.state.reason == "bad protocol: an answer to call 9, which is not with it"
         assert bench.nursery.signals == [("alpha#1", "SIGKILL")]
+        assert bench.host.worker is not None
+        assert bench.host.worker._link is not None
+        assert bench.host.worker._link._is_closed, "what waits there must not even be decoded"
         bench.nursery.only.end(-9)
         await bench.settle()
         assert bench.outcome(1).startswith("failed: plugin is quarantined")
@@ -223,16 +226,194 @@ def test_worker_told_to_stop_before_it_was_born_is_told_again_when_it_says_hello
         bench.host.start()
         await bench.settle()
         bench.host.restart()
-        await asyncio.sleep(30)  # beyond the grace, whose kill has found nobody
+        await asyncio.sleep(3)
         bench.nursery.gate.set()
         await bench.settle()
         say(bench.host, hello(bench.host))
         assert bench.declared == []
-        await asyncio.sleep(8)
+        await asyncio.sleep(2.9)
+        assert bench.nursery.signals == []
+        await asyncio.sleep(0.2)  # its grace has begun with the command, not with the Hello
         assert bench.nursery.signals == [("alpha#1", "SIGKILL")]
         assert bench.host.state.generation == 2
 
     run(scenario)
+
+
+@pytest.mark.parametrize("command", ["stop", "abort"])
+def test_worker_that_is_ended_before_it_was_born_does_not_live(run: Callable[..., None], command: str) -> None:
+    """Nobody could be killed then; whoever is born afterwards is killed at birth, with that reason."""
+
+    async def scenario(bench: HostBench) -> None:
+        bench.nursery.gate.clear()
+        bench.host.start()
+        await bench.settle()
+        if command == "stop":
+            bench.host.restart()
+            await asyncio.sleep(8)  # beyond the grace
+        else:
+            bench.host.abort_worker("hangs")
+        bench.nursery.gate.set()
+        await bench.settle()
+        assert bench.nursery.signals == [("alpha#1", "SIGKILL")]
+        assert (bench.host.state.phase, bench.host.state.generation) == (Phase.STARTING, 2)
+        if command == "abort":
+            assert bench.ledger.written("worker_events")[-1]["detail"] == "hangs (killed by SIGKILL)"
+
+    run(scenario)
+
+
+def test_hello_again_and_again_while_stopping_wins_no_time(run: Callable[..., None]) -> None:
+    """The grace is given once, and a second Hello is a violation in any phase."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        bench.nursery.holds_ends = True
+        bench.host.restart()
+        await bench.settle()
+        say(bench.host, hello(bench.host))
+        assert bench.nursery.signals == [("alpha#1", "SIGKILL")]
+        assert bench.host.worker is not None
+        bench.host.worker.stop(1_000.0)
+        bench.nursery.only.end(-9)
+        await bench.settle()
+        assert bench.host.state.generation == 2
+
+    run(scenario)
+
+
+def test_stop_that_is_said_again_does_not_move_its_deadline(run: Callable[..., None]) -> None:
+    """The second one only tells the worker what is left."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        worker = bench.host.worker
+        assert worker is not None
+        bench.nursery.holds_ends = True
+        bench.host.restart()
+        for _ in range(10):
+            await asyncio.sleep(1)
+            worker.stop(5.0)
+        assert ("alpha#1", "SIGKILL") in bench.nursery.signals
+
+    run(scenario, stop_grace_s=5.0)
+
+
+@pytest.mark.parametrize("failure", [ValueError("alpha#1 exists already"), RuntimeError("cannot start")])
+def test_defect_at_a_birth_is_an_end_and_not_starting_for_ever(
+    run: Callable[..., None], failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its traceback in the log; the next generation is tried as after any failed start."""
+
+    async def scenario(bench: HostBench) -> None:
+        bench.nursery.failure = failure
+        bench.host.start()
+        await bench.settle()
+        assert (bench.host.state.phase, bench.host.state.generation) == (Phase.STARTING, 2)
+        detail = str(bench.ledger.written("worker_events")[0]["detail"])
+        assert detail.startswith(f"internal error: {type(failure).__name__}: ")
+
+    run(scenario)
+    assert "worker_start_failed" in [getattr(r, "runnerd_fields", {}).get("action") for r in caplog.records]
+
+
+def test_worker_that_cannot_be_dialled_leaves_nothing(run: Callable[..., None], tmp_path: Path) -> None:
+    """The process is killed, its descriptors are closed, and the plugin is in backoff."""
+
+    async def scenario(bench: HostBench) -> None:
+        object.__setattr__(bench.services, "runtime_dir", str(tmp_path / ("x" * 120)))
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        bench.host.start()
+        await bench.settle()
+        assert bench.nursery.signals == [("alpha#1", "SIGKILL"), ("alpha#2", "SIGKILL")]
+        assert bench.host.state.phase is Phase.BACKOFF
+        assert bench.host.state.reason.startswith("internal error: OSError: AF_UNIX path too long")
+        assert bench.nursery.most_alive == 1
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+    run(scenario, hello_deadline_s=3_000.0)
+
+
+def test_defect_in_handling_a_message_ends_the_worker(
+    run: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half a handshake would leave it `starting` for ever: its timer is gone, and it says Hello only once."""
+
+    async def scenario(bench: HostBench) -> None:
+        def fail(*_: object) -> None:
+            raise KeyError("a defect")
+
+        object.__setattr__(bench.services, "on_declared", fail)
+        bench.host.start()
+        await bench.settle()
+        assert bench.host.worker is not None
+        bench.host.worker._hear(hello(bench.host))
+        await bench.settle()
+        assert bench.host.state.phase is Phase.QUARANTINED
+        assert bench.host.state.reason == "internal error: KeyError: 'a defect'"
+
+    run(scenario)
+    (record,) = [r for r in caplog.records if getattr(r, "runnerd_fields", {}).get("action") == "message_failed"]
+    assert record.exc_info
+
+
+def test_loss_of_the_zygote_during_a_birth_blames_nobody(run: Callable[..., None]) -> None:
+    """Nor does its absence: births are tried again until there is one."""
+
+    async def scenario(bench: HostBench) -> None:
+        for _ in range(8):
+            bench.nursery.failure = ZygoteGone("the zygote ended: killed by SIGKILL")
+            if bench.host.state.phase is Phase.STOPPED:
+                bench.host.start()
+            else:
+                bench.nursery.only.lose()
+            await bench.settle()
+        assert (bench.host.state.phase, bench.host.state.crashes) == (Phase.STARTING, ())
+        assert set(bench.history()) == {"lost"}
+
+    run(scenario)
+
+
+def test_worker_that_has_left_is_given_no_more_calls(run: Callable[..., None]) -> None:
+    """Its last words are waited for; a call that is sent meanwhile would count as one that ended its worker."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        bench.nursery.only.end(0)
+        await bench.settle()
+        assert bench.host.state.phase is Phase.READY
+        bench.host.offer(job_call(1))
+        await bench.settle()
+        assert (bench.host.waiting, bench.host.deciding) == (1, 0)
+        await asyncio.sleep(0.1)
+        say(bench.host, hello(bench.host))
+        await bench.settle()
+        say(bench.host, Decision(call_id=1, attempt=1, outcome=Noop("x")))
+        await bench.settle()
+        assert bench.outcome(1) == "noop: accepted"
+
+    run(scenario)
+
+
+def test_denied_call_is_recorded_and_logged_once_in_a_generation(
+    run: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker may make a thousand of one name: the metric counts them."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        worker = bench.host.worker
+        assert worker is not None
+        for _ in range(3):
+            worker._on_denial("socket", ())
+        worker._on_denial("unknown", ())
+        await bench.settle()
+        assert bench.history() == ["ready", "denied syscall", "denied syscall"]
+
+    with caplog.at_level(logging.WARNING):
+        run(scenario)
+    logged = [getattr(r, "runnerd_fields", {}) for r in caplog.records]
+    assert [entry["syscall"] for entry in logged if entry.get("action") == "sandbox_denied"] == ["socket", "unknown"]
 
 
 def test_start_in_backoff_replaces_the_alarm(run: Callable[..., None]) -> None:
@@ -350,6 +531,109 @@ def test_removed_plugin_leaves_no_call_behind(run: Callable[..., None]) -> None:
     run(scenario)
 
 
+def test_host_that_is_being_replaced_is_not_revived(run: Callable[..., None]) -> None:
+    """A command of the operator comes while it stops, and after: there would be two workers of one plugin."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        bench.nursery.holds_ends = True
+        stopping = asyncio.get_running_loop().create_task(bench.host.stop())
+        await bench.settle()
+        for command in (bench.host.restart, bench.host.start):
+            with pytest.raises(PluginHeld, match="it is being reloaded or removed; ask again"):
+                command()
+        bench.nursery.only.end(0)
+        await stopping
+        with pytest.raises(PluginHeld):
+            bench.host.start()
+        assert (bench.host.state.phase, len(bench.nursery.asked)) == (Phase.STOPPED, 1)
+
+    run(scenario)
+
+
+def test_call_whose_snapshot_does_not_come_goes_to_the_next_host(run: Callable[..., None]) -> None:
+    """It was taken from the queue and never sent: nobody else would answer for it."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        bench.snapshots.gate.clear()
+        for call_id in (1, 2, 3):
+            bench.host.offer(job_call(call_id))
+        await bench.settle()
+        stopping = asyncio.get_running_loop().create_task(bench.host.stop())
+        await bench.settle()
+        bench.nursery.only.end(0)
+        await stopping
+        bench.host.offer(job_call(4))
+        assert [call.id for call in bench.host.take_waiting()] == [1, 2, 3, 4]
+        assert (bench.results, bench.host.deciding) == ({}, 0)
+
+    run(scenario, parallel=2)
+
+
+def test_worker_that_does_not_end_is_given_up_and_its_call_waits_again(run: Callable[..., None]) -> None:
+    """It is killed, whatever it says later counts for nothing, and the stop is over."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        bench.host.offer(job_call(1))
+        await bench.settle()
+        bench.nursery.holds_ends = True
+        await bench.host.stop()
+        assert (bench.host.worker, bench.host.state.phase) == (None, Phase.STOPPED)
+        assert ("alpha#1", "SIGKILL") in bench.nursery.signals
+        assert [call.id for call in bench.host.take_waiting()] == [1]
+        bench.nursery.only.end(-9)
+        await bench.settle()
+        assert bench.host.state.phase is Phase.STOPPED
+
+    run(scenario)
+
+
+def test_birth_that_takes_longer_than_the_stop_is_taken_back(run: Callable[..., None]) -> None:
+    """Else a worker without a host would be born."""
+
+    async def scenario(bench: HostBench) -> None:
+        bench.nursery.gate.clear()
+        bench.host.start()
+        await bench.settle()
+        await bench.host.stop()
+        assert asyncio.get_running_loop().time() < 15  # grace and margin once, not twice
+        bench.nursery.gate.set()
+        await bench.settle()
+        assert (bench.nursery.alive, bench.host.state.phase) == ({}, Phase.STOPPED)
+
+    run(scenario, hello_deadline_s=3_000.0)
+
+
+def test_calls_that_had_places_get_them_again_whatever_the_bound(run: Callable[..., None]) -> None:
+    """They were accepted before; the bound is for what is new."""
+
+    async def scenario(bench: HostBench) -> None:
+        bench.host.hold("its chain has not answered yet", is_awaited=True)
+        bench.host.offer_again([job_call(call_id) for call_id in (1, 2, 3)])
+        bench.host.offer(job_call(4))
+        await bench.settle()
+        assert bench.host.waiting == 3
+        assert {call_id: bench.outcome(call_id) for call_id in bench.results} == {
+            4: "failed: queue is full (2 calls wait)"
+        }
+
+    run(scenario, queue=2)
+
+
+def test_calls_for_a_plugin_that_is_switched_off_end_with_that(run: Callable[..., None]) -> None:
+    """Also those that another host left."""
+
+    async def scenario(bench: HostBench) -> None:
+        bench.host.hold("enabled = false")
+        bench.host.offer_again([job_call(1)])
+        await bench.settle()
+        assert bench.outcome(1) == "failed: plugin is stopped: enabled = false"
+
+    run(scenario)
+
+
 # --- any order -------------------------------------------------------------------------------------------------------
 
 
@@ -362,10 +646,12 @@ class HostChaos:
         self.stopping: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self.bench.host.start()
+        with suppress(PluginHeld):
+            self.bench.host.start()
 
     def restart(self) -> None:
-        self.bench.host.restart()
+        with suppress(PluginHeld):
+            self.bench.host.restart()
 
     def stop(self) -> None:
         self.stopping.append(asyncio.get_running_loop().create_task(self.bench.host.stop()))

@@ -2,6 +2,7 @@
 
 import asyncio
 import select
+import socket
 from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,9 @@ from protocol.actions import Noop
 from protocol.codec import decode_from_supervisor, encode
 from protocol.limits import LINK_HWM, MAX_FRAME_BYTES
 from protocol.messages import Decision, FromWorker, LogLevel, LogRecord, Ping, Pong, StateReply
-from runnerd.supervisor.link import HANGUP_GRACE_S, MAX_FRAMES_PER_TURN, Link
+from runnerd.supervisor.link import MAX_FRAMES_AT_END, MAX_FRAMES_PER_TURN, Link
+from runnerd.supervisor.rate import RateLimit
+from runnerd.supervisor.zmtp import GREETING, READY
 from tests.support.aio import run_async
 from tests.support.until import until
 
@@ -38,7 +41,7 @@ class LinkBench:
         self.heard: list[Any] = []
         self.broken: list[str] = []
         self.on_message: Callable[[FromWorker], None] = lambda _: None
-        self.link = Link(self.context, address, self._on_message, self.broken.append)
+        self.link = Link(address, self._on_message, self.broken.append)
 
     def _on_message(self, message: FromWorker) -> None:
         self.received.append(message)
@@ -120,7 +123,7 @@ def test_frame_that_came_just_before_a_send_is_read(run: Callable[[Scenario], No
     async def scenario(bench: LinkBench) -> None:
         await asyncio.sleep(0.01)  # ZeroMQ looks at its commands when it is asked to send, once in a millisecond
         bench.worker.send(encode(Pong(nonce=1)))
-        select.select([bench.link._fd], [], [], DEADLINE_S)  # it is here, and the loop has not had a turn
+        select.select([bench.link._socket], [], [], DEADLINE_S)  # it is here, and the loop has not had a turn
         bench.link.send(Ping(nonce=1))
         await until(lambda: bench.received == [Pong(nonce=1)], 2.0)
 
@@ -144,6 +147,49 @@ def test_flood_leaves_the_loop_to_others(run: Callable[[Scenario], None]) -> Non
             await somebody_else()
         steps = [after - before for before, after in pairwise(turns)]
         assert max(steps) <= MAX_FRAMES_PER_TURN * 2
+
+    run(scenario)
+
+
+def test_costly_frames_come_one_a_turn(run: Callable[[Scenario], None]) -> None:
+    """A frame of 1 MiB may be white space for the most part, and is lawful: its price is paid turn by turn."""
+
+    async def scenario(bench: LinkBench) -> None:
+        turns: list[int] = []
+        padded = encode(Pong(nonce=1)) + b" " * (MAX_FRAME_BYTES - 100)
+        for _ in range(40):
+            bench.worker.send(padded)
+        async with asyncio.timeout(DEADLINE_S):
+            while len(bench.received) < 40:
+                turns.append(len(bench.received))
+                await asyncio.sleep(0)
+        assert max(after - before for before, after in pairwise(turns)) == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "frames, room, reason",
+    [(12, 1e9, "more than 10000 frames a second"), (1e9, 12 * 26, "more than 8388608 bytes a second")],
+    ids=["frames", "bytes"],
+)
+def test_frames_that_nobody_asked_for_are_bounded(
+    run: Callable[[Scenario], None], frames: float, room: float, reason: str
+) -> None:
+    """Log records, pongs and state requests: each is lawful, and each costs. Answers do not count."""
+
+    async def scenario(bench: LinkBench) -> None:
+        bench.link._frames = RateLimit(0.001, frames)
+        bench.link._bytes = RateLimit(0.001, room)
+        for number in range(1, 51):
+            bench.worker.send(encode(decision(number)))
+        await until(lambda: len(bench.received) == 50)
+        for number in range(10, 60):
+            bench.worker.send(encode(Pong(nonce=number)))
+        await until(lambda: bool(bench.broken))
+        assert bench.received[50:] == [Pong(nonce=number) for number in range(10, 22)]
+        (broken,) = bench.broken
+        assert reason in broken
 
     run(scenario)
 
@@ -190,7 +236,7 @@ def test_message_of_several_frames_breaks_the_link(run: Callable[[Scenario], Non
 
 
 def test_largest_frame_passes_and_a_larger_one_breaks_the_link(run: Callable[[Scenario], None]) -> None:
-    """ZeroMQ only drops the connection, before anything of the giant reaches us: the link says so."""
+    """From its header: nothing of the giant is held."""
 
     async def scenario(bench: LinkBench) -> None:
         empty = encode(LogRecord(level=LogLevel.INFO, message=""))
@@ -200,7 +246,7 @@ def test_largest_frame_passes_and_a_larger_one_breaks_the_link(run: Callable[[Sc
         assert bench.broken == []
         bench.worker.send(empty + padding + b" ")
         await until(lambda: bool(bench.broken))
-        assert bench.broken == [f"it sent a frame of more than {MAX_FRAME_BYTES} bytes, or no ZMTP"]
+        assert bench.broken == [f"it sent a frame of {MAX_FRAME_BYTES + 1} bytes, the limit is {MAX_FRAME_BYTES}"]
         assert len(bench.received) == 1
 
     run(scenario)
@@ -213,7 +259,7 @@ def test_hanging_up_at_the_end_is_no_offence(run: Callable[[Scenario], None]) ->
         bench.worker.send(encode(Pong(nonce=1)))
         await until(lambda: len(bench.received) == 1)
         bench.worker.close(linger=0)
-        await asyncio.sleep(HANGUP_GRACE_S + 0.05)
+        await until(lambda: bench.link._is_hung_up)
         assert bench.broken == []
 
     run(scenario)
@@ -260,13 +306,76 @@ def test_finish_takes_what_was_sent_before_the_end(run: Callable[[Scenario], Non
         await until(lambda: len(bench.received) == 1)
         for call_id in range(1, 201):
             bench.worker.send(encode(decision(call_id)))
-        bench.link._loop.remove_reader(bench.link._fd)  # the loop has not come to reading it
-        await until(lambda: bench.link._socket.poll(0, zmq.POLLIN))
+        bench.link._loop.remove_reader(bench.link._socket.fileno())  # the loop has not come to reading it
+        await until(lambda: select.select([bench.link._socket], [], [], 0)[0])
         bench.worker.close(linger=1_000)
         await asyncio.sleep(0.05)
         bench.link.finish()
         assert bench.received[1:] == [decision(call_id) for call_id in range(1, 201)]
         bench.link.finish()
+
+    run(scenario)
+
+
+def test_finish_does_not_take_all_that_a_flood_has_left(run: Callable[[Scenario], None]) -> None:
+    """It holds the loop: what is not taken within bounds is not taken."""
+
+    async def scenario(bench: LinkBench) -> None:
+        bench.worker.send(encode(Pong(nonce=1)))
+        await until(lambda: len(bench.received) == 1)
+        bench.link._loop.remove_reader(bench.link._socket.fileno())
+        for number in range(10_000):
+            bench.worker.send(encode(Pong(nonce=number + 1)))
+        await until(lambda: select.select([bench.link._socket], [], [], 0)[0])
+        bench.link.finish()
+        assert 1 < len(bench.received) <= 1 + MAX_FRAMES_AT_END
+        assert bench.link._is_closed
+
+    run(scenario)
+
+
+def test_link_that_cannot_be_dialled_leaves_no_socket(run: Callable[[Scenario], None]) -> None:
+    """Its worker is ended then, and another one is tried: a descriptor each would be many."""
+
+    async def scenario(bench: LinkBench) -> None:
+        bench.worker.send(encode(Pong(nonce=1)))
+        await until(lambda: len(bench.received) == 1)  # or the bench's own connection would be counted
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(OSError, match="too long"):
+            Link("ipc://" + "x" * 200, bench.received.append, bench.broken.append)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+    run(scenario)
+
+
+def test_worker_that_died_before_it_was_dialled_is_no_offence(run: Callable[[Scenario], None]) -> None:
+    """Its exit is reported in a moment; what is sent to it meanwhile goes nowhere."""
+
+    async def scenario(bench: LinkBench) -> None:
+        link = Link("ipc:///no/such/socket", bench.received.append, bench.broken.append)
+        link.send(Ping(nonce=1))
+        link.finish()
+        assert bench.broken == []
+
+    run(scenario)
+
+
+def test_message_without_end_is_refused_at_its_first_part(run: Callable[[Scenario], None], short_dir: Path) -> None:
+    """libzmq would keep all its parts, whatever its limits: 2 GiB in four seconds."""
+
+    async def scenario(bench: LinkBench) -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(short_dir / "raw"))
+            listener.listen()
+            Link(f"ipc://{short_dir}/raw", bench.received.append, bench.broken.append)
+            hostile, _ = listener.accept()
+            with hostile:
+                hostile.sendall(GREETING + READY + b"\x03" + (65_536).to_bytes(8))
+                await until(lambda: bool(bench.broken))
+                assert "several frames" in bench.broken[0]
+                with pytest.raises(OSError, match=r"Broken pipe|reset"):
+                    hostile.sendall(b"x" * 65_536)
+            (short_dir / "raw").unlink()
 
     run(scenario)
 

@@ -1,4 +1,4 @@
-"""The state machine of supervision: every (phase, event) pair, the numbers of DESIGN §6, and any order of events."""
+"""The state machine of supervision: every (phase, event) pair, the numbers of docs/operations.md, any order of them."""
 
 from dataclasses import replace
 
@@ -137,7 +137,7 @@ def crash(state: WorkerState, now: float, jitter: float = 0.0) -> WorkerState:
 
 
 def test_first_restart_is_at_once_then_1_2_4_up_to_60_seconds() -> None:
-    """DESIGN §6: first restart at once, then 1 s × 2 up to 60 s."""
+    """First restart at once, then 1 s × 2 up to 60 s."""
     assert [backoff_s(restarts, 0, POLICY) for restarts in range(9)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
     assert backoff_s(10_000, 1.0, POLICY) == pytest.approx(72)
 
@@ -266,7 +266,7 @@ def test_lost_worker_is_not_counted() -> None:
 
 
 def test_raising_skips_1_2_4_up_to_32_ticks() -> None:
-    """DESIGN §6: an exception in decide is not a crash; the next ticks are skipped, then it is tried again."""
+    """An exception in decide is not a crash; the next ticks are skipped, then it is tried again."""
     state, skips = ready(), []
     for _ in range(8):
         state, effects = transition(state, CallRaised("ValueError: no"), NOW, POLICY)

@@ -5,8 +5,10 @@ import os
 from collections.abc import Callable
 
 from protocol.limits import LOG_BURST, MAX_LOG_MESSAGE_LENGTH
-from runnerd.supervisor.output import TAIL_LINES, Output, RateLimit, last_words
+from runnerd.supervisor.output import PAUSE_S, READ_BYTES, TAIL_LINES, Output, last_words, log_limit
+from runnerd.supervisor.rate import RateLimit
 from tests.support.aio import run_async
+from tests.support.until import until
 
 DEADLINE_S = 5.0
 
@@ -19,7 +21,7 @@ class Pipe:
         self._arrived = asyncio.Event()
         fd, self.write_fd = os.pipe()
         os.set_blocking(fd, False)
-        self.output = Output(fd, limit or RateLimit(), self._on_line)
+        self.output = Output(fd, limit or log_limit(), self._on_line)
 
     def _on_line(self, line: str) -> None:
         self.lines.append(line)
@@ -38,6 +40,16 @@ class Pipe:
     def close(self) -> None:
         os.close(self.write_fd)
         self.output.close()
+
+
+class AskedLimit(RateLimit):
+    """Counts the questions."""
+
+    asked = 0
+
+    def allows(self, now: float, cost: int = 1) -> bool:
+        self.asked += 1
+        return super().allows(now, cost)
 
 
 def test_lines_come_whole_whatever_the_pieces() -> None:
@@ -126,6 +138,59 @@ def test_flood_is_dropped_and_counted_but_its_end_is_kept() -> None:
     run_async(scenario())
 
 
+def test_flood_is_counted_and_not_read_line_by_line() -> None:
+    """And its pipe is left alone for a while, so that it fills and the plugin waits instead of the supervisor."""
+
+    async def scenario() -> None:
+        limit = AskedLimit(rate=0.001, burst=3)
+        pipe = Pipe(limit)
+        flood = b"x\n" * (READ_BYTES // 2)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        pipe.write(flood)
+        await until(lambda: limit.refused == READ_BYTES // 2 - 3)
+        assert limit.asked == 4
+        pipe.write(flood)
+        await until(lambda: limit.refused == READ_BYTES - 3)
+        assert loop.time() - started >= PAUSE_S
+        assert limit.asked == 5
+        pipe.close()
+
+    run_async(scenario())
+
+
+def test_flood_of_empty_lines_is_no_way_around_the_limit() -> None:
+    """They are not logged, but looking at each takes as long as looking at a line."""
+
+    async def scenario() -> None:
+        limit = RateLimit(rate=0.001, burst=3)
+        pipe = Pipe(limit)
+        pipe.write(b"\n" * 1_000 + b"last\n")
+        pipe.close()
+        assert pipe.lines == []
+        assert limit.refused == 1_001 - 3
+        assert list(pipe.output.tail) == ["last"]
+
+    run_async(scenario())
+
+
+def test_closing_a_paused_pipe_takes_its_end() -> None:
+    """The last words of a worker that flooded first."""
+
+    async def scenario() -> None:
+        pipe = Pipe(RateLimit(rate=0.001, burst=1))
+        pipe.write(b"one\ntwo\n")
+        await pipe.until(lambda: bool(pipe.lines))
+        pipe.write(b"x" * (MAX_LOG_MESSAGE_LENGTH * 2) + b"\nValueError\n")
+        pipe.close()
+        assert list(pipe.output.tail) == ["one", "two", "x" * MAX_LOG_MESSAGE_LENGTH, "ValueError"]
+        await asyncio.sleep(
+            PAUSE_S * 1.5
+        )  # nothing to wait for: the end of the pause must not find a closed descriptor
+
+    run_async(scenario())
+
+
 def test_rate_limit_lets_a_burst_through_and_then_the_rate() -> None:
     """A token bucket: it fills with time, up to the burst."""
     limit = RateLimit(rate=10, burst=5)
@@ -137,7 +202,7 @@ def test_rate_limit_lets_a_burst_through_and_then_the_rate() -> None:
 
 def test_default_limit_is_the_protocols() -> None:
     """Measured over one burst."""
-    limit = RateLimit()
+    limit = log_limit()
     assert sum(limit.allows(1.0) for _ in range(LOG_BURST * 2)) == LOG_BURST
 
 

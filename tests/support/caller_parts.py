@@ -7,8 +7,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import zmq
-
 from protocol.actions import Noop
 from protocol.codec import decode_from_supervisor
 from protocol.messages import BlockRef, Decide, DecideFailed, Decision, Hello, TriggerKind, VaultRef
@@ -82,7 +80,7 @@ class FakeExecutor:
     def __init__(self, results: Results) -> None:
         self._results = results
         self.accepted: list[Decided] = []
-        self.failure: StoreError | None = None
+        self.failure: Exception | None = None
 
     async def accept(self, decided: Decided) -> None:
         self.accepted.append(decided)
@@ -104,7 +102,6 @@ def build_services(
     *,
     birthplace: Birthplace | None = None,
     runtime_dir: str = "/nonexistent",
-    zmq_context: "zmq.Context[zmq.Socket[bytes]] | None" = None,
 ) -> tuple[HostServices, FakeSnapshots, FakeExecutor]:
     """What hosts share, with fakes behind every seam."""
     results = Results(ledger, clock)
@@ -116,7 +113,6 @@ def build_services(
         metrics=Metrics(phase.value for phase in Phase),
         pauses=Pauses(),
         birthplace=birthplace or FakeBirthplace(),  # type: ignore[arg-type]  # its spawn never returns
-        zmq_context=zmq_context or zmq.Context.instance(),
         runtime_dir=runtime_dir,
         snapshots=snapshots,
         executor=executor,
@@ -230,6 +226,7 @@ class CallerBench:
 
     async def close(self) -> None:
         """End what runs."""
+        await self.caller.recall()
         self.caller.close(None)
         await self.tasks.cancel()
 

@@ -202,6 +202,7 @@ class Process:
 
     async def close(self) -> None:
         """End as a process ends: nothing is finished in order."""
+        await self.executor.close()
         await self.tasks.cancel()
         await self.follower.close()
         await self.network.rpc.close()

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 
 from runnerd.store.calls import NewCall
-from runnerd.store.errors import StoreError
 from runnerd.store.statement import Statement
 
 
@@ -13,7 +12,8 @@ class FakeRouter:
 
     def __init__(self) -> None:
         self.commits: list[tuple[list[NewCall], list[Statement]]] = []
-        self.failure: StoreError | None = None
+        self.failure: Exception | None = None
+        self.quarantined: set[str] = set()
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -21,6 +21,9 @@ class FakeRouter:
     def calls(self) -> list[NewCall]:
         """All calls, in order."""
         return [call for new_calls, _ in self.commits for call in new_calls]
+
+    def is_quarantined(self, plugin: str) -> bool:
+        return plugin in self.quarantined
 
     async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> object:
         await self.gate.wait()

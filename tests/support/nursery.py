@@ -9,8 +9,6 @@ import os
 import signal
 from dataclasses import dataclass, field
 
-import zmq
-
 from protocol.messages import FromWorker, Hello
 from protocol.zygote import Exited, Spawn
 from runnerd.supervisor.birth import BornWorker
@@ -122,8 +120,3 @@ def hello(host: PluginHost, *, generation: int | None = None, plugin: str = "alp
         reads=(),
         digest=DIGEST,
     )
-
-
-def new_context() -> "zmq.Context[zmq.Socket[bytes]]":
-    """A ZeroMQ context of the test alone."""
-    return zmq.Context(io_threads=1)

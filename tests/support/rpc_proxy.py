@@ -42,7 +42,7 @@ class Exchange:
             await _write(writer, f"POST / HTTP/1.1\r\nHost: {url.netloc}", self.body)
             return await _read_body(reader)
         finally:
-            writer.close()
+            await _close(writer)
 
 
 @dataclass(slots=True)
@@ -176,11 +176,13 @@ class RpcProxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         # A client that was killed, or a node that is gone: the connection ends, as it would with a real node.
-        with suppress(OSError, asyncio.IncompleteReadError):
-            answer = await self._answer(await _read_body(reader))
-            if answer is not None:
-                await _write(writer, "HTTP/1.1 200 OK", answer)
-        writer.close()
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                answer = await self._answer(await _read_body(reader))
+                if answer is not None:
+                    await _write(writer, "HTTP/1.1 200 OK", answer)
+        finally:
+            await _close(writer)
 
     async def _answer(self, body: bytes) -> bytes | None:
         exchange = Exchange(body, self._node_url)
@@ -191,11 +193,12 @@ class RpcProxy:
 
     async def _close(self) -> None:
         self._server.close()
+        for _ in range(3):  # turns of the loop in which connections that were just accepted are given their tasks
+            await asyncio.sleep(0)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # transports close their sockets in the turn after
 
 
 @contextmanager
@@ -223,6 +226,13 @@ async def _read_body(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     headers = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
     return await reader.readexactly(int(headers[b"content-length"]))
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Until the socket is gone: what is only told to close is a leak if the loop ends in the same turn."""
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _write(writer: asyncio.StreamWriter, first_line: str, body: bytes) -> None:

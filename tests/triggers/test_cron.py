@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from protocol.triggers import Cron
@@ -335,3 +336,47 @@ def test_fires_close_to_its_time(ledger_dsn: str) -> None:
         await store.close()
 
     run_async(scenario())
+
+
+def test_defect_in_one_turn_is_not_the_end_of_the_schedule() -> None:
+    """It is logged, and the next slot fires."""
+
+    async def scenario(bench: CronBench) -> None:
+        bench.router.failure = RuntimeError("defect")
+        await bench.cron.declare("alpha", [TEN], call_deadline_s=60)
+        await asyncio.sleep(25)
+        assert bench.fired() == [20]
+
+    run(scenario)
+
+
+def test_same_triggers_with_another_call_deadline_keep_their_slots_and_take_the_deadline() -> None:
+    """As after a reload, where the new worker declares what the old one did."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [TEN], call_deadline_s=60)
+        await asyncio.sleep(5)
+        await bench.cron.declare("alpha", [TEN], call_deadline_s=7)
+        await asyncio.sleep(10)
+        (call,) = bench.router.calls
+        assert call.deadline_at == call.fired_at + timedelta(seconds=7)
+
+    run(scenario)
+
+
+def test_slots_of_a_quarantined_plugin_are_counted_and_leave_no_call(caplog: pytest.LogCaptureFixture) -> None:
+    """Each would be a durable row that ends at once. The log says how many, when the plugin is called again."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [TEN], call_deadline_s=60)
+        await bench.cron.declare("beta", [TEN], call_deadline_s=60)
+        bench.router.quarantined = {"alpha"}
+        await asyncio.sleep(35)
+        assert (bench.fired("alpha"), bench.fired("beta"), bench.missed()) == ([], [10, 20, 30], 3)
+        assert "passed while nothing could fire them" not in caplog.text
+        bench.router.quarantined = set()
+        await asyncio.sleep(20)
+        assert (bench.fired("alpha"), bench.missed()) == ([40, 50], 3)
+        assert caplog.text.count("3 slots of every 10 s passed while nothing could fire them") == 1
+
+    run(scenario)

@@ -304,6 +304,53 @@ def test_slow_ledger_does_not_lose_what_is_heard_meanwhile(database: str) -> Non
     run_async(scenario())
 
 
+def test_what_comes_while_the_ledger_is_away_waits_in_postgresql_above_a_bound(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood during an outage must not fill our memory; when the ledger is back all of it is heard, in order."""
+    monkeypatch.setattr("runnerd.triggers.events.MAX_HEARD", 50)
+    monkeypatch.setattr("runnerd.triggers.events.PROBE_EVERY_S", 60.0)  # a probe reads as well
+    payload, count = "x" * 7_000, 3_000  # more than what fits into the buffers between the two
+
+    async def scenario() -> None:
+        async with event_bench(database) as bench:
+            bench.events.declare("alpha", ["flow"], 60)
+            await bench.listening("flow")
+            bench.router.gate.clear()
+            bench.notify(("flow", "first"))
+            await until(lambda: bench.events._count == 1)
+            with psycopg.connect(database) as connection:
+                query = "select pg_notify('flow', n || %s) from generate_series(1, %s) n"
+                connection.execute(query, (payload, count))
+            await until(lambda: not bench.events._is_reading)
+            assert 50 <= len(bench.events._heard) < count / 2
+            bench.router.gate.set()
+            await until(lambda: len(bench.heard()) == count + 1, 30)
+            heard = [payload for _, payload in bench.heard()[1:]]
+            assert heard == [f"{number}{payload}" for number in range(1, count + 1)]
+
+    run_async(scenario())
+
+
+def test_defect_while_firing_is_not_the_end_of_listening(database: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The connection is made anew, and the log says what it was."""
+
+    async def scenario() -> None:
+        async with event_bench(database) as bench:
+            bench.events.declare("alpha", ["flow"], 60)
+            await bench.listening("flow")
+            bench.router.failure = RuntimeError("defect")
+            bench.notify(("flow", "1"))
+            await until(lambda: bench.router.failure is None)
+            await until(lambda: "internal error: RuntimeError: defect" in caplog.text)
+            await bench.listening("flow")
+            bench.notify(("flow", "2"))
+            await until(lambda: bool(bench.heard()))
+            assert bench.heard() == [("flow", "2")]
+
+    run_async(scenario())
+
+
 def test_database_in_another_encoding_is_understood(postgres: object, database: str) -> None:
     """Topics and payloads are text to us, whatever the server stores."""
     with psycopg.connect(database, autocommit=True) as connection:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -134,6 +135,18 @@ def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     """With the system's reason."""
     with pytest.raises(KeystoreUnwritable, match=r"nowhere/k.json: No such file or directory"):
         create_keystore(tmp_path / "nowhere" / "k.json", SECRET, KEY, kdf_work=WORK)
+
+
+def test_a_disk_that_is_full_in_the_middle_leaves_no_half_of_a_keystore(path: Path) -> None:
+    """The kernel takes a part of the bytes and says how many; RLIMIT_FSIZE makes it do so without a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(KeystoreUnwritable, match="File too large"):
+            create_keystore(path, SECRET, KEY, kdf_work=WORK)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("key", [b"", b"\1" * 31, b"\1" * 33, bytes(32), b"\xff" * 32])

@@ -15,7 +15,8 @@ from runnerd.cli.doctor.places import examine_daemon, examine_places
 from runnerd.cli.doctor.sandbox import examine_sandbox
 from runnerd.cli.doctor.wallets import examine_wallet
 from runnerd.cli.exits import CliError, ExitCode
-from runnerd.cli.options import DEFAULT_CONFIG, Target, pass_target
+from runnerd.cli.json_text import to_json
+from runnerd.cli.options import DEFAULT_CONFIG, Target, json_option, pass_target
 from runnerd.cli.terminal import cell, open_console, show_line, show_wrapped
 from runnerd.config.model import Config
 
@@ -28,23 +29,29 @@ _SUBJECT_WIDTH = 17
 Examples:
   runnerctl doctor
   sudo -u runnerd runnerctl doctor --unlock
+  runnerctl doctor --json | jq '.sections[].findings[] | select(.mark == "bad")'
 
 It needs no running daemon and changes nothing. Run it as the user of runnerd: files that this user cannot
 read look missing. Exit code 0: nothing is marked ✗, 1: something is."""
 )
 @click.option("--unlock", "is_unlocking", is_flag=True, help="Also open each keystore with its passphrase.")
+@json_option
 @pass_target
-def command(target: Target, is_unlocking: bool) -> ExitCode:
+def command(target: Target, is_unlocking: bool, as_json: bool) -> ExitCode:
     """Check the host: sandbox layers, directories, database, nodes, vaults, keys.
 
     Each line is marked ✓ (good), ! (works, at a cost) or ✗ (does not work), with what it costs and what to do.
     """
     console = open_console()
-    marks: set[Mark] = set()
+    sections: list[Section] = []
     # Printed part by part: a node that does not answer must not hold back what is known already.
     for section in _examine(target, is_unlocking):
-        show_section(console, section)
-        marks |= {finding.mark for finding in section.findings}
+        sections.append(section)
+        if not as_json:
+            show_section(console, section)
+    if as_json:
+        click.echo(to_json({"sections": [_as_data(section) for section in sections]}))
+    marks = {finding.mark for section in sections for finding in section.findings}
     return ExitCode.ATTENTION if Mark.BAD in marks else ExitCode.DONE
 
 
@@ -80,6 +87,17 @@ def _examine_configured(config: Config, is_unlocking: bool) -> Iterator[Section]
         yield Section(f"wallet {name}", report.findings)
     for name, findings in examine_chains(config, addresses).items():
         yield Section(f"chain {name}", tuple(findings))
+
+
+def _as_data(section: Section) -> dict[str, object]:
+    findings = [
+        {
+            "mark": found.mark.name.lower(),
+            **{name: getattr(found, name) for name in ("subject", "text", "cost", "remedy")},
+        }
+        for found in section.findings
+    ]
+    return {"title": section.title, "findings": findings}
 
 
 def show_section(console: Console, section: Section) -> None:

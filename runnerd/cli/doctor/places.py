@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from runnerd.cli.doctor.finding import Finding, bad, good, weak
+from runnerd.config.check import MAX_SOCKET_PATH
 from runnerd.config.model import Config
 from runnerd.control.client import NotRunning, ask
 from runnerd.control.messages import ControlError, GetStatus, Status
 
-MAX_SOCKET_PATH: Final = 107
 GENERATION_DIGITS: Final = 8
 ASK_TIMEOUT_S: Final = 5.0
 

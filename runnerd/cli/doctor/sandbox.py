@@ -17,7 +17,8 @@ DEADLINE_S: Final = 30.0
 
 
 class LayerProbe(msgspec.Struct, frozen=True):
-    """What the probe says of one layer. `cost`: what a plugin could do without it. Required: the floor of DESIGN §5."""
+    """What the probe says of one layer. `cost`: what a plugin could do without it. Required: part of the floor,
+    without which no plugin is started (docs/security.md)."""
 
     available: bool
     is_required: bool

@@ -39,7 +39,9 @@ def examine_wallet(config: WalletConfig, *, is_unlocking: bool) -> WalletReport:
     """Look at one wallet. Blocks for a second per wallet when unlocking."""
     keystore, address = _keystore(config.keystore)
     findings = [keystore, _passphrase(config)]
-    if is_unlocking:
+    if is_unlocking and (source := config.passphrase_credential) is not None and not _has_credentials():
+        findings.append(_locked_credential(source))
+    elif is_unlocking:
         try:
             signer = unlock_keystore(config.keystore, fetch_passphrase(_source(config), os.environ))
         except WalletError as error:
@@ -100,12 +102,27 @@ def _source(config: WalletConfig) -> PassphraseSource:
     return PassphraseCredential(config.passphrase_credential or "")
 
 
+def _has_credentials() -> bool:
+    return bool(os.environ.get(CREDENTIALS_VARIABLE))
+
+
+def _locked_credential(name: str) -> Finding:
+    """systemd gives it to the unit alone, so that it cannot be had here is as it should be."""
+    return weak(
+        "unlock",
+        f"not tried: systemd gives the credential {name} to the unit alone",
+        cost="not known whether it opens the keystore",
+        remedy="start the unit, or run as root: systemd-run --pipe --wait -p User=runnerd "
+        f"-p LoadCredentialEncrypted={name}:/PATH/AS/IN/THE/UNIT runnerctl doctor --unlock",
+    )
+
+
 def _passphrase(config: WalletConfig) -> Finding:
     if config.passphrase_file is not None:
         return _passphrase_file(config.passphrase_file)
     name = config.passphrase_credential or ""
-    directory = os.environ.get(CREDENTIALS_VARIABLE)
-    if not directory:
+    directory = os.environ.get(CREDENTIALS_VARIABLE, "")
+    if not _has_credentials():
         cost = "cannot be checked outside of the unit"
         remedy = f"the unit needs LoadCredential={name}:/path/of/the/file"
         return weak("passphrase", f"systemd credential {name}", cost=cost, remedy=remedy)

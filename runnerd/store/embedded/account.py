@@ -1,18 +1,24 @@
 """Which user the cluster belongs to, and what that user can reach.
 
 PostgreSQL refuses to run as root: then it runs as `postgres`, or else `nobody`. Any other user runs it as itself.
+`nobody` is a last resort: programs that have nothing to do with us run as it too, and each of them gets to the ledger.
 Reads mode bits only; an ACL or a mount option that forbids more shows up as an error of the exec.
 """
 
+import logging
 import os
 import pwd
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from runnerd.log import fields
 from runnerd.store.errors import PathUnreachable, PostgresMissing
 
-ROOT_STAND_INS = ("postgres", "nobody")
+logger = logging.getLogger(__name__)
+
+NOBODY = "nobody"
+ROOT_STAND_INS = ("postgres", NOBODY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +43,17 @@ def get_account() -> Account:
             continue
         return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid, is_self=False)
     raise PostgresMissing("PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody` to run it as")
+
+
+def warn_if_shared(account: Account) -> None:
+    """Say what it means that the cluster is `nobody`'s: its socket asks for no password."""
+    if account.name == NOBODY:
+        logger.warning(
+            "the embedded database runs as %s, and any other program of that user can read and change the ledger; "
+            "run runnerd as a user of its own, or make one before the first start: useradd --system postgres",
+            account.name,
+            extra=fields("postgres_user_shared", account=account.name),
+        )
 
 
 def find_barrier(path: Path, account: Account) -> Path | None:

@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 
 from runnerd.log import fields
 from runnerd.store.embedded import settings
-from runnerd.store.embedded.account import Account, get_account, let_pass, validate_reachable
+from runnerd.store.embedded.account import Account, get_account, let_pass, validate_reachable, warn_if_shared
 from runnerd.store.embedded.binaries import Binaries, choose, find_binaries, make_reachable
 from runnerd.store.embedded.files import POLL_S, in_thread, lock, make_private, read_small, read_status, rename_durably
 from runnerd.store.embedded.log_file import LogFile
@@ -44,7 +44,8 @@ INITDB = (
     "--no-instructions",
     f"--username={ROLE}",
 )
-"""Trust, because nobody else gets to the socket: it is 0700 in a 0700 directory, and there is no network listener."""
+"""Trust, because no other user gets to the socket: it is 0700 in a 0700 directory, and there is no network listener.
+See `warn_if_shared` for the one account that is not ours alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,7 @@ class EmbeddedPostgres:
         self._data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         account = get_account()
+        warn_if_shared(account)
         with ExitStack() as stack:
             locks = await self._lock(stack)
             binaries = await in_thread(partial(self._prepare, account))

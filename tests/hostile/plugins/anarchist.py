@@ -1,8 +1,10 @@
 """A hostile plugin: floods, hoards and forges, as its call's payload says."""
 
+import contextlib
 import ctypes
 import gc
 import os
+import stat
 import sys
 import threading
 import time
@@ -114,6 +116,27 @@ def send_several_frames(ctx: Context, asked: dict[str, Any]) -> None:
     _link().send_multipart([_decision(ctx.call.id), b"more"])
 
 
+def write_parts_without_end(ctx: Context, asked: dict[str, Any]) -> None:
+    """Past ZeroMQ, onto its connection: a message whose last part never comes. Ends when the supervisor has hung up."""
+    part = b"\x03" + (1 << 16).to_bytes(8) + b"x" * (1 << 16)
+    sockets = []
+    for fd in range(3, 256):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                sockets.append(fd)
+    while sockets:
+        for fd in list(sockets):
+            rest = part
+            while rest:
+                try:
+                    rest = rest[os.write(fd, rest) :]
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    sockets.remove(fd)
+                    break
+
+
 def send_a_second_hello(ctx: Context, asked: dict[str, Any]) -> None:
     _link().send(
         b'{"type":"hello","version":1,"generation":1,"plugin":"anarchist","vault":"","triggers":[],"reads":[],'
@@ -130,6 +153,33 @@ def ask_for_state_without_end(ctx: Context, asked: dict[str, Any]) -> None:
         _link().send(b'{"type":"state_get","request_id":%d,"key":"k"}' % number)
 
 
+def _nested(item: bytes, *lengths: int) -> bytes:
+    for length in lengths:
+        item = b"[" + b",".join([item] * length) + b"]"
+    return item
+
+
+def _costly_frame(kind: str) -> bytes:
+    """As large as a frame may be."""
+    start = b'{"type":"decision","call_id":1,"attempt":1,"outcome":{"kind":"act","actions":['
+    match kind:
+        case "integers":
+            return start + b'{"name":"a","args":{"x":' + _nested(b"1", 256, 256, 7) + b"}}]}}"
+        case "actions":
+            return start + b",".join([b'{"name":"a"}'] * 80_000) + b"]}}"
+        case "pong":
+            return b'{"type":"pong","nonce":1}'.ljust(1 << 20)
+        case _:
+            return b'{"type":"log","level":"info","message":"flood"}'.ljust(1 << 20)
+
+
+def flood_with_frames(ctx: Context, asked: dict[str, Any]) -> None:
+    frame = _costly_frame(asked["kind"])
+    link = _link()
+    for _ in range(asked["frames"]):
+        link.send(frame, copy=False)  # or the frames that wait would not fit into our memory limit
+
+
 def remember(ctx: Context, asked: dict[str, Any]) -> None:
     """For the control of the memory scan."""
     sys.modules["remembered"] = bytes.fromhex(asked["hex"])  # type: ignore[assignment]
@@ -141,6 +191,6 @@ DEEDS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
         flood_the_log, flood_stdout, flood_with_denials, hoard_memory, hoard_memory_in_c, hoard_threads,
         hoard_descriptors, answer_a_call_of_somebody_else, answer_twice, answer_for_a_later_attempt,
         send_a_giant_frame, send_garbage, send_several_frames, send_a_second_hello, send_an_unknown_field,
-        ask_for_state_without_end, remember,
+        ask_for_state_without_end, flood_with_frames, write_parts_without_end, remember,
     )
 }  # fmt: skip

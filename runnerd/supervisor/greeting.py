@@ -1,0 +1,28 @@
+"""Whether a worker's Hello fits what its host started and what the operator wrote. Called by `host`."""
+
+from protocol.messages import Hello
+from runnerd.config.model import PluginConfig
+from runnerd.supervisor.context import Snapshots
+from runnerd.supervisor.machine import Phase, WorkerState
+from runnerd.triggers import schedule
+
+
+def hello_problem(
+    hello: Hello, name: str, config: PluginConfig, state: WorkerState, snapshots: Snapshots
+) -> str | None:
+    """Why plugin `name` may not run as it says Hello, and what to do about it; None if it may."""
+    if state.phase not in (Phase.STARTING, Phase.STOPPING):
+        return "bad protocol: a second Hello"
+    if hello.generation != state.generation:
+        return f"bad protocol: Hello of generation {hello.generation}, this is {state.generation}"
+    if hello.plugin != (config.class_name or name):
+        hint = f"set class_name = {hello.plugin!r} under [plugins.{name}]"
+        return f"the class calls itself {hello.plugin!r}: {hint}"
+    if hello.vault and hello.vault != config.vault:
+        return f"the class is written for vault {hello.vault!r}, the configuration gives it {config.vault!r}"
+    for trigger in hello.triggers if config.triggers is None else ():
+        try:
+            schedule.check(trigger)
+        except schedule.ScheduleError as error:
+            return str(error)
+    return snapshots.check(config.vault, hello.reads)

@@ -1,0 +1,28 @@
+"""Asks a node what the executor asks it, one thing at a time: for tests of what a simulation or a fee history means."""
+
+from collections.abc import Sequence
+
+from runnerd.chain.abi_types import AbiFunction
+from runnerd.chain.fees import Fees, FeeSettings, build_fee_request, decode_fees
+from runnerd.chain.rpc import NodeCalls
+from runnerd.chain.simulate import CallMessage, Reverted, Simulated, build_simulation, decode_simulation
+from runnerd.chain.types import Block
+
+
+async def simulate(
+    rpc: NodeCalls,
+    block: Block,
+    message: CallMessage,
+    *,
+    gas_margin_percent: int = 20,
+    errors: Sequence[AbiFunction] = (),
+) -> Simulated | Reverted:
+    """Run `message` on the state after `block`."""
+    call, estimate = await rpc.batch(build_simulation(block, message))
+    return decode_simulation(block, call, estimate, gas_margin_percent=gas_margin_percent, errors=errors)
+
+
+async def fetch_fees(rpc: NodeCalls, settings: FeeSettings) -> Fees:
+    """The suggestion from one node, now."""
+    method, params = build_fee_request(settings)
+    return decode_fees(await rpc.call(method, params), settings)

@@ -1,0 +1,50 @@
+"""`runnerd` on the command line: what it ends with when it is typed wrongly, and how it says so."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from runnerd.cli.daemon import main
+from runnerd.cli.exits import ExitCode
+from tests.cli.running import invoke
+
+
+@pytest.mark.parametrize(
+    "args,says",
+    [
+        (["--confg", "x"], "no such option '--confg'"),
+        (["--config"], "option '--config' requires an argument"),
+        (["start"], "got unexpected extra argument (start)"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_64(args: list[str], says: str) -> None:
+    """The shipped unit does not try again after it: a mistyped ExecStart= is not mended by the next start."""
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stderr.startswith("runnerd: ")
+    assert says in result.stderr.lower()
+    assert result.stderr.count("\n") == 1
+
+
+def test_problems_of_the_configuration_read_as_runnerctl_check_prints_them(tmp_path: Path) -> None:
+    """Line by line the same, but for the program's name: who mends a file need not learn two forms."""
+    file = tmp_path / "runnerd.toml"
+    file.write_text('log_levle = "info"\n[http]\nport = "x"\n')
+    started = CliRunner().invoke(main, ["--config", str(file)])
+    checked = invoke("check", str(file))
+    assert started.exit_code == checked.exit_code == ExitCode.CONFIG
+    lines = started.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"runnerd: {file}: ") for line in lines)
+    assert [line.removeprefix("runnerd") for line in lines] == [
+        line.removeprefix("runnerctl") for line in checked.stderr.splitlines()
+    ]
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_are_no_errors(option: str) -> None:
+    """Help names every exit code."""
+    result = CliRunner().invoke(main, [option])
+    assert result.exit_code == ExitCode.DONE
+    assert option == "--version" or all(f"{code} " in result.stdout for code in (0, 64, 78, 1))

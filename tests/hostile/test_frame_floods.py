@@ -1,0 +1,52 @@
+"""Frames without number and frames that take long to read: they cost their plugin its worker, and nobody a call."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from runnerd.control.messages import Restart
+from tests.support.scene import Scene, mint
+
+pytestmark = pytest.mark.hostile
+
+PATIENCE_S = 1.0
+"""For a call of another plugin during a flood; without one it takes 10 ms."""
+
+
+@pytest.fixture(autouse=True)
+def fresh_anarchist(fort: Scene) -> Iterator[None]:
+    """Ready before the test, and out of quarantine after it."""
+    fort.wait_plugin("anarchist", lambda plugin: plugin.state == "ready")
+    yield
+    fort.daemon.ask(Restart(plugin="anarchist"))
+    fort.wait_plugin("anarchist", lambda plugin: plugin.state == "ready")
+
+
+@pytest.mark.parametrize(
+    "kind, reason",
+    [
+        ("integers", "more than 20000 values in a frame"),
+        ("actions", "more than 22048 texts in a frame"),
+        ("pong", "bytes a second"),
+        ("log", "bytes a second"),
+    ],
+)
+def test_a_flood_of_frames_ends_the_worker_and_holds_up_nobody(fort: Scene, kind: str, reason: str) -> None:
+    """1 MiB of integers took 0.2 s to read, 64 of them in a turn of the loop; white space 1.7 ms, for ever."""
+    others = {name: pid for name, pid in fort.pids().items() if name != "anarchist"}
+
+    fort.fire("anarchist", wait_s=0, do="flood_with_frames", kind=kind, frames=200_000)
+    waits_s = []
+    while fort.plugin("anarchist").state != "quarantined":
+        started = time.monotonic()
+        assert fort.fire("bystander", do="noop").outcome == "noop"
+        waits_s.append(time.monotonic() - started)
+        assert len(waits_s) < 10_000
+    status = fort.wait_plugin("anarchist", lambda plugin: plugin.pid is None)
+
+    assert "bad protocol: " in status.reason
+    assert reason in status.reason
+    assert max(waits_s, default=0.0) < PATIENCE_S
+    assert {name: pid for name, pid in fort.pids().items() if name != "anarchist"} == others
+    assert fort.fire("bystander", do="act", actions=[mint()]).outcome == "acted"

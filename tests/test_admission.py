@@ -1,0 +1,190 @@
+"""What admission concludes from a node's answers, and what it writes: all of it, or nothing."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from runnerd.admission import Admission, admit
+from runnerd.catalogue import build_catalogue
+from runnerd.chain.address import parse_address
+from runnerd.chain.errors import RpcRefused, RpcUnavailable
+from runnerd.chain.fees import FeeSettings
+from runnerd.chain.head import Head
+from runnerd.chain.json_values import JsonParam, JsonValue
+from runnerd.chain.rpc import Rpc
+from runnerd.chains import ChainDesk
+from runnerd.config.model import ChainConfig, VaultConfig
+from runnerd.executor.tracked import Book
+from runnerd.network import Network
+from runnerd.pauses import Pauses
+from runnerd.results import Results
+from runnerd.services.metrics import Metrics
+from runnerd.store.errors import StoreError, StoreUnavailable
+from runnerd.store.ledger import Rows
+from runnerd.store.statement import Statement
+from runnerd.store.store import Store
+from runnerd.supervisor.machine import Phase
+from runnerd.wallets.signer import Signer
+from tests.chain.fake_node import FakeNode
+from tests.support.aio import run_async
+from tests.support.caller_parts import FakeLedger
+from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
+
+OURS = {"hot": parse_address("0x" + "0a" * 20), "cold": parse_address("0x" + "0b" * 20)}
+
+
+class WalletLedger(FakeLedger):
+    """Knows the next nonce of each wallet; `failures` are raised by the next fetches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next_nonces = dict.fromkeys(OURS.values(), 5)
+        self.failures: list[StoreError] = []
+
+    async def fetch(self, statement: Statement) -> Rows:
+        if self.failures:
+            raise self.failures.pop()
+        return [{"next_nonce": self.next_nonces[str(statement.parameters["address"])]}]
+
+
+class FakeSigner:
+    """An address."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+
+class Venue:
+    """One chain with a vault for each wallet. The node's nonces and its answer to `operator()` may be changed."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.ledger = WalletLedger()
+        self.nonces: dict[str, int | Exception] = dict.fromkeys(OURS.values(), 5)
+        self.refusal: RpcRefused | None = None
+        self.signers = cast("dict[str, Signer]", {name: FakeSigner(address) for name, address in OURS.items()})
+        self.vaults = {
+            name: VaultConfig(chain="local", address="0x" + digit * 40, wallet=name)
+            for name, digit in (("hot", "1"), ("cold", "2"))
+        }
+        node = FakeNode(self.answer)
+        node.url_for_display = "http://node"  # type: ignore[attr-defined]  # Rpc has it
+        rpc = cast("Rpc", node)
+        config = ChainConfig(id=31337, rpc="http://127.0.0.1:1")
+        self.network = Network(
+            name="local", config=config, rpc=rpc, head=Head(rpc), fees=FeeSettings(max_fee_cap_wei=10**9)
+        )
+
+    def answer(self, method: str, params: Sequence[JsonParam]) -> JsonValue | RpcRefused:
+        if method == "eth_chainId":
+            return hex(31337)
+        if method == "eth_call":
+            to = cast("dict[str, str]", params[0])["to"]
+            wallet = next(name for name, vault in self.vaults.items() if vault.address == to)
+            return self.refusal or "0x" + OURS[wallet].removeprefix("0x").rjust(64, "0")
+        nonce = self.nonces[str(params[0])]
+        if isinstance(nonce, Exception):
+            raise nonce
+        return hex(nonce)
+
+    async def admit(self) -> Admission:
+        return await admit(self.network, self.vaults, self.signers, self.ledger, self.clock)
+
+    def desk(self) -> ChainDesk:
+        """The chain in operation, on the same parts."""
+        store = cast("Store", self.ledger)
+        return ChainDesk(
+            self.network, self.vaults, self.signers,
+            {name: build_catalogue(name, vault) for name, vault in self.vaults.items()}, store,
+            Book(store, Results(self.ledger, self.clock), self.clock), Pauses(),
+            Metrics(phase.value for phase in Phase), self.clock,
+        )  # fmt: skip
+
+
+def run(scenario: Any) -> None:
+    """On virtual time."""
+    run_async(scenario, loop_factory=VirtualTimeLoop)
+
+
+def test_pause_for_strangers_is_in_the_commit_that_moves_the_nonce() -> None:
+    """A kill between the two would leave a ledger that knows of no stranger."""
+
+    async def scenario() -> None:
+        venue = Venue()
+        venue.nonces[OURS["cold"]] = 8
+        admission = await venue.admit()
+        assert [(pause.name, pause.paused_by) for pause in admission.pauses] == [
+            ("cold", "runnerd: 3 transactions of the operator are not in the ledger")
+        ]
+        (commit,) = venue.ledger.commits
+        assert [statement.parameters.get("next", statement.parameters.get("name")) for statement in commit] == [
+            5, 8, "cold",
+        ]  # fmt: skip
+        assert admission.refused == {}
+        assert admission.next_nonces == {OURS["hot"]: 5, OURS["cold"]: 8}
+
+    run(scenario())
+
+
+def test_stranger_is_still_seen_after_a_node_failed_half_way() -> None:
+    """Nothing is written before the last answer is there: the next try finds the same difference."""
+
+    async def scenario() -> None:
+        venue = Venue()
+        venue.nonces = {OURS["hot"]: 8, OURS["cold"]: RpcUnavailable("deadline")}
+        with pytest.raises(RpcUnavailable):
+            await venue.admit()
+        assert venue.ledger.commits == []
+        venue.nonces[OURS["cold"]] = 5
+        assert [pause.name for pause in (await venue.admit()).pauses] == ["hot"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("refusal", [RpcRefused(-32005, "limit exceeded"), RpcRefused(-32000, "header not found")])
+def test_vault_is_not_refused_because_the_node_would_not_say(refusal: RpcRefused) -> None:
+    """A refusal is for good; a rate limit passes."""
+
+    async def scenario() -> None:
+        venue = Venue()
+        venue.refusal = refusal
+        with pytest.raises(RpcRefused):
+            await venue.admit()
+
+    run(scenario())
+
+
+def test_vault_whose_operator_call_reverts_is_refused() -> None:
+    """The call itself fails: asking again changes nothing."""
+
+    async def scenario() -> None:
+        venue = Venue()
+        venue.refusal = RpcRefused(3, "execution reverted", "0x")
+        refused = (await venue.admit()).refused
+        address = venue.vaults["hot"].address
+        assert refused["hot"] == f"{address} does not name its operator: reverted without a reason"
+
+    run(scenario())
+
+
+def test_chain_is_opened_although_the_ledger_was_away() -> None:
+    """While it is admitted, and while its vaults are opened: each is tried again, and what was found stays found."""
+
+    async def scenario() -> None:
+        venue = Venue()
+        venue.ledger.failures = [StoreUnavailable("away")]
+        venue.nonces[OURS["hot"]] = 6
+        desk, tries = venue.desk(), list[str | None]()
+
+        async def open_vaults(opened: ChainDesk) -> None:
+            tries.append(opened.problem)
+            if len(tries) < 3:
+                raise StoreUnavailable("away again")
+
+        await desk.start(open_vaults)
+        assert (len(tries), tries[-1], desk.problem) == (3, "the ledger: away again", None)
+        assert len(venue.ledger.commits) == 1
+        assert [str(scope) for scope, _ in desk._pauses.active] == ["vault"]
+
+    run(scenario())

@@ -1,0 +1,119 @@
+"""Commands of the control socket that come close together, or late: the last one counts, and nobody waits in vain."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, cast
+
+import pytest
+
+from runnerd.commands import Commands
+from runnerd.control.messages import ControlError, Done, Fire, Fired, Pause, Resume
+from runnerd.pauses import Pauses, Scope
+from runnerd.results import Results
+from runnerd.store.calls import JobOutcome
+from runnerd.store.ledger import Rows
+from runnerd.store.statement import Statement
+from tests.support.aio import run_async
+from tests.support.caller_parts import FakeLedger
+from tests.support.calls import job_call
+from tests.support.plugins_bench import plugin_config
+from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
+
+ME = "uid:1000"
+
+
+class OneHost:
+    """A configured plugin."""
+
+    config = plugin_config()
+
+
+class KnownCalls:
+    """A router that knows every key already."""
+
+    def __init__(self) -> None:
+        self.hosts = {"alpha": OneHost()}
+        self.is_draining = False
+
+    async def submit(self, new_calls: object) -> list[object]:
+        return []
+
+
+class LateLedger(FakeLedger):
+    """Call 1 has no outcome when it is first asked for, and its result is told before the answer is there."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self.results = Results(self, clock)
+        self.asked = 0
+
+    async def fetch(self, statement: Statement) -> Rows:
+        self.asked += 1
+        if self.asked == 1:
+            await self.results.finish(job_call(1), JobOutcome.NOOP, "quiet")
+            return [{"id": 1, "outcome": None, "reason": None, "transaction": None}]
+        return [{"id": 1, "outcome": "noop", "reason": "quiet", "transaction": None}]
+
+
+class Bench:
+    """Commands with a ledger and a router in memory."""
+
+    def __init__(self) -> None:
+        clock = VirtualClock()
+        self.ledger = LateLedger(clock)
+        self.pauses = Pauses()
+        self.commands = Commands(
+            cast("Any", KnownCalls()), cast("Any", None), self.ledger.results, self.pauses, cast("Any", self.ledger),
+            cast("Any", None), frozenset({"main"}), clock,
+        )  # fmt: skip
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """On virtual time."""
+    run_async(scenario, loop_factory=VirtualTimeLoop)
+
+
+@pytest.mark.parametrize("last", [Pause, Resume])
+def test_of_a_pause_and_a_resume_close_together_the_last_one_counts(last: type[Pause] | type[Resume]) -> None:
+    """In memory as in the ledger, where commits keep their order."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        await bench.commands.handle(Pause(scope="vault", name="main"), ME)
+        first = Resume if last is Pause else Pause
+        await asyncio.gather(
+            *(bench.commands.handle(command(scope="vault", name="main"), ME) for command in (first, last))
+        )
+        assert ((Scope.VAULT, "main") in bench.pauses.active) is (last is Pause)
+
+    run(scenario())
+
+
+def test_pause_of_what_is_configured_no_more_can_be_taken_back() -> None:
+    """Else it would stand for ever; a name that was never paused is still refused."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        row = {"scope": "plugin", "name": "gone", "paused_by": ME, "paused_at": VirtualClock().now()}
+        bench.pauses.load([row])
+        with pytest.raises(ControlError, match="there is no plugin 'other'"):
+            await bench.commands.handle(Resume(scope="plugin", name="other"), ME)
+        with pytest.raises(ControlError, match="there is no vault 'gone'"):
+            await bench.commands.handle(Resume(scope="vault", name="gone"), ME)
+        assert await bench.commands.handle(Resume(scope="plugin", name="gone"), ME) == Done(text="resumed")
+        assert bench.pauses.active == {}
+
+    run(scenario())
+
+
+def test_waiting_for_a_known_key_ends_although_its_result_is_told_meanwhile() -> None:
+    """Between the look into the ledger and the listening: it would wait its whole time for what has been."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        reply = await bench.commands.handle(Fire(plugin="alpha", key="daily", wait_s=3_600), ME)
+        assert isinstance(reply, Fired)
+        assert (reply.is_new, reply.outcome, reply.reason) == (False, "noop", "quiet")
+        assert asyncio.get_running_loop().time() < 1
+
+    run(scenario())

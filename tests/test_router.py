@@ -1,0 +1,104 @@
+"""From a producer to the plugins: what was accepted is offered to all of them, whatever becomes of one."""
+
+from collections.abc import Coroutine, Iterator
+from itertools import count
+from typing import Any, cast
+
+import pytest
+
+from protocol.messages import TriggerKind
+from runnerd.results import Results
+from runnerd.router import Router
+from runnerd.services.metrics import Metrics
+from runnerd.store import calls
+from runnerd.store.calls import JobCall, NewCall
+from runnerd.store.errors import StoreUnavailable
+from runnerd.store.ledger import Rows
+from runnerd.store.statement import Statement
+from runnerd.supervisor.machine import Phase
+from tests.support.aio import run_async
+from tests.support.caller_parts import FakeLedger
+from tests.support.virtual_time import EPOCH, VirtualClock, VirtualTimeLoop
+
+
+class CallLedger(FakeLedger):
+    """Gives each call a row with a number; the end of a call is refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers: Iterator[int] = count(1)
+        self.queued: Rows = []
+
+    async def commit(self, *statements: Statement, is_idempotent: bool = True) -> list[Rows]:
+        await super().commit(*statements)
+        if any("state = 'done'" in statement.sql for statement in statements):
+            raise StoreUnavailable("away")
+        return [[{**statement.parameters, "id": next(self._numbers), "attempts": 0}] for statement in statements]
+
+    async def fetch(self, statement: Statement) -> Rows:
+        return self.queued
+
+
+class ListHost:
+    """Remembers what it was offered; its queue takes no new call."""
+
+    def __init__(self) -> None:
+        self.offered: list[int] = []
+        self.offered_again: list[int] = []
+
+    def offer(self, call: JobCall) -> None:
+        self.offered.append(call.id)
+
+    def offer_again(self, calls: list[JobCall]) -> None:
+        self.offered_again += [call.id for call in calls]
+
+
+def new_call(plugin: str, number: int) -> NewCall:
+    return NewCall(
+        plugin=plugin, trigger=TriggerKind.EVENT, identity=f"n {number}", principal="pg:flow", due_at=EPOCH,
+        fired_at=EPOCH, deadline_at=EPOCH, topic="flow",
+    )  # fmt: skip
+
+
+def make_router() -> tuple[Router, CallLedger, dict[str, ListHost]]:
+    clock, ledger = VirtualClock(), CallLedger()
+    router = Router(
+        cast("Any", ledger), Results(ledger, clock), Metrics(phase.value for phase in Phase), clock
+    )  # fmt: skip
+    hosts = {"alpha": ListHost(), "beta": ListHost()}
+    router.hosts.update(cast("Any", hosts))
+    return router, ledger, hosts
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """On virtual time."""
+    run_async(scenario, loop_factory=VirtualTimeLoop)
+
+
+def test_call_of_a_plugin_that_is_gone_keeps_no_other_from_its_plugin() -> None:
+    """Its end cannot be stored; the others stand in the ledger, and nobody would offer them until the next start."""
+
+    async def scenario() -> None:
+        router, _, hosts = make_router()
+        with pytest.raises(StoreUnavailable):
+            await router.submit([new_call("gone", 1), new_call("alpha", 2), new_call("beta", 3)])
+        assert (hosts["alpha"].offered, hosts["beta"].offered) == ([2], [3])
+
+    run(scenario())
+
+
+def test_what_a_former_run_left_has_its_places_again() -> None:
+    """Offered as calls that were accepted, not as new ones that a full queue refuses."""
+
+    async def scenario() -> None:
+        router, ledger, hosts = make_router()
+        new = [new_call(plugin, number) for number, plugin in enumerate(("alpha", "beta", "alpha"), 1)]
+        accepted = [rows[0] for rows in await ledger.commit(*map(calls.insert, new))]
+        ledger.queued = accepted
+        await router.load()
+        assert await router.recover() == 3
+        assert {name: (host.offered, host.offered_again) for name, host in hosts.items()} == {
+            "alpha": ([], [1, 3]), "beta": ([], [2]),
+        }  # fmt: skip
+
+    run(scenario())
