@@ -103,8 +103,7 @@ class App:
             )
             for name, chain in config.chains.items()
         }  # fmt: skip
-        ledger_id = (await store.fetch(Statement("select id from ledger")))[0]["id"].bytes
-        executor = Executor(self._vault_desks, ledger_id, store, results, self._pauses, book, clock)
+        executor = Executor(self._vault_desks, await _ledger_id(store), store, results, self._pauses, book, clock)
         await executor.give_up_unconfigured(frozenset(config.vaults))
         router = Router(store, results, metrics, clock)
         await router.load()
@@ -244,6 +243,13 @@ class App:
 
     def _on_hang_up(self, action: Callable[[], None]) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, action)
+
+
+async def _ledger_id(store: Store) -> bytes:
+    """What tells this ledger's intents from those of every other."""
+    (row,) = await store.fetch(Statement("select id from ledger"))
+    ledger_id: bytes = row["id"].bytes
+    return ledger_id
 
 
 def _do_nothing() -> None:
