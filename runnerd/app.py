@@ -91,8 +91,7 @@ class App:
         results.add_consumer(metrics.finished)
         await results.load(list(config.plugins))
         self._pauses.load(await store.fetch(workers.pauses()))
-        book = Book(store, results, clock)
-        await load_book(book, await store.fetch(intents.open_intents()))
+        book = await self._open_book(store, results)
 
         catalogues = {name: build_catalogue(name, vault) for name, vault in config.vaults.items()}
         chains = {
@@ -180,6 +179,13 @@ class App:
         await plugins.close()
         await executor.close()
         await self._drain(control, chains)
+
+    async def _open_book(self, store: Store, results: Results) -> Book:
+        """With the intents that a former process left open."""
+        book = Book(store, results, self._clock)
+        book.on_ended(lambda intent: self._metrics.ended(intent.state))
+        await load_book(book, await store.fetch(intents.open_intents()))
+        return book
 
     def _start_services(self, store: Store, cron: CronProducer, events: EventProducer) -> None:
         self._tasks.spawn(self._lag.run(), "service:lag")

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -159,12 +158,13 @@ def _forwarding_logger() -> logging.Logger:
 
 
 def _main(listener: socket.socket, parents: socket.socket, connection: socket.socket, parent: int) -> None:
+    # Blocked, and waited for below: a signal that ended us in the middle of a record would leave the supervisor's log
+    # waiting for the rest of it, 5 s.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     parents.close()
     die_with_parent(parent)
     setproctitle("runnerd: http")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us in its order
-    # Not os._exit: a record that is not written yet would be lost, and the supervisor's log wait 5 s for it at its end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Whatever any library logs here goes the same way as our own records.
     logging.getLogger().handlers = logger.handlers
@@ -172,7 +172,15 @@ def _main(listener: socket.socket, parents: socket.socket, connection: socket.so
     logger.info(
         "listening on %s:%d", *server.server_address[:2], extra=fields("http_listening", port=server.server_address[1])
     )
-    server.serve_forever()
+    threading.Thread(target=_serve, args=(server,), name="http:serve", daemon=True).start()
+    signal.sigwait({signal.SIGTERM})
+
+
+def _serve(server: "_Server") -> None:
+    try:
+        server.serve_forever()
+    finally:  # it has no other end than the process's
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _Server(ThreadingHTTPServer):

@@ -12,7 +12,6 @@ from runnerd.store.calls import JobResult
 
 _DECIDE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LAG_S = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
-_ACCEPT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 
 
 class Metrics:
@@ -43,6 +42,9 @@ class Metrics:
         )
         self._transactions = Gauge(
             "runnerd_intents_open", "Intents that have not ended, by state", ["state"], registry=self.registry
+        )
+        self._ended = Counter(
+            "runnerd_intents_ended", "Intents that have ended, by their last state", ["state"], registry=self.registry
         )
         self._queue = Gauge("runnerd_queue_depth", "JobCalls that wait", ["plugin"], registry=self.registry)
         self._lag = Histogram(
@@ -84,6 +86,10 @@ class Metrics:
     def accepted(self, plugin: str) -> None:
         """A node accepted a transaction."""
         self._accepted.labels(plugin).inc()
+
+    def ended(self, state: StrEnum) -> None:
+        """An intent has ended: final, reverted or denied."""
+        self._ended.labels(state.value).inc()
 
     def lag(self, seconds: float) -> None:
         """The loop woke this late."""

@@ -28,8 +28,6 @@ PONG_DEADLINE_S = 10.0
 ABORT_S = 1.0
 """Between SIGABRT, which makes faulthandler write the stacks, and SIGKILL."""
 REPORT_DROPPED_S = 10.0
-LAST_WORDS_S = 0.05
-"""Between the exit of a worker that was told to stop and the last look at its link."""
 
 
 class Birthplace(Protocol):
@@ -176,12 +174,7 @@ class Worker:
             return
         end = exited.result()
         how = end.describe()
-        reason = f"{self._end_reason} ({how})" if self._end_reason else how
-        if end.status == 0:
-            # It left in order, its last answers are written; our ZeroMQ may hear of them after we heard of its exit.
-            self._arm("end", LAST_WORDS_S, lambda: self._finish(reason))
-        else:
-            self._finish(reason)
+        self._finish(f"{self._end_reason} ({how})" if self._end_reason else how)
 
     @property
     def denials(self) -> Mapping[str, int]:

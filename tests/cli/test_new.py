@@ -26,7 +26,7 @@ def test_the_test_of_a_new_plugin_passes(tmp_path: Path, name: str) -> None:
     assert "3 passed" in done.stdout
 
 
-def test_what_it_prints_can_be_pasted_into_the_configuration(tmp_path: Path) -> None:
+def test_what_it_prints_can_be_pasted_into_the_configuration(tmp_path: Path, short_dir: Path) -> None:
     """stdout is TOML and nothing else; with it the configuration is fine."""
     odd = tmp_path / 'o"d\\d'
     result = invoke("new", "range-maker", "--dir", str(odd), "--vault", "main")
@@ -35,7 +35,7 @@ def test_what_it_prints_can_be_pasted_into_the_configuration(tmp_path: Path) -> 
         "vault": "main",
         "path": str(odd / "range-maker/plugin.py"),
     }
-    file = write_config(tmp_path)
+    file = write_config(short_dir)
     file.write_text(file.read_text() + result.stdout)
     assert invoke("--config", str(file), "check").exit_code == ExitCode.DONE
     assert "range-maker" in (odd / "range-maker/README.md").read_text()

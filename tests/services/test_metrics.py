@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from runnerd.executor.intent import IntentState
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobOutcome, JobResult
 from runnerd.supervisor.machine import Phase
@@ -81,6 +82,15 @@ def test_queue_depth_is_read_whenever_it_is_asked_for() -> None:
     assert values(metrics)["runnerd_queue_depth{plugin=alpha}"] == 2
     waiting.clear()
     assert values(metrics)["runnerd_queue_depth{plugin=alpha}"] == 0
+
+
+def test_intents_are_counted_by_how_they_ended() -> None:
+    """With the open ones that is every transaction by its state."""
+    metrics = Metrics(Phase)
+    for state in (IntentState.FINAL, IntentState.FINAL, IntentState.REVERTED):
+        metrics.ended(state)
+    assert values(metrics)["runnerd_intents_ended_total{state=final}"] == 2
+    assert values(metrics)["runnerd_intents_ended_total{state=reverted}"] == 1
 
 
 def test_parts_are_shown_as_they_were_observed_last() -> None:

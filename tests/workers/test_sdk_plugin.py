@@ -106,7 +106,11 @@ def test_a_decide_with_other_parameters_is_refused(decide: object) -> None:
 
 
 @pytest.mark.parametrize("attribute", ["triggers", "reads"])
-@pytest.mark.parametrize("value", [None, 5, "spot", {"spot"}, {"spot": 1}, iter(()), Cron(every_seconds=1)], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [None, 5, "spot", {"spot"}, {"spot": 1}, iter(()), Cron(every_seconds=1)],
+    ids=["none", "int", "text", "set", "dict", "iterator", "alone"],
+)
 def test_triggers_and_reads_must_be_lists(attribute: str, value: object) -> None:
     """A single one without brackets is the second mistake that authors make."""
     with pytest.raises(PluginError, match=rf"Tested\.{attribute} must be a list of"):
