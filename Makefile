@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # Which Python makes the .venv; empty takes the first >= 3.11 that works.
 PYTHON ?=
-# Further arguments of pytest, as in: make test ARGS="-k router -x"
+# Further arguments of pytest, as in: make test ARGS="-k router -x". With ARGS="-n 0" there is one process.
 ARGS ?=
 
 VENV := .venv
@@ -35,7 +35,7 @@ demo: $(INSTALLED) $(ANVIL) ## watch three sandboxed plugins run a vault on a re
 	@$(BIN)/python -m deploy.demo.run
 
 test: $(INSTALLED) $(ANVIL) ## run every test (ARGS="..." goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types and the import arrows
 	@$(BIN)/ruff format --check --quiet --output-format concise $(SOURCES)
