@@ -281,5 +281,5 @@ class Lane:
             await tracked.see(
                 Accepted(attempt.hash),
                 self.network.patience,
-                *intents.accepted(tracked.intent.call_id, attempt.hash, at),
+                intents.accepted(attempt.hash, at),
             )

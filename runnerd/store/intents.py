@@ -44,6 +44,7 @@ def set_state(call_id: int, state: IntentState, at: datetime, reason: str | None
         where call_id = %(call_id)s and state not in ('final', 'reverted', 'denied')
         """,
         {"call_id": call_id, "state": state.value, "at": at, "reason": storable(reason) if reason else None},
+        is_independent=True,
     )
 
 
@@ -101,18 +102,13 @@ def _attempt_parameters(call_id: int, nonce: int, attempt: Attempt, at: datetime
     }
 
 
-def accepted(call_id: int, tx_hash: str, at: datetime) -> list[Statement]:
+def accepted(tx_hash: str, at: datetime) -> Statement:
     """A node has it."""
-    return [
-        Statement(
-            "update attempts set accepted_at = coalesce(accepted_at, %(at)s), error = null where hash = %(hash)s",
-            {"hash": tx_hash, "at": at},
-        ),
-        Statement(
-            "update intents set state = 'sent', updated_at = %(at)s where call_id = %(call_id)s and state = 'signed'",
-            {"call_id": call_id, "at": at},
-        ),
-    ]
+    return Statement(
+        "update attempts set accepted_at = coalesce(accepted_at, %(at)s), error = null where hash = %(hash)s",
+        {"hash": tx_hash, "at": at},
+        is_independent=True,
+    )
 
 
 def send_error(tx_hash: str, error: str) -> Statement:
@@ -138,6 +134,7 @@ def mined(observation: Mined) -> Statement:
             "gas_used": observation.gas_used,
             "price": Decimal(observation.effective_gas_price_wei),
         },
+        is_independent=True,
     )
 
 

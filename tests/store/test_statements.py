@@ -322,7 +322,7 @@ def test_intent_and_attempts_come_back_as_they_were(run: Callable[[Scenario], No
             await ledger.run(
                 intents.allot_nonce(intent, 5, attempt, AT - timedelta(seconds=number)),
             )
-        await ledger.run(*intents.accepted(call.id, an_attempt(1).hash, AT))
+        await ledger.run(intents.accepted(an_attempt(1).hash, AT), intents.set_state(call.id, IntentState.SENT, AT))
         rows = await ledger.store.fetch(intents.open_intents())
         (found,) = intents.from_rows(rows, await ledger.store.fetch(intents.attempts_of([call.id])))
         assert found == replace(
@@ -397,7 +397,7 @@ def test_ended_intent_stays_as_it_is(run: Callable[[Scenario], None]) -> None:
 
 
 def test_acceptance_keeps_the_first_time_and_takes_the_error_back(run: Callable[[Scenario], None]) -> None:
-    """And moves a signed intent only: a late answer must not bring an included one back."""
+    """And moves no intent: a late answer must not bring an included one back."""
 
     async def scenario(ledger: Ledger) -> None:
         call = await ledger.call()
@@ -405,7 +405,7 @@ def test_acceptance_keeps_the_first_time_and_takes_the_error_back(run: Callable[
         await ledger.run(intents.add_attempt(call.id, 5, an_attempt(), AT), intents.send_error(an_attempt().hash, "no"))
         await ledger.run(intents.set_state(call.id, IntentState.INCLUDED, AT))
         for at in (AT, LATER):
-            await ledger.run(*intents.accepted(call.id, an_attempt().hash, at))
+            await ledger.run(intents.accepted(an_attempt().hash, at))
         (row,) = await ledger.rows("select accepted_at, error, state from attempts join intents using (call_id)")
         assert row == {"accepted_at": AT, "error": None, "state": "included"}
 
