@@ -63,8 +63,9 @@ class PluginSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class LoopSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `workers.loop` has to know before the link carries anything."""
 
-    plugin: PluginName
     generation: Generation
+    threads: Annotated[int, Meta(ge=1, le=1_000)] = 16
+    """In which plain `def decide`s run: as many as there may be calls at once."""
 
 
 class WorkerLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -70,7 +70,7 @@ def test_birth_that_finds_no_zygote_blames_nobody(short_dir: Path) -> None:
         link_dir=str(short_dir),
         link_address=f"ipc://{short_dir}/link",
         code=PluginSource(kind="path", value="/no/such/file.py"),
-        loop=LoopSettings(plugin="alpha", generation=1),
+        loop=LoopSettings(generation=1),
     )
 
     async def scenario(zygotes: Zygotes) -> None:

@@ -43,7 +43,6 @@ from workers.sdk.context import Context, Log
 from workers.sdk.plugin import declaration_of
 from workers.sdk.state import BlockingState, State
 
-THREADS = 16
 REFUSED_DRAIN_S = 5.0
 STOP_DRAIN_S = 0.5
 """At least, to write what waits when a grace has passed; the supervisor ends a worker one second after its grace."""
@@ -91,7 +90,7 @@ class WorkerLoop:
             declared = declaration_of(plugin)
             self._plugin = plugin()
             if not is_async(self._plugin):
-                self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="decide")
+                self._threads = ThreadPoolExecutor(self._settings.threads, thread_name_prefix="decide")
             hello = _checked(
                 Hello(
                     version=PROTOCOL_VERSION,

@@ -39,7 +39,7 @@ def rehearse() -> None:
     link.bind(ADDRESS)
     far_end.connect(ADDRESS)
     partner = loop.create_task(_play_supervisor(far_end), name="supervisor")
-    run(link, loop, SOURCE, LoopSettings(plugin="rehearsed", generation=1))  # ends the context, and with it its threads
+    run(link, loop, SOURCE, LoopSettings(generation=1))  # ends the context, and with it its threads
     loop.run_until_complete(partner)
     loop.close()
     asyncio.set_event_loop(None)

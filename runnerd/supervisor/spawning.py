@@ -5,6 +5,9 @@ from pathlib import Path
 from protocol.zygote import MIB, LoopSettings, PluginSource, SandboxPolicy, Spawn, WorkerLimits
 from runnerd.config.model import PluginConfig
 
+OTHER_THREADS = 48
+"""What a worker may have beside those of `decide`: ZeroMQ's, and those that the plugin and its libraries start."""
+
 
 def spawn_request(name: str, generation: int, config: PluginConfig, runtime_dir: str) -> Spawn:
     """The birth of generation `generation`. Its link lives in a directory of that generation alone."""
@@ -20,11 +23,12 @@ def spawn_request(name: str, generation: int, config: PluginConfig, runtime_dir:
         read_paths=(*code, *(str(path) for path in config.sandbox.readable_paths)),
         limits=WorkerLimits(
             memory_bytes=config.sandbox.memory_mib * MIB,
+            max_threads=config.parallel + OTHER_THREADS,
             max_fds=config.sandbox.max_files,
             scheduling=config.sandbox.scheduling,
         ),
         sandbox=SandboxPolicy(namespaces=config.sandbox.namespaces),
-        loop=LoopSettings(plugin=name, generation=generation),
+        loop=LoopSettings(generation=generation, threads=config.parallel),
     )
 
 

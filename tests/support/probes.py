@@ -129,7 +129,7 @@ class ProbeHost:
             read_paths=(str(file), *map(str, readable)),
             limits=limits or WorkerLimits(),
             sandbox=sandbox or SandboxPolicy(),
-            loop=LoopSettings(plugin=plugin, generation=self._generation),
+            loop=LoopSettings(generation=self._generation),
         )
 
     async def start(self, request: Spawn) -> Running:

@@ -32,7 +32,7 @@ def main(address: str, kind: str, value: str, generation: str) -> NoReturn:
         link.setsockopt(zmq.RCVHWM, LINK_HWM)
         link.bind(address)
         print(BOUND, flush=True)
-        run(link, asyncio.new_event_loop(), source, LoopSettings(plugin="tested", generation=int(generation)))
+        run(link, asyncio.new_event_loop(), source, LoopSettings(generation=int(generation)))
         status = 0
     except BaseException:
         traceback.print_exc()

@@ -196,7 +196,7 @@ def test_the_wire_of_one_worker() -> None:
                 link_dir="/nowhere",
                 link_address="ipc:///nowhere/link",
                 code=PluginSource(kind="path", value="/nowhere/plugin.py"),
-                loop=LoopSettings(plugin="beta", generation=7),
+                loop=LoopSettings(generation=7),
             )
             with birth, child_birth:
                 send_packet(ours, encode(request), [child_birth.fileno(), 1, 2])
