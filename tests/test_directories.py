@@ -93,5 +93,6 @@ def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     """With the system's reason."""
+    (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(DirectoryRefused, match="cannot be made: Permission denied"):
-        prepare(structs.replace(config(tmp_path), data_dir=Path("/proc/1/data")))
+        prepare(structs.replace(config(tmp_path), data_dir=tmp_path / "closed/data"))

@@ -497,7 +497,7 @@ def lock_memory(targets: Targets) -> object:
     return checked(_libc.mlock(ctypes.create_string_buffer(8), 8))
 
 
-@probe()
+@probe(needs_root=True)  # where kernel.dmesg_restrict is set, as on most hosts
 def read_the_kernels_log(targets: Targets) -> object:
     return checked(_libc.klogctl(10, None, 0))
 

@@ -10,6 +10,7 @@ from tests.support.scene import Scene, mint
 
 pytestmark = pytest.mark.hostile
 
+DEADLINE_S = 30.0
 PATIENCE_S = 1.0
 """For a call of another plugin during a flood; without one it takes 10 ms."""
 
@@ -36,13 +37,16 @@ def test_a_flood_of_frames_ends_the_worker_and_holds_up_nobody(fort: Scene, kind
     """1 MiB of integers took 0.2 s to read, 64 of them in a turn of the loop; white space 1.7 ms, for ever."""
     others = {name: pid for name, pid in fort.pids().items() if name != "anarchist"}
 
-    fort.fire("anarchist", wait_s=0, do="flood_with_frames", kind=kind, frames=200_000)
     waits_s = []
-    while fort.plugin("anarchist").state != "quarantined":
+    until = time.monotonic() + DEADLINE_S
+    while (flooding := fort.plugin("anarchist")).state != "quarantined":
+        if flooding.state == "ready" and not flooding.deciding and not flooding.waiting:
+            # More than once if need be: it uses a ZeroMQ socket out of two threads, and may only stumble over that.
+            fort.fire("anarchist", wait_s=0, do="flood_with_frames", kind=kind, frames=200_000)
         started = time.monotonic()
         assert fort.fire("bystander", do="noop").outcome == "noop"
         waits_s.append(time.monotonic() - started)
-        assert len(waits_s) < 10_000
+        assert started < until, f"{flooding.state}: {flooding.reason}; last {flooding.last_outcome}"
     status = fort.wait_plugin("anarchist", lambda plugin: plugin.pid is None)
 
     assert "bad protocol: " in status.reason
