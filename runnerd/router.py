@@ -39,7 +39,8 @@ class Router:
         Returns those that are new: one whose identity stands in the ledger already is dropped without a word.
         """
         results = await self._store.commit(*(calls.insert(call) for call in new_calls), *cursors)
-        accepted = [calls.from_row(row) for rows in results[: len(new_calls)] for row in rows]
+        by_call = zip(new_calls, results[: len(new_calls)], strict=True)
+        accepted = [calls.inserted(call, row) for call, rows in by_call for row in rows]
         for call in accepted:
             self._metrics.called(call.plugin, call.trigger.value)
             host = self.hosts.get(call.plugin)

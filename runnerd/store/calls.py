@@ -83,7 +83,7 @@ def from_row(row: DictRow) -> JobCall:
 
 
 def insert(call: NewCall) -> Statement:
-    """Add the call, returning its row; no row if one of the same identity stands already.
+    """Add the call, returning what `inserted` takes; no row if one of the same identity stands already.
 
     Run again after a lost connection it finds its own row, by the moment it was fired at, and returns that: otherwise
     a call that was committed would look like a duplicate, and nobody would decide it.
@@ -95,7 +95,7 @@ def insert(call: NewCall) -> Statement:
                 %(deadline_at)s)
         on conflict (plugin, identity) do update set attempts = job_calls.attempts
         where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
-        returning *
+        returning id, attempts
         """,
         {
             "plugin": call.plugin,
@@ -108,6 +108,23 @@ def insert(call: NewCall) -> Statement:
             "fired_at": call.fired_at,
             "deadline_at": call.deadline_at,
         },
+    )
+
+
+def inserted(call: NewCall, row: DictRow) -> JobCall:
+    """The JobCall that `insert` made of `call`."""
+    return JobCall(
+        id=row["id"],
+        plugin=call.plugin,
+        trigger=call.trigger,
+        identity=call.identity,
+        principal=call.principal,
+        topic=call.topic,
+        payload=call.payload,
+        due_at=call.due_at,
+        fired_at=call.fired_at,
+        deadline_at=call.deadline_at,
+        attempts=row["attempts"],
     )
 
 

@@ -44,8 +44,9 @@ class Ledger:
     async def call(self, plugin: str = "alpha", identity: str | None = None) -> JobCall:
         """A call that stands in the ledger."""
         self._number += 1
-        ((row,),) = await self.run(calls.insert(new_call(plugin, identity or f"call {self._number}")))
-        return calls.from_row(row)
+        asked = new_call(plugin, identity or f"call {self._number}")
+        ((row,),) = await self.run(calls.insert(asked))
+        return calls.inserted(asked, row)
 
     async def intent(self, call: JobCall, **changes: Any) -> Intent:
         """A planned intent of that call."""
@@ -108,8 +109,10 @@ def test_call_comes_back_as_it_was_asked_for(run: Callable[[Scenario], None]) ->
 
     async def scenario(ledger: Ledger) -> None:
         asked = new_call("alpha", 'é"\n', AT + timedelta(microseconds=1))
-        ((row,),) = await ledger.run(calls.insert(asked))
+        ((inserted,),) = await ledger.run(calls.insert(asked))
+        (row,) = await ledger.store.fetch(calls.queued())
         call = calls.from_row(row)
+        assert call == calls.inserted(asked, inserted)
         for name in ("plugin", "trigger", "identity", "principal", "topic", "payload", "due_at", "fired_at"):
             assert getattr(call, name) == getattr(asked, name)
         assert call.attempts == 0

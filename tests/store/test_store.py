@@ -253,7 +253,9 @@ def test_call_whose_commit_was_made_but_not_confirmed_is_no_duplicate(ledger_dsn
             proxy.hang_up()
             proxy.speak_again()
             ((row,),) = await inserting
-            assert row["identity"] == "only"
+            assert [row["id"]] == [
+                found["id"] for found in ask(ledger_dsn, "select id from job_calls where identity = 'only'")
+            ]
             assert len(ask(ledger_dsn, "select id from job_calls where identity = 'only'")) == 1
             later = new_call("only", AT + timedelta(seconds=1))
             assert await store.commit(calls.insert(later)) == [[]], "this one is a duplicate"

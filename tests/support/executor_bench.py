@@ -218,7 +218,7 @@ class Process:
             due_at=now, fired_at=now, deadline_at=now + timedelta(seconds=deadline_s),
         )  # fmt: skip
         ((row,),) = await self.store.commit(calls.insert(new))
-        return calls.from_row(row)
+        return calls.inserted(new, row)
 
     async def accept(self, call: JobCall, outcome: Outcome, *writes: StateWrite) -> None:
         """The worker has decided."""
