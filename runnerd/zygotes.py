@@ -31,7 +31,6 @@ class Zygotes:
         self._is_closing = False
         self._born_at = 0.0
         self._delay_s = 0.0
-        self.deaths = 0
 
     async def open(self) -> None:
         """Start the first. Raises ZygoteFailed when this host cannot run one."""
@@ -67,7 +66,6 @@ class Zygotes:
         self._ready.clear()
         if self._is_closing:
             return
-        self.deaths += 1
         logger.error("the zygote died: %s; all workers start again", reason, extra=fields("zygote_died"))
         self._tasks.spawn(self._restart(), "zygote:restart")
 

@@ -34,7 +34,7 @@ REHEARSALS: Final = 10
 
 def prepare() -> None:
     """Do once what every worker would do by itself, then put all of it out of the garbage collector's sight: a
-    collection in a worker would write to every page and so copy it (7 MiB private instead of 5)."""
+    collection in a worker would write to every page, and so copy it."""
     _set_environment()
     _reset_signals()
     for stream in (sys.stdout, sys.stderr):

@@ -112,7 +112,7 @@ def _show(daemon: Daemon, venue: Venue, story: Story) -> None:
                 acts.pop(0)[1]()
             if console.is_terminal:
                 live.update(Group(_plugin_table(daemon.status()), Text(), *story.lines[-12:]), refresh=True)
-            time.sleep(0.1)
+            time.sleep(0.1)  # how often the acts and the table are looked after
     if console.is_terminal:
         for line in story.lines:
             console.print(line)

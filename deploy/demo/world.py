@@ -180,7 +180,7 @@ class Daemon:
             else:
                 if is_so(last):
                     return last
-            time.sleep(0.02)
+            time.sleep(0.02)  # between two looks, up to the deadline: a daemon tells its status to who asks only
         raise TimeoutError(f"not within {deadline_s:g} s; last status: {last}\n{self.log_tail()}")
 
     def wait_ready(self, *plugins: str, deadline_s: float = 60.0) -> Status:

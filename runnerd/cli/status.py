@@ -75,4 +75,4 @@ def _watch(target: Target, every_s: float) -> None:
                     show_status(console, _read(target))
                 except CliError as error:
                     show_down(console, str(error))
-            time.sleep(every_s)
+            time.sleep(every_s)  # what --every asks for

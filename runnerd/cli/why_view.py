@@ -145,7 +145,6 @@ class _Timeline:
 
     def __init__(self, console: Console, now: datetime, told: str) -> None:
         self._console = console
-        self._now = now
         self._day = now.astimezone(UTC).date()
         # In the first columns of a narrow terminal, so that a hash stands whole on one line of 80.
         self._indent = _STAMP_WIDTH if console.width >= NARROW else 2

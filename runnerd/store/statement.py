@@ -25,7 +25,7 @@ class Statement:
 def join(statements: Sequence[Statement]) -> list[tuple[Statement, int]]:
     """The same work in fewer statements, each with how many it stands for: neighbours that are independent are one.
 
-    A commit of one statement is one message to the server and needs no BEGIN: a third of the time of one of three.
+    A commit of one statement is one message to the server and needs no BEGIN: a third of our CPU time of one of three.
     """
     joined: list[tuple[Statement, int]] = []
     for is_independent, neighbours in groupby(statements, lambda statement: statement.is_independent):

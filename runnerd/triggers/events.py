@@ -45,7 +45,6 @@ class EventProducer:
         self._topics: dict[str, dict[str, timedelta]] = {}
         self._heard: deque[tuple[str, str]] = deque()
         self._wake = asyncio.Event()
-        self._connection: AsyncConnection[tuple[object, ...]] | None = None
         self._listening: set[str] = set()
         self._is_reading = False
         self._stream = uuid.uuid4().hex

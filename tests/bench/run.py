@@ -57,7 +57,7 @@ def _notify_slowly(dsn: str, rounds: int) -> dict[str, float]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.prepare_threshold = 0
         for number in range(rounds):
-            time.sleep(GAP_S)
+            time.sleep(GAP_S)  # one at a time: latency, not throughput; the floor keeps the same pace
             payload = f"{number} {time.time_ns()}"
             sent[payload] = time.time()
             connection.execute("select pg_notify('bench', %s)", (payload,))
@@ -76,7 +76,7 @@ def _accepted_after(dsn: str, sent: dict[str, float]) -> list[float]:
             rows = {row[0]: row[1] for row in connection.execute(query).fetchall()}
             if sent.keys() <= rows.keys():
                 return [rows[payload].timestamp() - at for payload, at in sent.items()]
-            time.sleep(0.1)
+            time.sleep(0.1)  # after the measured part: times are the ledger's
     raise TimeoutError(f"{len(sent)} were announced, {len(rows)} accepted")
 
 
@@ -142,7 +142,7 @@ def _wait_generation(daemon: Daemon, name: str, generation: int) -> None:
         assert isinstance(history, History)
         if any(event.kind == "ready" and event.generation >= generation for event in history.events):
             return
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks; the times come from the log
     raise TimeoutError(f"{name} did not come back as generation {generation}")
 
 
@@ -175,7 +175,7 @@ def _decisions(daemon: Daemon, dsn: str, names: list[str]) -> Figure:
         until = time.monotonic() + 60
         done, first, last = 0, None, None
         while done < each * len(names) and time.monotonic() < until:
-            time.sleep(0.2)
+            time.sleep(0.2)  # seldom, so that looking costs the run nothing; times are the ledger's
             done, first, last = connection.execute(query, (before,)).fetchone()  # type: ignore[misc]
         wrong = connection.execute(
             "select count(*) from job_calls where id > %s and outcome <> 'noop'", (before,)

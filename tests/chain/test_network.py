@@ -1,6 +1,6 @@
 """Asking at the newest block: in one round trip when we know it, and never an answer of another block."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import msgspec
@@ -12,6 +12,7 @@ from runnerd.chain.errors import RpcRefused
 from runnerd.chain.fees import FeeSettings
 from runnerd.chain.head import Head
 from runnerd.chain.json_values import JsonParam, JsonValue
+from runnerd.chain.jsonrpc import Request
 from runnerd.chain.rpc import NodeBatches, Rpc
 from runnerd.chain.types import Block
 from runnerd.config.model import ChainConfig
@@ -20,13 +21,31 @@ from tests.chain.fake_node import FakeNode, wire_block
 from tests.support.aio import run_async
 
 
+class CountingNode(FakeNode):
+    """Counts round trips: a batch is one."""
+
+    def __init__(self, answer: Callable[[str, Sequence[JsonParam]], JsonValue | RpcRefused]) -> None:
+        super().__init__(answer)
+        self.round_trips = 0
+
+    async def call(self, method: str, params: Sequence[JsonParam], *, timeout_s: float | None = None) -> JsonValue:
+        self.round_trips += 1
+        return await super().call(method, params, timeout_s=timeout_s)
+
+    async def batch(
+        self, requests: Sequence[Request], *, timeout_s: float | None = None
+    ) -> list[JsonValue | RpcRefused]:
+        self.round_trips += 1
+        return await super().batch(requests, timeout_s=timeout_s)
+
+
 class Chain:
     """A node at `height` that serves states of `served` only (None: of any block)."""
 
     def __init__(self) -> None:
         self.height = 1
         self.served: int | None = None
-        self.node = FakeNode(self.answer)
+        self.node = CountingNode(self.answer)
         config = ChainConfig(id=1, rpc="http://127.0.0.1:1")
         rpc = cast("Rpc", self.node)
         self.network = Network(
@@ -76,6 +95,7 @@ def test_without_a_known_block_the_newest_is_asked_first() -> None:
         chain = Chain()
         assert await chain.network.at_newest_block(chain.ask) == (1, "1")
         assert chain.asked == ["eth_getBlockByNumber", "eth_call"]
+        assert chain.node.round_trips == 2
 
     run_async(scenario())
 
@@ -87,8 +107,10 @@ def test_a_known_block_is_confirmed_in_the_same_round_trip() -> None:
         chain = Chain()
         await chain.network.head.fetch()
         chain.node.requests.clear()
+        chain.node.round_trips = 0
         assert await chain.network.at_newest_block(chain.ask) == (1, "1")
         assert chain.asked == ["eth_getBlockByNumber", "eth_call"]
+        assert chain.node.round_trips == 1
 
     run_async(scenario())
 

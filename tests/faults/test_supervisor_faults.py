@@ -109,6 +109,7 @@ def test_kills_at_random_moments_lose_nothing_and_double_nothing(stage: Stage) -
             until = time.monotonic() + life_s
             while time.monotonic() < until:
                 scene.announce("orders", acting)
+                # The pace of events up to a random moment: time itself is what is varied here.
                 time.sleep(min(0.15, max(0.0, until - time.monotonic())))
             scene.kill()
             scene.start_unready()

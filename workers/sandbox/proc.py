@@ -1,7 +1,7 @@
 """Short texts in /proc, read and written with two system calls.
 
-Not pathlib: opening a text file the comfortable way runs so much of the library that every worker would hold half a
-MiB more for itself (each object that is looked at is a page copied from the zygote).
+Not pathlib: opening a text file the comfortable way runs so much of the library that every worker would hold 0.2 MiB
+more for itself (each object that is looked at is a page copied from the zygote).
 """
 
 import os
