@@ -3,7 +3,7 @@
 from protocol.messages import Hello
 from runnerd.config.model import PluginConfig
 from runnerd.supervisor.context import Snapshots
-from runnerd.supervisor.machine import Phase, WorkerState
+from runnerd.supervisor.machine import WorkerState
 from runnerd.triggers import schedule
 
 
@@ -11,8 +11,6 @@ def hello_problem(
     hello: Hello, name: str, config: PluginConfig, state: WorkerState, snapshots: Snapshots
 ) -> str | None:
     """Why plugin `name` may not run as it says Hello, and what to do about it; None if it may."""
-    if state.phase not in (Phase.STARTING, Phase.STOPPING):
-        return "bad protocol: a second Hello"
     if hello.generation != state.generation:
         return f"bad protocol: Hello of generation {hello.generation}, this is {state.generation}"
     if hello.plugin != (config.class_name or name):
