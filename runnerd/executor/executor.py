@@ -6,7 +6,7 @@ Owns the order "store, then act" and the day's spending. Signing is `lane`, watc
 import asyncio
 import hashlib
 import logging
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 
 from protocol.actions import Noop
 from protocol.codec import encode_outcome
@@ -15,7 +15,7 @@ from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.clock import Clock
 from runnerd.executor.decided import Decided
-from runnerd.executor.intent import Intent, IntentState
+from runnerd.executor.intent import WITHOUT_EFFECT, Intent, IntentState
 from runnerd.executor.lane import Lane
 from runnerd.executor.policy import Approved, Denied, judge
 from runnerd.executor.review import Grant, find_objection
@@ -214,6 +214,7 @@ class Executor:
         except AbiError as error:
             await self._results.finish(decided.call, JobOutcome.DENIED, str(error)[:MAX_REASON], *with_decision)
             return
+        now = self._clock.now()
         intent = Intent(
             call_id=call_id,
             plugin=decided.call.plugin,
@@ -223,8 +224,10 @@ class Executor:
             target=vault.address,
             calldata=calldata,
             value_wei=approved.value_wei,
+            deadline_at=now + timedelta(seconds=decided.terms.deadline_s),
+            route=decided.terms.route,
+            max_fee_per_gas_wei=decided.terms.max_fee_per_gas_wei,
         )
-        now = self._clock.now()
         vault.spend(call_id, approved.value_wei, now)
         # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.
         rehearsing = asyncio.get_running_loop().create_task(vault.lane.rehearse(intent), name=f"rehearse:{call_id}")
@@ -246,7 +249,7 @@ class Executor:
         return hashlib.sha256(self._ledger_id + call_id.to_bytes(8, "big")).digest()
 
     def _on_ended(self, intent: Intent) -> None:
-        if intent.state in (IntentState.DENIED, IntentState.REVERTED) and intent.vault in self._vaults:
+        if intent.state in WITHOUT_EFFECT and intent.vault in self._vaults:
             self._vaults[intent.vault].give_back(intent.call_id)
 
 
