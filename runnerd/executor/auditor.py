@@ -70,6 +70,11 @@ class Auditor:
             stranger = _Stranger(row["wallet"], row["nonce"], None, row["hash"], row["adopted_by"] is not None)
             self._strangers[stranger.wallet, stranger.nonce] = stranger
 
+    @property
+    def unadopted(self) -> list[str]:
+        """Hashes of transactions that nobody has adopted yet, as far as they were found."""
+        return [each.hash for each in self._strangers.values() if each.hash is not None and not each.is_adopted]
+
     def suspect(self, tracked: Tracked) -> None:
         """Its nonce is used, and not by an attempt of it that we can see."""
         self._suspects[tracked.intent.call_id] = tracked

@@ -85,20 +85,10 @@ class Follower:
 
     async def _look(self, head: int) -> None:
         finalized = await self._network.fetch_finalized() if self._network.rules.is_final_by_tag else None
-        self._mark_turns(head)
         open_intents = self._book.of_chain(self._network.config.id)
         for start in range(0, len(open_intents), MAX_BATCH):
             await self._look_at(open_intents[start : start + MAX_BATCH], head, finalized)
         await self._carry_out(await self._auditor.look(head))
-
-    def _mark_turns(self, head: int) -> None:
-        """Since when each wallet's lowest nonce is the lowest."""
-        for wallet in self._pushers:
-            for index, tracked in enumerate(self._book.in_order(self._network.config.id, wallet)):
-                if index:
-                    tracked.in_turn_since = None
-                elif tracked.in_turn_since is None or tracked.in_turn_since > head:
-                    tracked.in_turn_since = head
 
     async def _look_at(self, group: list[Tracked], head: int, finalized: int | None) -> None:
         wallets = sorted({tracked.intent.wallet for tracked in group})
@@ -139,6 +129,7 @@ class Follower:
         receipts = list(map(_receipt, hashes, found))
         if hashes != [attempt.hash for attempt in tracked.intent.attempts]:
             return  # signed again, or dead, since we asked: the next look asks about all of it
+        tracked.take_turn(head, is_lowest=tracked.intent.nonce is not None and tracked.intent.nonce <= next_nonce)
         observation = _observation(tracked, receipts, next_nonce, head)
         if isinstance(observation, Mined):
             # One node's word is enough to wait for more, not to end anything: see `Prove`.

@@ -43,7 +43,7 @@ class GapFiller:
     async def look(self, used: int, head: int) -> None:
         """`used` nonces are in blocks up to `head`. A gap counts when two blocks show it: a node may lag."""
         chain_id, wallet = self._network.config.id, self._lane.signer.address
-        waiting = {tracked.intent.nonce for tracked in self._book.in_order(chain_id, wallet)}
+        waiting = self._book.nonces(chain_id, wallet)
         missing = [nonce for nonce in range(used, self._lane.next_nonce) if nonce not in waiting]
         self._since = {nonce: self._since.get(nonce, head) for nonce in missing}
         for nonce in missing[:MAX_FILLED]:

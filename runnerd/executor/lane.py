@@ -224,9 +224,14 @@ class Lane:
             self.next_nonce = first + len(signed)
             for offset, (tracked, attempt) in enumerate(signed):
                 self._waiting.remove(tracked)  # before `_send`, which may raise: what was signed is not given up
+                tracked.is_busy = True  # the first to send it are we
                 effects = tracked.note(Signed(first + offset, attempt), self.network.rules)
                 assert effects == (Broadcast(attempt),)
-        await self.broadcaster.send(*signed)
+        try:
+            await self.broadcaster.send(*signed)
+        finally:
+            for tracked, _ in signed:
+                tracked.is_busy = False
 
     async def rehearse(self, intent: Intent) -> Rehearsal | None:
         """Simulate while the Decision is being committed. None when it is of no use. Never raises."""

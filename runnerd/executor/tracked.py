@@ -60,11 +60,19 @@ class Tracked:
         """Somebody signs or sends for it: one at a time, or two replacements would have the same fees."""
         self.in_turn_since: int | None = None
         """The block from which on no lower nonce of its wallet was waiting; None while one is."""
+        self._was_behind = False
         self.seen: Mined | None = None
         """Where it is included, as far as this process has seen."""
         self.rehearsal: Rehearsal | None = None
         """A simulation that was made while the Decision was being committed; the lane uses it while it is fresh."""
         self._book = book
+
+    def take_turn(self, head: int, *, is_lowest: bool) -> None:
+        """Note at block `head` whether every lower nonce of its wallet is used."""
+        if not is_lowest:
+            self.in_turn_since, self._was_behind = None, True
+        elif self.in_turn_since is None or self.in_turn_since > head:
+            self.in_turn_since = head if self._was_behind else min(head, self.intent.latest.signed_block)
 
     def note(self, observation: Observation, rules: Rules) -> tuple[Effect, ...]:
         """Apply an observation whose record stands in the ledger already."""
@@ -149,10 +157,9 @@ class Book:
         """The open intents that were never signed, oldest first."""
         return [t for t in self.open.values() if t.intent.state is IntentState.PLANNED and not t.intent.attempts]
 
-    def in_order(self, chain_id: int, wallet: str) -> list[Tracked]:
-        """The open intents of a wallet that were signed, lowest nonce first."""
-        mine = [tracked for tracked in self.of_chain(chain_id) if tracked.intent.wallet == wallet]
-        return sorted(mine, key=lambda tracked: tracked.intent.nonce or 0)
+    def nonces(self, chain_id: int, wallet: str) -> set[int | None]:
+        """The nonces of a wallet's signed intents that have not ended."""
+        return {t.intent.nonce for t in self.of_chain(chain_id) if t.intent.wallet == wallet}
 
     def of_chain(self, chain_id: int) -> list[Tracked]:
         """The open intents of one chain that were signed, oldest first."""

@@ -277,7 +277,10 @@ def recent_transactions(limit: int) -> Statement:
 
 
 def from_rows(intent_rows: Rows, attempt_rows: Rows) -> list[Intent]:
-    """Intents with their attempts, as they stand in the tables."""
+    """Intents with their attempts, as they stand in the tables.
+
+    None of the attempts counts as accepted: what a node said to a former process it may have forgotten since.
+    """
     attempts: dict[int, list[Attempt]] = {}
     for row in attempt_rows:
         attempts.setdefault(row["call_id"], []).append(
@@ -291,7 +294,6 @@ def from_rows(intent_rows: Rows, attempt_rows: Rows) -> list[Intent]:
                 gas_limit=row["gas_limit"],
                 signed_block=row["signed_block"],
                 kind=AttemptKind(row["kind"]),
-                is_accepted=row["accepted_at"] is not None,
             )
         )
     return [

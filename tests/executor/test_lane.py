@@ -175,7 +175,7 @@ def test_intent_waits_while_the_node_is_away_and_expires(ground: Ground, is_rehe
         async with running(ground, follower=False) as process:
             if is_rehearsed:
                 ground.proxy.hang_up("eth_getBlockByNumber", is_forwarded=False)
-            ground.proxy.hang_up("eth_call", is_forwarded=False)
+            ground.proxy.hang_up("eth_estimateGas", is_forwarded=False)
             lost = await process.act(intent_deadline_s=0.6)
             await process.until_ended(lost)
             assert process.outcome(lost) == "expired: its deadline passed before it could be signed"
@@ -225,7 +225,7 @@ def test_nothing_is_signed_after_a_stop_that_came_while_the_node_was_asked(groun
 
             call = await process.act(intent_deadline_s=60 if stop == "pause" else 0.5)
             process.book.open[call.id].rehearsal = None
-            ground.proxy.set_rule("eth_call", stop_meanwhile)
+            ground.proxy.set_rule("eth_estimateGas", stop_meanwhile)
             process.run(follower=False)
             await process.until_ended(call)
             assert process.outcome(call).startswith(
@@ -242,14 +242,15 @@ def test_intent_that_cannot_be_judged_now_lets_those_behind_it_pass(ground: Grou
     strange = 199_999
 
     async def refuse(exchange: Exchange) -> bytes:
-        answers = json.loads(await exchange.forward())
-        if f"{strange:064x}" in exchange.body.decode():
-            error = {"code": -32000, "message": "header not found"}
-            answers = [{"jsonrpc": "2.0", "id": call["id"], "error": error} for call in exchange.calls]
-        return json.dumps(answers).encode()
+        answers = {answer["id"]: answer for answer in json.loads(await exchange.forward())}
+        for call in exchange.calls:
+            if f"{strange:064x}" in json.dumps(call["params"]):
+                error = {"code": -32000, "message": "header not found"}
+                answers[call["id"]] = {"jsonrpc": "2.0", "id": call["id"], "error": error}
+        return json.dumps(list(answers.values())).encode()
 
     async def scenario() -> None:
-        ground.proxy.set_rule("eth_call", refuse)
+        ground.proxy.set_rule("eth_estimateGas", refuse)
         async with running(ground, follower=False) as process:
             stuck = await process.act(mint(strike=strange))
             others = [await process.act(mint(value)) for value in (5, 6)]
@@ -434,17 +435,17 @@ def test_nothing_is_replaced_after_a_pause_that_came_while_the_node_was_asked(gr
                 process.pauses.add(Pause(Scope.ALL, "*", "uid:0", EPOCH))
                 return answer
 
-            ground.proxy.set_rule("eth_call", pause_meanwhile)
+            ground.proxy.set_rule("eth_estimateGas", pause_meanwhile)
             raise_base_fee(ground, 4, 20)
             await until(lambda: process.pauses.of("alpha", "main") is not None)
-            await until(lambda: not process.book.open[call.id].is_replacing)
+            await until(lambda: not process.book.open[call.id].is_busy)
             assert len(attempts(ground)) == 1
 
     run_async(scenario())
 
 
-def test_intent_that_would_revert_now_is_not_replaced(ground: Ground) -> None:
-    """Its old bytes may still be out; a higher bid for a failure is never made."""
+def test_intent_that_would_revert_now_is_cancelled_by_a_noop_at_its_nonce(ground: Ground) -> None:
+    """A higher bid for a failure is never made; its old bytes may still be out, so its nonce is used up."""
     ground.chain["replace_after_blocks"] = 2
 
     async def scenario() -> None:
@@ -455,9 +456,66 @@ def test_intent_that_would_revert_now_is_not_replaced(ground: Ground) -> None:
             ground.send(
                 ground.vault.functions.setPaused(True), maxPriorityFeePerGas=100 * GWEI, maxFeePerGas=500 * GWEI
             )
-            raise_base_fee(ground, 4, 20)
-            await asyncio.sleep(0.2)
-            assert len(attempts(ground)) == 1
+            raise_base_fee(ground, 3, 20)
+            await process.mine_until_ended(call)
+            assert process.outcome(call).startswith("expired: it would revert at block ")
+            assert "vault: paused; a no-op took its nonce 0 in block " in process.outcome(call)
+            assert process.state(call) == "expired"
+        batch, *noops = attempts(ground)
+        assert (batch["kind"], {row["kind"] for row in noops}) == ("batch", {"noop"})
+        (final,) = [row for row in noops if row["is_success"]]
+        fields = decoded(ground, "0x" + final["raw"].hex())
+        assert (fields["to"], fields["value"], fields["data"]) == (
+            bytes.fromhex(process.lane.signer.address[2:]),
+            0,
+            b"",
+        )
+        assert fields["nonce"] == 0
+        assert ground.effects() == []
+        assert process.vaults["main"].spent_today(process.clock.now()) == 0
+
+    run_async(scenario())
+
+
+def test_intent_whose_deadline_passes_before_its_inclusion_is_cancelled(ground: Ground) -> None:
+    """Signed and out, too cheap to be included: a no-op takes its nonce, and those behind it go on."""
+    ground.chain["replace_after_blocks"] = 2
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            late = await process.act(intent_deadline_s=0.5)
+            await process.until_state(late, "sent")
+            good = await process.act()
+            await process.until_state(good, "sent")
+            deadline = process.book.open[late.id].intent.deadline_at
+            await until(lambda: process.clock.now() > deadline)
+            raise_base_fee(ground, 1, 20)
+            await until(lambda: any(row["kind"] == "noop" for row in attempts(ground)))
+            await process.mine_until_ended(late, good)
+            assert process.outcome(late).startswith("expired: its deadline passed before it was included; a no-op")
+            assert process.outcome(good).startswith("acted")
+        assert len(ground.effects()) == 1
+
+    run_async(scenario())
+
+
+def test_cancelled_intent_may_still_win_and_is_told_as_it_was(ground: Ground) -> None:
+    """The batch was included before its no-op could be: the chain decides, and the ledger follows."""
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            call = await process.act(intent_deadline_s=0.5)
+            await process.until_state(call, "sent")
+            ground.proxy.hold("eth_sendRawTransaction")
+            deadline = process.book.open[call.id].intent.deadline_at
+            await until(lambda: process.clock.now() > deadline)
+            raise_base_fee(ground, 1, 20)
+            await until(lambda: any(row["kind"] == "noop" for row in attempts(ground)))
+            ground.node.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
+            ground.node.rpc("eth_sendRawTransaction", "0x" + attempts(ground)[0]["raw"].hex())
+            await process.mine_until_ended(call)
+            assert process.outcome(call).startswith("acted")
+        assert len(ground.effects()) == 1
 
     run_async(scenario())
 
@@ -492,6 +550,7 @@ def test_signed_intent_is_sent_again_by_the_next_process(ground: Ground, is_out:
             assert process.state(call) == "signed"
         ground.proxy.open()
         async with running(ground) as process:
+            await process.until_state(call, "sent")
             await process.mine_until_ended(call)
             assert process.outcome(call).startswith("acted")
         assert len(set(ground.sent())) == 1
