@@ -64,7 +64,7 @@ class Bench:
         self.pauses = Pauses()
         self.commands = Commands(
             cast("Any", KnownCalls()), cast("Any", None), self.ledger.results, self.pauses, cast("Any", self.ledger),
-            cast("Any", None), frozenset({"main"}), clock,
+            cast("Any", None), {"main": {"mint"}}, clock,
         )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_pause_of_what_is_configured_no_more_can_be_taken_back() -> None:
 
     async def scenario() -> None:
         bench = Bench()
-        row = {"scope": "plugin", "name": "gone", "paused_by": ME, "paused_at": VirtualClock().now()}
+        row = {"scope": "plugin", "name": "gone", "paused_by": ME, "paused_at": VirtualClock().now(), "mode": "paused"}
         bench.pauses.load([row])
         with pytest.raises(ControlError, match="there is no plugin 'other'"):
             await bench.commands.handle(Resume(scope="plugin", name="other"), ME)

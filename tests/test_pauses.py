@@ -48,7 +48,7 @@ def test_removed_pause_leaves_the_others() -> None:
 def test_pauses_of_a_former_run_are_in_force() -> None:
     """As they stand in the table."""
     switches = Pauses()
-    switches.load([{"scope": "all", "name": "*", "paused_by": "uid:0", "paused_at": AT}])
+    switches.load([{"scope": "all", "name": "*", "paused_by": "uid:0", "paused_at": AT, "mode": "paused"}])
     assert str(switches.of("alpha", "main")) == "everything is paused by uid:0 since 2026-01-02 03:04:05 UTC"
 
 

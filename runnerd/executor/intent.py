@@ -51,6 +51,8 @@ class Intent:
     target: str
     calldata: bytes
     value_wei: int
+    actions: tuple[str, ...] = ()
+    """Names of its actions, for kill switches. Empty: it is older than their record."""
     state: IntentState = IntentState.PLANNED
     nonce: int | None = None
     attempts: tuple[Attempt, ...] = ()

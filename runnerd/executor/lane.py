@@ -158,9 +158,10 @@ class Lane:
         if self._book.clock.now() >= tracked.call.deadline_at:
             await self._book.give_up(tracked, JobOutcome.EXPIRED, TOO_LATE)
             return True
-        pause = self._pauses.of(tracked.intent.plugin, tracked.intent.vault)
-        if pause is not None:
-            await self._book.give_up(tracked, JobOutcome.DENIED, f"not signed: {pause}")
+        intent = tracked.intent
+        objection = self._pauses.objection(intent.plugin, intent.vault, intent.actions)
+        if objection is not None:
+            await self._book.give_up(tracked, JobOutcome.DENIED, f"not signed: {objection}")
             return True
         return False
 
@@ -253,7 +254,7 @@ class Lane:
 
     def _is_paused(self, intent: Intent) -> bool:
         """Nothing new is signed then; what is out stays out."""
-        return self._pauses.of(intent.plugin, intent.vault) is not None
+        return self._pauses.objection(intent.plugin, intent.vault, intent.actions) is not None
 
     async def broadcast(self, tracked: Tracked, attempt: Attempt) -> None:
         """Hand the stored bytes to the node. The bytes may be out whatever it answers: an error concludes nothing."""

@@ -23,12 +23,13 @@ from protocol.messages import StateWrite, TriggerKind
 from runnerd.catalogue import build_catalogue
 from runnerd.chain.erc7821 import Erc7821Vault
 from runnerd.clock import SystemClock
-from runnerd.config.model import ActionGrant, ArgumentLimit, ChainConfig, VaultConfig
+from runnerd.config.model import ActionGrant, ArgumentLimit, BudgetConfig, ChainConfig, VaultConfig
 from runnerd.executor.decided import Decided
 from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.follow import Follower
 from runnerd.executor.lane import Lane
 from runnerd.executor.tracked import Book, load_book
+from runnerd.executor.usage import Usage
 from runnerd.network import open_network
 from runnerd.pauses import Pauses
 from runnerd.results import Results
@@ -63,6 +64,9 @@ class Ground:
     key: PrivateKey
     chain: dict[str, Any] = field(default_factory=dict)
     grant: dict[str, Any] = field(default_factory=dict)
+    action: dict[str, Any] = field(default_factory=dict)
+    budget: dict[str, Any] = field(default_factory=dict)
+    wallet_gas_wei: int | None = None
 
     @property
     def signer(self) -> KeystoreSigner:
@@ -72,12 +76,8 @@ class Ground:
 
     @property
     def vault_config(self) -> VaultConfig:
-        mint = ActionGrant(
-            contract=self.market.address,
-            function=MINT,
-            max_value_wei=ETHER,
-            limits={"strike": ArgumentLimit(min=1, max=10**7)},
-        )
+        options = {"max_value_wei": ETHER, "limits": {"strike": ArgumentLimit(min=1, max=10**7)}, **self.action}
+        mint = ActionGrant(contract=self.market.address, function=MINT, **options)
         return VaultConfig(
             chain="local",
             address=self.vault.address,
@@ -167,7 +167,15 @@ class Process:
         self.network = open_network("local", ChainConfig(id=31337, rpc=ground.proxy.url, **config))
         self.book = Book(self.store, self.results, self.clock)
         self.vaults: dict[str, VaultDesk] = {}
-        self.executor = Executor(self.vaults, LEDGER_ID, self.store, self.results, self.pauses, self.book, self.clock)
+        self.catalogue = build_catalogue("main", ground.vault_config)
+        self.pauses.reducing = {"main": self.catalogue.reducing}
+        self.usage = Usage(
+            self.store, self.clock, {"main": self.catalogue}, lambda _: BudgetConfig(**ground.budget),
+            {ground.signer.address: ground.wallet_gas_wei},
+        )  # fmt: skip
+        self.executor = Executor(
+            self.vaults, LEDGER_ID, self.store, self.results, self.pauses, self.book, self.usage, self.clock
+        )
         self.tasks = Tasks()
         self.lane: Lane
         self.follower: Follower
@@ -185,7 +193,8 @@ class Process:
         if not rows:
             await self.store.commit(intents.set_wallet(31337, signer.address, 0))
         next_nonce = rows[0]["next_nonce"] if rows else 0
-        catalogue = build_catalogue("main", self.ground.vault_config)
+        await self.usage.load()
+        catalogue = self.catalogue
         self.lane = Lane(self.network, signer, next_nonce, catalogue.errors, self.book, self.pauses, self.metrics)
         self.follower = Follower(self.network, {signer.address: self.lane}, self.book)
         address = self.ground.vault.address
