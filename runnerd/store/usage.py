@@ -39,7 +39,6 @@ def reserve_gas(call_id: int, gas_wei: int, at: datetime) -> Statement:
         do update set amount = greatest(usage.amount, excluded.amount)
         """,
         {"call_id": call_id, "amount": Decimal(gas_wei), "at": at},
-        is_independent=True,
     )
 
 

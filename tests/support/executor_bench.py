@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -20,6 +21,7 @@ from web3.contract import Contract
 
 from protocol.actions import Act, Action, Noop, Outcome
 from protocol.messages import StateWrite, TriggerKind
+from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import build_catalogue
 from runnerd.chain.erc7821 import Erc7821Vault
 from runnerd.clock import SystemClock
@@ -200,6 +202,14 @@ class Process:
         address = self.ground.vault.address
         self.vaults["main"] = VaultDesk("main", address, catalogue, Erc7821Vault(address=address), self.lane)
         await self.executor.resume(frozenset({"main"}))
+
+    def mirror(self) -> CapsMirror:
+        """Begin to read what the vault itself allows."""
+        desk = self.vaults["main"]
+        ids = partial(self.executor.ids_on_the_way, "main")
+        desk.mirror = CapsMirror(self.network, {"main": (desk.address, desk.catalogue, ids)})
+        self.tasks.spawn(desk.mirror.run(), "caps")
+        return desk.mirror
 
     def run(self, *, lane: bool = True, follower: bool = True) -> None:
         """Begin to poll, sign and follow."""
