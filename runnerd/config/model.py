@@ -201,7 +201,7 @@ class Config(_Table, frozen=True):
     http: HttpConfig = HttpConfig()
     chains: dict[str, ChainConfig] = {}
     wallets: dict[str, WalletConfig] = {}
-    address_lists: dict[str, tuple[Address, ...]] = {}
+    address_lists: dict[Name, tuple[Address, ...]] = {}
     """`[address_lists]`: addresses by the name of their list, for limits of arguments."""
     vaults: dict[str, VaultConfig] = {}
     plugins: dict[str, PluginConfig] = {}
