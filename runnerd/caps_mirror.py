@@ -7,6 +7,8 @@ whose views do not answer is not mirrored at all. Built by the app, run by the c
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from runnerd.catalogue import Catalogue
@@ -14,7 +16,7 @@ from runnerd.chain.errors import AbiError, ChainError, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.types import Block
-from runnerd.chain.vault_caps import CapsRequest, VaultCaps
+from runnerd.chain.vault_caps import DAY_S, CapsRequest, VaultCaps
 from runnerd.log import fields
 from runnerd.network import Network
 
@@ -46,13 +48,16 @@ class CapsMirror:
         }
         self._caps: dict[str, VaultCaps] = {}
 
-    def of(self, vault: str) -> VaultCaps | None:
-        """What the vault allows; None when it is not mirrored, or was not read lately."""
+    def of(self, vault: str, now: datetime) -> VaultCaps | None:
+        """What the vault allows; None when it is not mirrored, or was not read lately.
+
+        Between midnight UTC and the first block after it nothing is spent of the new day, whatever the last block says.
+        """
         caps = self._caps.get(vault)
         latest = self._network.head.recent(self._network.config.poll_s * STALE_POLLS)
         if caps is None or latest is None or latest.number - caps.block_number > MAX_LAG_BLOCKS:
             return None
-        return caps
+        return caps if int(now.timestamp()) // DAY_S <= caps.day else replace(caps, spent_today_wei=0)
 
     async def run(self) -> None:
         """Until cancelled, or until no vault is left: read at every new block."""
@@ -63,9 +68,8 @@ class CapsMirror:
             if block is None or block.hash == seen:
                 await head.wait_beyond(block.number if block is not None else -1, poll_s)
                 continue
-            seen = block.hash
             try:
-                await self._network.at_newest_block(self._look, FRESH_S)
+                seen = (await self._network.at_newest_block(self._look, FRESH_S)).hash
             except ChainError as error:
                 logger.warning("vault caps cannot be read: %s", error, extra=fields("caps_unavailable"))
                 await asyncio.sleep(poll_s)
@@ -73,7 +77,7 @@ class CapsMirror:
                 logger.exception("vault caps cannot be read", extra=fields("caps_failed"))
                 await asyncio.sleep(poll_s)
 
-    async def _look(self, node: NodeBatches, block: Block) -> None:
+    async def _look(self, node: NodeBatches, block: Block) -> Block:
         asked = {
             name: CapsRequest(
                 address=address,
@@ -90,6 +94,7 @@ class CapsMirror:
         for name, one in asked.items():
             mine, answers = answers[: len(requests[name])], answers[len(requests[name]) :]
             self._take(name, one, block, mine)
+        return block
 
     def _take(self, name: str, asked: CapsRequest, block: Block, answers: Sequence[JsonValue | RpcRefused]) -> None:
         try:

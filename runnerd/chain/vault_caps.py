@@ -22,6 +22,7 @@ MAX_PER_TRANSACTION = parse_function("maxPerTransaction() view returns (uint256)
 MAX_PER_DAY = parse_function("maxPerDay() view returns (uint256)")
 SPENT_TODAY = parse_function("spentToday() view returns (uint256)")
 IS_ALLOWED = parse_function("isAllowed(address target, bytes4 selector) view returns (bool)")
+DAY_S = 86_400
 EXECUTED = parse_function("executed(bytes32 intentId) view returns (bool)")
 
 
@@ -30,6 +31,8 @@ class VaultCaps:
     """A vault's own limits at one block. `executed` are the calls whose value is in `spent_today_wei` already."""
 
     block_number: int
+    day: int
+    """The UTC day of the block, as the vault counts it: days since 1970."""
     is_paused: bool
     max_per_transaction_wei: int
     max_per_day_wei: int
@@ -94,6 +97,7 @@ class CapsRequest:
         pairs = zip(self.functions, allowed, strict=True)
         return VaultCaps(
             block_number=block.number,
+            day=block.timestamp // DAY_S,
             is_paused=bool(values[0]),
             max_per_transaction_wei=values[1],
             max_per_day_wei=values[2],

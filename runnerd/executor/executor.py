@@ -233,7 +233,7 @@ class Executor:
 
     def _circumstances(self, vault: VaultDesk, call: JobCall) -> Circumstances:
         """Of this moment, beside what the call itself has been counted with."""
-        caps = vault.mirror.of(vault.name) if vault.mirror is not None else None
+        caps = vault.mirror.of(vault.name, self._clock.now()) if vault.mirror is not None else None
         counted = caps.executed | {call.id} if caps is not None else {call.id}
         return Circumstances(
             plugin=call.plugin,

@@ -1,6 +1,7 @@
 """The mirror of the reference vault's caps, on a real node: it says what the contract would, before gas is spent."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
@@ -15,6 +16,9 @@ from tests.support.aio import run_async
 from tests.support.executor_bench import ETHER, Ground, Process, mint, running
 from tests.support.until import until
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+"""Before the day of any block here."""
+
 
 def owner(ground: Ground, function: object) -> None:
     """A transaction of the vault's owner, mined."""
@@ -27,11 +31,11 @@ async def read(ground: Ground, mirror: CapsMirror, is_so: Callable[[VaultCaps], 
     number = ground.w3.eth.block_number
 
     def is_there() -> bool:
-        caps = mirror.of("main")
+        caps = mirror.of("main", NOW)
         return caps is not None and caps.block_number >= number and is_so(caps)
 
     await until(is_there, every_s=0.01)
-    caps = mirror.of("main")
+    caps = mirror.of("main", NOW)
     assert caps is not None
     return caps
 
@@ -163,6 +167,25 @@ async def simulated(process: Process, values: tuple[int, ...]) -> bool:
     return not (isinstance(outcome, SimulationReverted) and outcome.reason.startswith("vault: "))
 
 
+def test_nothing_is_spent_of_a_day_that_has_no_block_yet(ground: Ground) -> None:
+    """The vault counts by the day of the block that includes: that of the last block may be over."""
+
+    async def scenario() -> None:
+        async with running(ground, follower=False) as process:
+            mirror = process.mirror()
+            await read(ground, mirror)
+            await process.until_state(await process.act(mint(600)), "sent")
+            ground.mine()
+            caps = await read(ground, mirror)
+            midnight = datetime.fromtimestamp((caps.day + 1) * 86_400, UTC)
+            before, after = mirror.of("main", midnight - timedelta(seconds=1)), mirror.of("main", midnight)
+            assert before is not None
+            assert after is not None
+            assert (before.spent_today_wei, after.spent_today_wei) == (600, 0)
+
+    run_async(scenario())
+
+
 # --- when there is nothing to mirror ---------------------------------------------------------------------------------
 
 
@@ -175,7 +198,7 @@ def test_vault_without_such_views_is_not_mirrored(ground: Ground) -> None:
             mirror = process.mirror()
             ground.mine()
             await until(lambda: not mirror._vaults, every_s=0.01)
-            assert mirror.of("main") is None
+            assert mirror.of("main", NOW) is None
 
     run_async(scenario())
 
@@ -195,7 +218,7 @@ def test_caps_that_could_not_be_read_lately_deny_nothing(ground: Ground, away: s
             else:
                 ground.proxy.hang_up("eth_call", is_forwarded=False)
                 ground.mine(6)
-            await until(lambda: mirror.of("main") is None, every_s=0.01)
+            await until(lambda: mirror.of("main", NOW) is None, every_s=0.01)
             call = await process.act(mint(2))
             assert process.state(call) == "planned"
 
@@ -211,7 +234,7 @@ def test_mirror_goes_on_when_the_node_is_back(ground: Ground) -> None:
             await read(ground, mirror)
             ground.proxy.hang_up("eth_call", is_forwarded=False)
             ground.mine(6)
-            await until(lambda: mirror.of("main") is None, every_s=0.01)
+            await until(lambda: mirror.of("main", NOW) is None, every_s=0.01)
             ground.proxy.open()
             ground.mine()
             await read(ground, mirror)

@@ -11,12 +11,13 @@ from coincurve import PrivateKey
 
 from protocol.actions import Act, Action, Noop
 from protocol.messages import StatePut
+from runnerd.config.model import ArgumentLimit
 from runnerd.executor.tracked import AlreadySigned
 from runnerd.pauses import Pause, Scope
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.errors import CommitRefused
 from tests.support.aio import run_async
-from tests.support.executor_bench import ETHER, Ground, Process, mint, running
+from tests.support.executor_bench import ETHER, SPOT, Ground, Process, mint, running
 from tests.support.until import until
 
 
@@ -178,6 +179,43 @@ def test_two_decisions_at_once_cannot_both_take_the_rest_of_the_day(ground: Grou
             assert len(denied) == 1
             assert "is above max_value_wei_per_day" in process.outcome(denied[0])
             assert process.usage.spent_wei("main") == 6 * ETHER // 10
+
+    run_async(scenario())
+
+
+def test_two_decisions_at_once_cannot_both_fit_a_rolling_sum(ground: Ground) -> None:
+    """Nor when the second comes after a restart; what was denied took nothing."""
+    ground.action["limits"] = {"strike": ArgumentLimit(max_per_day=10)}
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+            calls = [await process.call() for _ in range(2)]
+            both = (process.accept(call, Act(actions=(mint(strike=6),))) for call in calls)
+            await asyncio.gather(*both)
+            (denied,) = [call for call in calls if call.id in process.results_of]
+            assert process.outcome(denied) == (
+                "denied: action 1 (mint): strike: 6 on top of 6 in the last 24 hours is above max_per_day = 10"
+            )
+        async with running(ground, lane=False, follower=False) as process:
+            assert "5 on top of 6 in the last" in process.outcome(await process.act(mint(strike=5)))
+            assert process.state(await process.act(mint(strike=4))) == "planned"
+
+    run_async(scenario())
+
+
+def test_planned_intents_that_use_a_limit_up_are_not_counted_twice_by_the_next_process(ground: Ground) -> None:
+    """Each is judged again beside the others, not beside itself."""
+    ground.action["limits"] = {"strike": ArgumentLimit(max_per_hour=3 * SPOT)}
+    ground.grant["max_value_wei_per_day"] = 30
+    ground.budget.update(max_transactions_per_hour=3, max_value_wei_per_day=30)
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+            calls = [await process.act(mint(10)) for _ in range(3)]
+        async with running(ground) as process:
+            await process.mine_until_ended(*calls)
+            assert all(process.outcome(call).startswith("acted") for call in calls)
+            assert "max_per_hour" in process.outcome(await process.act(mint(1)))
 
     run_async(scenario())
 

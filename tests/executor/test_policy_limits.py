@@ -198,8 +198,8 @@ def test_gas_is_judged_by_itself(meter: Meter, of: str) -> None:
 # --- what the vault itself allows ------------------------------------------------------------------------------------
 
 CAPS = VaultCaps(
-    block_number=7, is_paused=False, max_per_transaction_wei=1_000, max_per_day_wei=5_000, spent_today_wei=4_000,
-    refused=frozenset(), executed=frozenset(),
+    block_number=7, day=20_000, is_paused=False, max_per_transaction_wei=1_000, max_per_day_wei=5_000,
+    spent_today_wei=4_000, refused=frozenset(), executed=frozenset(),
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def scene(stage: Stage) -> Iterator[Scene]:
     plugins = {"alpha": puppet(), "beta": puppet(budget={"max_transactions_per_day": 1})}
     with stage.scene(plugins, start=False) as scene:
         text = scene.config.read_text()
-        text = text.replace("max = 10000000", f"max = 10000000, max_per_day = {PER_DAY}")
+        text = text.replace("max = 10000000", f"max = 10000000\nmax_per_day = {PER_DAY}")
         head, tail = text.split("[vaults.demo.actions.mint_range]")
         assert "max_per_day" in head
         scene.config.write_text(f"{head}[vaults.demo.actions.mint_range]\nreducing = true{tail}")

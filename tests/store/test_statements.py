@@ -487,6 +487,14 @@ def test_pause_stays_with_who_made_it_until_it_is_taken_back(run: Callable[[Scen
         rows = await ledger.store.fetch(workers.pauses())
         assert {(row["scope"], row["paused_by"]) for row in rows} == {("vault", "uid:1"), ("all", "uid:3")}
         assert {row["mode"] for row in rows} == {"paused"}
+        await ledger.run(workers.pause("vault", "main", "uid:4", LATER, "reducing"))
+        await ledger.run(workers.pause("plugin", "alpha", "uid:5", AT, "reducing"))
+        await ledger.run(workers.pause("plugin", "alpha", "uid:6", LATER))
+        rows = await ledger.store.fetch(workers.pauses())
+        assert {(row["scope"], row["paused_by"], row["mode"]) for row in rows} == {
+            ("vault", "uid:1", "paused"), ("all", "uid:3", "paused"), ("plugin", "uid:6", "paused")
+        }  # fmt: skip
+        await ledger.run(workers.resume("plugin", "alpha"))
         await ledger.run(workers.resume("vault", "main"), workers.resume("plugin", "nobody"))
         assert [row["scope"] for row in await ledger.store.fetch(workers.pauses())] == ["all"]
 
