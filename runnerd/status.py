@@ -210,7 +210,7 @@ class StatusReader:
             max_value_wei_per_day=config.max_value_wei_per_day,
             waiting_intents=desk.lane.waiting if desk else 0,
             reducing=_text(self._pauses.reducing_of("", name)),
-            paused_actions=[str(pause) for pause in self._pauses.of_actions(name)],
+            paused_actions=[pause.name for pause in self._pauses.of_actions(name)],
         )
 
     def _open_intents(self) -> dict[str, int]:

@@ -43,7 +43,9 @@ def _of_vault(plugin: PluginStatus, status: Status) -> list[str]:
         ]
         if vault.problem:
             found.append(f"vault {vault.name} is refused: {vault.problem}")
-        found += [f"{text}; to go on: runnerctl resume --action {text.split()[1]}" for text in vault.paused_actions]
+        found += [
+            f"action {name} is paused; to go on: runnerctl resume --action {name}" for name in vault.paused_actions
+        ]
         if vault.waiting_intents:
             found.append(f"{vault.waiting_intents} intents of vault {vault.name} wait for the chain; see: runnerctl tx")
     return found

@@ -154,7 +154,7 @@ def _show_vaults(console: Console, vaults: list[VaultStatus]) -> None:
         Column("VAULT", is_flexible=True),
         Column("CHAIN", is_flexible=True),
         Column("STATE"),
-        Column("SPENT TODAY / LIMIT"),
+        Column("SPENT 24 H / LIMIT"),
         Column("WAITING", is_number=True),
         *([Column("ADDRESS")] if has_address else []),
         *([Column("OPERATOR")] if has_operator else []),

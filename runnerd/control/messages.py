@@ -147,6 +147,7 @@ class VaultStatus(Struct, frozen=True, kw_only=True):
     waiting_intents: int
     reducing: str | None = None
     paused_actions: list[str] = []
+    """As `VAULT.ACTION`; who paused them is among the problems."""
 
 
 class Status(_Message, frozen=True, tag="status_reply"):

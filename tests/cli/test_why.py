@@ -129,8 +129,8 @@ def test_it_asks_for_no_more_than_the_protocol_allows(busy: FakeDaemon) -> None:
         (plugin("a", reducing="main is"), status(vaults=[vault(reducing="main is")]), "runnerctl resume --vault main"),
         (
             plugin("a"),
-            status(vaults=[vault(paused_actions=["action main.mint is paused by uid:0"])]),
-            "by uid:0; to go on: runnerctl resume --action main.mint",
+            status(vaults=[vault(paused_actions=["main.mint"])]),
+            "action main.mint is paused; to go on: runnerctl resume --action main.mint",
         ),
         (plugin("a", triggers=[]), status(), "only `runnerctl fire a` calls it"),
         (plugin("a", waiting=4, deciding=16), status(), "4 calls wait in its queue while 16 are decided"),

@@ -51,7 +51,8 @@ def test_paused_action_stops_decisions_with_it_and_no_others(scene: Scene) -> No
     assert (denied.reason or "").startswith("action demo.mint_binary is paused by uid:")
     assert in_range(scene).outcome == "acted"
     status = scene.daemon.status()
-    assert status.vaults[0].paused_actions[0] in status.problems
+    assert status.vaults[0].paused_actions == ["demo.mint_binary"]
+    assert denied.reason in status.problems
     assert scene.plugin("alpha").paused is None
     scene.daemon.ask(Resume(scope="action", name="demo.mint_binary"))
     assert binary(scene).outcome == "acted"
