@@ -34,7 +34,8 @@ def hostile(request: Request) -> Reply:
             )
             return status(
                 problems=[HOSTILE], plugins=[one], chains=[chain(problem=HOSTILE)],
-                vaults=[vault(problem=HOSTILE, paused=HOSTILE, reducing=HOSTILE, paused_actions=[HOSTILE])], open_intents={HOSTILE: 1},
+                vaults=[vault(problem=HOSTILE, paused=HOSTILE, reducing=HOSTILE, paused_actions=[HOSTILE])],
+                open_intents={HOSTILE: 1},
             )  # fmt: skip
         case GetRuns():
             decision = json.dumps({"kind": "act", "actions": [{"name": "a", "args": {"text": HOSTILE}}]})
