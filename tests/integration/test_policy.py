@@ -1,6 +1,7 @@
 """Policy on a running daemon: switches of actions, reducing mode, rolling sums over a restart, the vault's own caps."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -14,8 +15,8 @@ PER_DAY = 500_000
 CAP_WEI = 5 * 10**15
 
 
-@pytest.fixture(scope="module")
-def scene(stage: Stage) -> Iterator[Scene]:
+@contextmanager
+def limited(stage: Stage) -> Iterator[Scene]:
     """Strikes may add up to 500,000 in a day; of the two actions, `mint_range` is the one that reduces."""
     plugins = {"alpha": puppet(), "beta": puppet(budget={"max_transactions_per_day": 1})}
     with stage.scene(plugins, start=False) as scene:
@@ -25,6 +26,13 @@ def scene(stage: Stage) -> Iterator[Scene]:
         assert "max_per_day" in head
         scene.config.write_text(f"{head}[vaults.demo.actions.mint_range]\nreducing = true{tail}")
         scene.start(*plugins)
+        yield scene
+
+
+@pytest.fixture(scope="module")
+def scene(stage: Stage) -> Iterator[Scene]:
+    """A daemon that goes on; a test that restarts it makes its own."""
+    with limited(stage) as scene:
         yield scene
 
 
@@ -58,8 +66,19 @@ def test_paused_action_stops_decisions_with_it_and_no_others(scene: Scene) -> No
     assert binary(scene).outcome == "acted"
 
 
-def test_reduced_vault_lets_only_reducing_actions_pass(scene: Scene) -> None:
+def test_reduced_vault_lets_only_reducing_actions_pass(stage: Stage) -> None:
     """Over a restart too, until it is resumed."""
+    with limited(stage) as scene:
+        _reduce(scene)
+
+
+def test_rolling_sum_is_still_used_up_after_a_restart(stage: Stage) -> None:
+    """Of a stopped daemon and of a killed one. A call that was denied took nothing of it."""
+    with limited(stage) as scene:
+        _use_up(scene)
+
+
+def _reduce(scene: Scene) -> None:
     assert isinstance(scene.daemon.ask(Reduce(scope="vault", name="demo")), Done)
     for _ in range(2):
         denied = binary(scene)
@@ -82,20 +101,20 @@ def test_budget_of_one_plugin_is_not_that_of_another(scene: Scene) -> None:
     assert binary(scene).outcome == "acted"
 
 
-def test_rolling_sum_is_still_used_up_after_a_restart(scene: Scene) -> None:
-    """A call that was denied took nothing of it."""
-    (used,) = scene.rows("select coalesce(sum(amount), 0)::bigint as sum from usage where argument = 'strike'")
-    rest = PER_DAY - used["sum"]
-    denied = binary(scene, rest + 1)
+def _use_up(scene: Scene) -> None:
+    assert binary(scene, 2_000).outcome == "acted"
+    denied = binary(scene, PER_DAY - 1_999)
     assert denied.outcome == "denied"
-    assert f"strike: {rest + 1} on top of {used['sum']} in the last 24 hours is above max_per_day" in str(denied.reason)
-    assert binary(scene, rest - 1_000).outcome == "acted"
-    for _ in range(2):
+    assert f"strike: {PER_DAY - 1_999} on top of 2000 in the last 24 hours is above max_per_day" in str(denied.reason)
+    assert binary(scene, PER_DAY - 3_000).outcome == "acted"
+    for end in (scene.stop, scene.kill):
         denied = binary(scene, 1_001)
         assert (denied.outcome, attempts(scene, denied)) == ("denied", 0)
         assert f"1001 on top of {PER_DAY - 1_000} in the last 24 hours" in str(denied.reason)
-        scene.kill()
+        end()
         scene.start("alpha", "beta")
+    assert "1001 on top of" in str(binary(scene, 1_001).reason)
+    assert binary(scene, 1_000).outcome == "acted"
 
 
 def test_cap_of_the_vault_is_refused_off_chain(scene: Scene) -> None:
