@@ -103,7 +103,7 @@ class App:
             name: ChainDesk(
                 open_network(name, chain),
                 {key: vault for key, vault in config.vaults.items() if vault.chain == name},
-                signers, catalogues, store, book, self._pauses, metrics, clock,
+                config.wallets, signers, catalogues, store, book, self._pauses, metrics, clock,
             )
             for name, chain in config.chains.items()
         }  # fmt: skip

@@ -50,9 +50,13 @@ class ChainConfig(_Table, frozen=True):
     id: Bigint
     rpc: str
     confirmations: Annotated[int, Meta(ge=1, le=10_000)] = 2
+    finality: Literal["depth", "finalized"] = "depth"
+    """What is final: a block with `confirmations`, or one that the node's `finalized` block includes."""
     poll_s: Seconds = 1.0
     rpc_timeout_s: Seconds = 10.0
-    replace_after_blocks: Annotated[int, Meta(ge=1, le=1_000)] = 3
+    replace_after_blocks: Annotated[int, Meta(ge=1, le=1_000)] = 2
+    fee_market: Literal["auto", "eip1559", "legacy"] = "auto"
+    """`auto`: EIP-1559 fees where blocks have a base fee, a gas price where they have none."""
     max_fee_per_gas_wei: Bigint = 500 * 10**9
     min_priority_fee_wei: Wei = 10**6
     gas_limit_factor: Annotated[float, Meta(ge=1, le=10)] = 1.2
@@ -65,6 +69,10 @@ class WalletConfig(_Table, frozen=True):
     passphrase_file: Path | None = None
     passphrase_credential: str | None = None
     """Name of a systemd credential (`LoadCredential=`), read from `$CREDENTIALS_DIRECTORY`."""
+    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 16
+    """Signed transactions of this wallet that may wait for their inclusion at once. Many nodes hold no more than 16."""
+    max_fee_per_gas_wei: Bigint | None = None
+    """A lower cap than the chain's."""
     max_gas_wei_per_day: Wei | None = None
     """The most that transactions of this wallet may cost in gas in 24 hours, on each chain for itself."""
 
@@ -181,6 +189,12 @@ class PluginConfig(_Table, frozen=True):
     decide_deadline_s: Seconds = 5.0
     call_deadline_s: Seconds = 60.0
     """A JobCall that has not begun to decide this long after it fired is recorded as expired."""
+    intent_deadline_s: Seconds = 600.0
+    """What was decided must be included this long after: then it is not signed any more, and what waits is cancelled."""
+    max_fee_per_gas_wei: Bigint | None = None
+    """A lower cap than the chain's."""
+    broadcast: Literal["public", "private", "private_first"] = "public"
+    """`private` needs the chain's `private_rpc`; `private_first` goes public after its `private_blocks`."""
     attempts: Annotated[int, Meta(ge=1, le=100)] = 3
     """A call that ended its worker this many times is recorded as dead."""
     stop_grace_s: Seconds = 5.0

@@ -6,6 +6,7 @@ Owns the order "store, then act". Signing is `lane`, watching is `follow`, what 
 import asyncio
 import hashlib
 import logging
+from datetime import timedelta
 
 from protocol.actions import Noop
 from protocol.codec import encode_outcome
@@ -15,7 +16,7 @@ from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.clock import Clock
 from runnerd.executor.decided import Decided
-from runnerd.executor.intent import Intent, IntentState
+from runnerd.executor.intent import WITHOUT_EFFECT, Intent, IntentState
 from runnerd.executor.lane import Lane
 from runnerd.executor.policy import Approved, Circumstances, Denied, judge
 from runnerd.executor.review import Grant, find_objection
@@ -193,6 +194,7 @@ class Executor:
         except AbiError as error:
             await self._results.finish(decided.call, JobOutcome.DENIED, str(error)[:MAX_REASON], *with_decision)
             return
+        now = self._clock.now()
         intent = Intent(
             call_id=call_id,
             plugin=decided.call.plugin,
@@ -202,6 +204,9 @@ class Executor:
             target=vault.address,
             calldata=calldata,
             value_wei=approved.value_wei,
+            deadline_at=now + timedelta(seconds=decided.terms.deadline_s),
+            route=decided.terms.route,
+            max_fee_per_gas_wei=decided.terms.max_fee_per_gas_wei,
             actions=tuple(actions),
         )
         counted = self._usage.take(intent, approved.uses)  # no await since it was judged: two at once cannot both fit
@@ -256,7 +261,7 @@ class Executor:
         )
 
     def _on_ended(self, intent: Intent) -> None:
-        self._usage.ended(intent, is_success=intent.state is IntentState.FINAL)
+        self._usage.ended(intent, is_success=intent.state not in WITHOUT_EFFECT)
 
 
 def _record(decided: Decided) -> DecisionRecord:

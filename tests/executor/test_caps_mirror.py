@@ -161,9 +161,9 @@ async def simulated(process: Process, values: tuple[int, ...]) -> bool:
     intent = Intent(
         call_id=1, plugin="alpha", vault="main", chain_id=31337, wallet=process.lane.signer.address,
         target=desk.address, calldata=desk.adapter.encode_batch(approved.calls, bytes(31) + b"\1"),
-        value_wei=approved.value_wei,
+        value_wei=approved.value_wei, deadline_at=NOW,
     )  # fmt: skip
-    outcome = await prepare(process.network, process.lane.signer.address, intent, ())
+    (outcome,) = await prepare(process.network, process.lane.signer.address, [intent], ())
     return not (isinstance(outcome, SimulationReverted) and outcome.reason.startswith("vault: "))
 
 

@@ -236,7 +236,7 @@ def test_budget_comes_back_when_nothing_was_spent(ground: Ground) -> None:
             assert spent() == 5
             ground.proxy.hang_up("eth_getBlockByNumber", is_forwarded=False)
             ground.proxy.hang_up("eth_call", is_forwarded=False)
-            expired = await process.act(mint(7), deadline_s=0.3)
+            expired = await process.act(mint(7), intent_deadline_s=0.3)
             assert spent() == 12
             await process.until_ended(expired)
             assert process.outcome(expired) == "expired: its deadline passed before it could be signed"

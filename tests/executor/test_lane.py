@@ -10,7 +10,6 @@ from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from hexbytes import HexBytes
 
 from protocol.actions import Act
-from runnerd.executor.lane import MAX_IN_FLIGHT
 from runnerd.pauses import Mode, Pause, Scope
 from runnerd.store.calls import JobCall
 from tests.support.aio import run_async
@@ -20,6 +19,7 @@ from tests.support.until import until
 from tests.support.virtual_time import EPOCH
 
 GWEI = 10**9
+MAX_IN_FLIGHT = 16
 
 
 def raise_base_fee(ground: Ground, blocks: int, gwei: int) -> None:
@@ -82,10 +82,10 @@ def test_intents_that_wait_behind_a_full_flight_expire_at_their_deadline(ground:
         async with running(ground) as process:
             for _ in range(MAX_IN_FLIGHT):
                 await process.act()
-            late = await process.act(deadline_s=1.0)
+            late = await process.act(intent_deadline_s=1.0)
             await process.until_ended(late)
             assert process.outcome(late) == "expired: its deadline passed before it could be signed"
-            assert process.state(late) == "denied"
+            assert process.state(late) == "expired"
         assert len(attempts(ground)) == MAX_IN_FLIGHT
 
     run_async(scenario())
@@ -124,7 +124,7 @@ def test_answer_that_was_lost_does_not_make_a_second_effect(ground: Ground) -> N
             await until(lambda: attempts(ground)[0]["error"] is not None)
             ground.proxy.open()
             tracked = process.book.open[call.id]
-            await process.lane.broadcast(tracked, tracked.intent.latest)
+            await process.lane.broadcaster.send((tracked, tracked.intent.latest))
             assert process.state(call) == "sent"
             assert attempts(ground)[0]["error"] is None
         assert len(set(ground.sent())) == 1
@@ -177,7 +177,7 @@ def test_intent_waits_while_the_node_is_away_and_expires(ground: Ground, is_rehe
             if is_rehearsed:
                 ground.proxy.hang_up("eth_getBlockByNumber", is_forwarded=False)
             ground.proxy.hang_up("eth_call", is_forwarded=False)
-            lost = await process.act(deadline_s=0.6)
+            lost = await process.act(intent_deadline_s=0.6)
             await process.until_ended(lost)
             assert process.outcome(lost) == "expired: its deadline passed before it could be signed"
             saved = await process.act()
@@ -263,10 +263,12 @@ def test_nothing_is_signed_after_a_stop_that_came_while_the_node_was_asked(groun
                 if stop == "pause":
                     process.pauses.add(pause)
                 else:
-                    await asyncio.sleep(max(0.0, (call.deadline_at - process.clock.now()).total_seconds()))
+                    await asyncio.sleep(
+                        max(0.0, (process.book.open[call.id].intent.deadline_at - process.clock.now()).total_seconds())
+                    )
                 return answer
 
-            call = await process.act(deadline_s=60 if stop == "pause" else 0.5)
+            call = await process.act(intent_deadline_s=60 if stop == "pause" else 0.5)
             process.book.open[call.id].rehearsal = None
             ground.proxy.set_rule("eth_call", stop_meanwhile)
             process.run(follower=False)

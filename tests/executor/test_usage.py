@@ -80,7 +80,7 @@ class Ledger:
                       principal="test", due_at=NOON, fired_at=NOON, deadline_at=NOON)  # fmt: skip
         ((row,),) = await self.store.commit(calls.insert(new))
         return Intent(call_id=row["id"], plugin="alpha", vault="main", chain_id=1, wallet=WALLET, target=MARKET,
-                      calldata=b"", value_wei=7, actions=("mint",))  # fmt: skip
+                      calldata=b"", value_wei=7, actions=("mint",), deadline_at=NOON)  # fmt: skip
 
     async def take(self, usage: Usage, *uses: Use) -> Intent:
         """An approved Decision, committed."""

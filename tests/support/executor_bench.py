@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -25,11 +26,21 @@ from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import build_catalogue
 from runnerd.chain.erc7821 import Erc7821Vault
 from runnerd.clock import SystemClock
-from runnerd.config.model import ActionGrant, ArgumentLimit, BudgetConfig, ChainConfig, VaultConfig
-from runnerd.executor.decided import Decided
+from runnerd.config.model import (
+    ActionGrant,
+    ArgumentLimit,
+    BudgetConfig,
+    ChainConfig,
+    PluginConfig,
+    VaultConfig,
+    WalletConfig,
+)
+from runnerd.executor.auditor import Auditor
+from runnerd.executor.decided import Decided, terms_of
 from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.follow import Follower
 from runnerd.executor.lane import Lane
+from runnerd.executor.push import Pusher
 from runnerd.executor.tracked import Book, load_book
 from runnerd.executor.usage import Usage
 from runnerd.network import open_network
@@ -69,6 +80,8 @@ class Ground:
     action: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Any] = field(default_factory=dict)
     wallet_gas_wei: int | None = None
+    wallet: dict[str, Any] = field(default_factory=dict)
+    plugin: dict[str, Any] = field(default_factory=dict)
 
     @property
     def signer(self) -> KeystoreSigner:
@@ -180,6 +193,8 @@ class Process:
         )
         self.tasks = Tasks()
         self.lane: Lane
+        self.pusher: Pusher
+        self.auditor: Auditor
         self.follower: Follower
 
     def _on_result(self, result: JobResult) -> None:
@@ -197,8 +212,17 @@ class Process:
         next_nonce = rows[0]["next_nonce"] if rows else 0
         await self.usage.load()
         catalogue = self.catalogue
-        self.lane = Lane(self.network, signer, next_nonce, catalogue.errors, self.book, self.pauses, self.metrics)
-        self.follower = Follower(self.network, {signer.address: self.lane}, self.book)
+        limits = WalletConfig(keystore=Path("unused"), **self.ground.wallet)
+        self.lane = Lane(
+            self.network, signer, next_nonce, limits, catalogue.errors, self.book, self.pauses, self.metrics
+        )
+        self.pusher = Pusher(self.lane, self.book, self.pauses)
+        self.auditor = Auditor(
+            self.network, {signer.address: self.lane}, {signer.address: ["main"]}, self.book, self.pauses,
+            self.metrics.saw_foreign,
+        )  # fmt: skip
+        await self.auditor.load()
+        self.follower = Follower(self.network, {signer.address: self.pusher}, self.book, self.auditor)
         address = self.ground.vault.address
         self.vaults["main"] = VaultDesk("main", address, catalogue, Erc7821Vault(address=address), self.lane)
         await self.executor.resume(frozenset({"main"}))
@@ -239,19 +263,20 @@ class Process:
         ((row,),) = await self.store.commit(calls.insert(new))
         return calls.inserted(new, row)
 
-    async def accept(self, call: JobCall, outcome: Outcome, *writes: StateWrite) -> None:
+    async def accept(self, call: JobCall, outcome: Outcome, *writes: StateWrite, **plugin: Any) -> None:
         """The worker has decided."""
         await self.executor.accept(
             Decided(
                 call=call, vault="main", generation=1, digest="sha256:0", attempt=1, context="{}", outcome=outcome,
                 state_writes=writes, decided_at=self.clock.now(), decide_ms=1.0,
+                terms=terms_of(PluginConfig(vault="main", **{**self.ground.plugin, **plugin})),
             )
         )  # fmt: skip
 
-    async def act(self, *actions: Action, deadline_s: float = 60.0) -> JobCall:
-        """A call that was decided with these actions."""
-        call = await self.call(deadline_s)
-        await self.accept(call, Act(actions=actions or (mint(),)))
+    async def act(self, *actions: Action, **plugin: Any) -> JobCall:
+        """A call that was decided with these actions; `plugin` are keys of its configuration."""
+        call = await self.call()
+        await self.accept(call, Act(actions=actions or (mint(),)), **plugin)
         return call
 
     async def rest(self) -> JobCall:
