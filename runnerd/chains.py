@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from runnerd.admission import Admission, admit
+from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import ChainError
 from runnerd.clock import Clock
@@ -58,6 +59,7 @@ class ChainDesk:
         self._clock = clock
         self._tasks = Tasks()
         self._follower: Follower | None = None
+        self.mirror: CapsMirror | None = None
         self.lanes: dict[str, Lane] = {}
         self.auditor: Auditor | None = None
         """There once the chain has answered."""
@@ -95,6 +97,8 @@ class ChainDesk:
         self._follower = Follower(self.network, pushers, self._book, self.auditor)
         self._tasks.spawn_vital(self.network.head.run(self.network.config.poll_s), f"head:{name}", on_failure)
         self._tasks.spawn_vital(self._follower.run(), f"follow:{name}", on_failure)
+        if self.mirror is not None:
+            self._tasks.spawn(self.mirror.run(), f"caps:{name}")
         for address, lane in self.lanes.items():
             self._tasks.spawn_vital(lane.run(), f"lane:{name}:{address}", on_failure)
 
@@ -119,8 +123,9 @@ class ChainDesk:
     async def _look(self) -> Admission:
         admission = await admit(self.network, self.vaults, self._signers, self._store, self._clock)
         for pause in admission.pauses:
-            # An older one stays, as in the ledger.
-            self._pauses.active.setdefault((pause.scope, pause.name), pause)
+            # An older one stays, as in the ledger; one that is only reducing does not.
+            if self._pauses.of("", pause.name) is None:
+                self._pauses.add(pause)
         for address, next_nonce in admission.next_nonces.items():
             self.lanes[address] = self._lane(address, next_nonce)
         vaults_of: dict[str, list[str]] = {}

@@ -17,6 +17,8 @@ from protocol.values import Value
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 Wei: TypeAlias = Annotated[int, Meta(ge=0)]
+Magnitude: TypeAlias = Annotated[int, Meta(ge=0)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
 Bigint: TypeAlias = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 """Fits a column of the ledger; EIP-2294 bounds chain ids about there too."""
 Address: TypeAlias = Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
@@ -71,6 +73,8 @@ class WalletConfig(_Table, frozen=True):
     """Signed transactions of this wallet that may wait for their inclusion at once. Many nodes hold no more than 16."""
     max_fee_per_gas_wei: Bigint | None = None
     """A lower cap than the chain's."""
+    max_gas_wei_per_day: Wei | None = None
+    """The most that transactions of this wallet may cost in gas in 24 hours, on each chain for itself."""
 
 
 class ReadGrant(_Table, frozen=True):
@@ -87,6 +91,16 @@ class ArgumentLimit(_Table, frozen=True):
     min: int | None = None
     max: int | None = None
     one_of: tuple[Value, ...] | None = None
+    in_list: str | None = None
+    """Only addresses of this `[address_lists]` entry."""
+    not_in_list: str | None = None
+    """No address of this `[address_lists]` entry."""
+    max_per_call: Magnitude | None = None
+    """The most that one Decision may ask for: all its Actions of this name, and all items of a list, together."""
+    max_per_hour: Magnitude | None = None
+    """The most in any 3,600 seconds, over all Decisions of all plugins of the vault."""
+    max_per_day: Magnitude | None = None
+    """The same in any 86,400 seconds. These three count magnitudes: a negative integer gives nothing back."""
 
 
 class ActionGrant(_Table, frozen=True):
@@ -96,6 +110,8 @@ class ActionGrant(_Table, frozen=True):
     function: str
     max_value_wei: Wei = 0
     limits: dict[str, ArgumentLimit] = {}
+    reducing: bool = False
+    """It only ever lowers a risk (closes, repays, withdraws to the vault): it passes in reducing mode too."""
     errors: tuple[str, ...] = ()
     """Custom errors of the contract, as fragments, so that a revert can be named in the record."""
 
@@ -109,6 +125,10 @@ class VaultConfig(_Table, frozen=True):
     adapter: Literal["erc7821"] = "erc7821"
     max_actions: Annotated[int, Meta(ge=1, le=MAX_ACTIONS)] = 8
     max_value_wei_per_day: Wei = 0
+    max_gas_wei_per_day: Wei | None = None
+    """The most that the vault's transactions may cost in gas in 24 hours."""
+    max_transactions_per_hour: Count | None = None
+    max_transactions_per_day: Count | None = None
     reads: dict[Name, ReadGrant] = {}
     actions: dict[Name, ActionGrant] = {}
 
@@ -138,6 +158,16 @@ class SandboxConfig(_Table, frozen=True):
     """`idle`: the worker gets the CPU time that nobody else wants, so a spinning plugin disturbs no other process.
     `normal`: for a host whose CPUs other programs keep busy, where an idle worker might not decide in time."""
     readable_paths: tuple[Path, ...] = ()
+
+
+class BudgetConfig(_Table, frozen=True):
+    """`[plugins.NAME.budget]`: what this plugin may take of its vault's budget. What is left out has no limit."""
+
+    max_value_wei_per_day: Wei | None = None
+    max_gas_wei_per_day: Wei | None = None
+    """Reserved at the highest price when a transaction is signed, corrected to what was paid."""
+    max_transactions_per_hour: Count | None = None
+    max_transactions_per_day: Count | None = None
 
 
 class PluginConfig(_Table, frozen=True):
@@ -170,6 +200,7 @@ class PluginConfig(_Table, frozen=True):
     stop_grace_s: Seconds = 5.0
     restart: RestartPolicy = RestartPolicy()
     sandbox: SandboxConfig = SandboxConfig()
+    budget: BudgetConfig = BudgetConfig()
 
 
 class Config(_Table, frozen=True):
@@ -184,5 +215,7 @@ class Config(_Table, frozen=True):
     http: HttpConfig = HttpConfig()
     chains: dict[str, ChainConfig] = {}
     wallets: dict[str, WalletConfig] = {}
+    address_lists: dict[Name, tuple[Address, ...]] = {}
+    """`[address_lists]`: addresses by the name of their list, for limits of arguments."""
     vaults: dict[str, VaultConfig] = {}
     plugins: dict[str, PluginConfig] = {}

@@ -17,7 +17,7 @@ from runnerd.executor.lane import Lane
 from runnerd.executor.tracked import Book, Tracked
 from runnerd.log import fields
 from runnerd.network import Network
-from runnerd.pauses import Pause, Pauses, Scope
+from runnerd.pauses import Mode, Pause, Pauses, Scope
 from runnerd.store import foreign, workers
 from runnerd.store.statement import Statement
 
@@ -146,7 +146,7 @@ class Auditor:
         pauses = []
         for vault in self._vaults_of.get(wallet, ()):
             active = self._pauses.active.get((Scope.VAULT, vault))
-            if active is None and is_new:
+            if is_new and (active is None or active.mode is Mode.REDUCING):  # reducing lets something pass
                 pauses.append(Pause(Scope.VAULT, vault, reason, self._book.clock.now()))
             elif active is not None and active.paused_by.startswith(BY_US):
                 pauses.append(Pause(Scope.VAULT, vault, reason, active.paused_at))

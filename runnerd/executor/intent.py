@@ -89,6 +89,8 @@ class Intent:
     route: Route = Route.PUBLIC
     max_fee_per_gas_wei: int | None = None
     """The plugin's own cap, if it has one."""
+    actions: tuple[str, ...] = ()
+    """Names of its actions, for kill switches. Empty: it is older than their record."""
     state: IntentState = IntentState.PLANNED
     nonce: int | None = None
     attempts: tuple[Attempt, ...] = ()

@@ -181,13 +181,13 @@ class Lane:
         now, rest = self._book.clock.now(), []
         for tracked in group:
             intent = tracked.intent
-            pause = self._pauses.of(intent.plugin, intent.vault)
-            if now < intent.deadline_at and pause is None:
+            objection = self._pauses.objection(intent.plugin, intent.vault, intent.actions)
+            if now < intent.deadline_at and objection is None:
                 rest.append(tracked)
                 continue
             self._waiting.remove(tracked)
-            if pause is not None:
-                await self._book.give_up(tracked, JobOutcome.DENIED, f"not signed: {pause}")
+            if objection is not None:
+                await self._book.give_up(tracked, JobOutcome.DENIED, f"not signed: {objection}")
             else:
                 await self._book.give_up(tracked, JobOutcome.EXPIRED, TOO_LATE)
         return rest

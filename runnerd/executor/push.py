@@ -169,7 +169,7 @@ class Pusher:
 
     def _is_paused(self, intent: Intent) -> bool:
         """Nothing new is signed then; what is out stays out."""
-        return self._pauses.of(intent.plugin, intent.vault) is not None
+        return self._pauses.objection(intent.plugin, intent.vault, intent.actions) is not None
 
 
 def _wait(why: str, group: Sequence[tuple[Tracked, Push]], error: ChainError) -> None:

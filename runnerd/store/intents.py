@@ -19,10 +19,10 @@ def plan(intent: Intent, at: datetime) -> Statement:
     """Store the intent of a Decision, in the Decision's transaction."""
     return Statement(
         """
-        insert into intents (call_id, plugin, vault, chain_id, wallet, target, calldata, value_wei, state, deadline_at,
-                             route, max_fee_per_gas_wei, created_at, updated_at)
+        insert into intents (call_id, plugin, vault, chain_id, wallet, target, calldata, value_wei, actions, state,
+                             deadline_at, route, max_fee_per_gas_wei, created_at, updated_at)
         values (%(call_id)s, %(plugin)s, %(vault)s, %(chain_id)s, %(wallet)s, %(target)s, %(calldata)s, %(value_wei)s,
-                'planned', %(deadline_at)s, %(route)s, %(max_fee)s, %(at)s, %(at)s)
+                %(actions)s, 'planned', %(deadline_at)s, %(route)s, %(max_fee)s, %(at)s, %(at)s)
         on conflict (call_id) do nothing
         """,
         {
@@ -34,6 +34,7 @@ def plan(intent: Intent, at: datetime) -> Statement:
             "target": intent.target,
             "calldata": intent.calldata,
             "value_wei": Decimal(intent.value_wei),
+            "actions": list(intent.actions),
             "deadline_at": intent.deadline_at,
             "route": intent.route.value,
             "max_fee": None if intent.max_fee_per_gas_wei is None else Decimal(intent.max_fee_per_gas_wei),
@@ -234,18 +235,6 @@ def calls_of(call_ids: Sequence[int]) -> Statement:
     return Statement("select * from job_calls where id = any(%(ids)s)", {"ids": list(call_ids)})
 
 
-def spent_since(start: datetime) -> Statement:
-    """Intents since `start` that have sent wei, or may still send some."""
-    return Statement(
-        """
-        select call_id, vault, value_wei from intents
-        where created_at >= %(start)s and value_wei > 0
-          and state not in ('denied', 'reverted', 'expired', 'cancelled')
-        """,
-        {"start": start},
-    )
-
-
 def wallet(chain_id: int, address: str) -> Statement:
     """The nonce that the ledger would give next."""
     return Statement(
@@ -306,6 +295,7 @@ def from_rows(intent_rows: Rows, attempt_rows: Rows) -> list[Intent]:
             target=row["target"],
             calldata=bytes(row["calldata"]),
             value_wei=int(row["value_wei"]),
+            actions=tuple(row["actions"]),
             deadline_at=row["deadline_at"],
             route=Route(row["route"]),
             max_fee_per_gas_wei=None if row["max_fee_per_gas_wei"] is None else int(row["max_fee_per_gas_wei"]),

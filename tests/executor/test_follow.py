@@ -55,7 +55,7 @@ def test_transaction_that_reverts_on_chain_fails_its_call(ground: Ground) -> Non
             assert process.outcome(call).startswith("failed: reverted on chain in block ")
             assert process.results_of[call.id].transaction == attempt_rows(ground)[0]["hash"]
             assert process.state(call) == "reverted"
-            assert process.vaults["main"].spent_today(process.clock.now()) == 0
+            assert process.usage.spent_wei("main") == 0
         assert ground.effects() == []
 
     run_async(scenario())

@@ -10,7 +10,8 @@ from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from hexbytes import HexBytes
 
 from protocol.actions import Act
-from runnerd.pauses import Pause, Scope
+from runnerd.pauses import Mode, Pause, Scope
+from runnerd.store.calls import JobCall
 from tests.support.aio import run_async
 from tests.support.executor_bench import ETHER, Ground, Process, mint, running
 from tests.support.rpc_proxy import Exchange
@@ -201,6 +202,50 @@ def test_pause_after_the_decision_keeps_it_from_being_signed(ground: Ground) -> 
                 "denied: not signed: vault main is paused by uid:0 since 2026-01-01 12:00:00 UTC"
             )
         assert ground.sent() == []
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize(
+    "switch, reason",
+    [
+        (Pause(Scope.ACTION, "main.mint", "uid:0", EPOCH), "action main.mint is paused by uid:0"),
+        (
+            Pause(Scope.VAULT, "main", "uid:0", EPOCH, Mode.REDUCING),
+            "action mint is not reducing, and vault main is",
+        ),
+        (Pause(Scope.ACTION, "main.other", "uid:0", EPOCH), None),
+    ],
+    ids=["action", "reducing", "another action"],
+)
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_switch_of_actions_holds_for_what_waits_to_be_signed(
+    ground: Ground, switch: Pause, reason: str | None, is_restarted: bool
+) -> None:
+    """Also after a restart: the ledger knows which actions an intent carries out."""
+
+    async def sign(process: Process, call: JobCall) -> None:
+        process.pauses.add(switch)
+        process.run(follower=False)
+        if reason is None:
+            await process.until_state(call, "sent")
+            return
+        await process.until_ended(call)
+        assert process.outcome(call).startswith(f"denied: not signed: {reason}")
+        assert ground.sent() == []
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+            call = await process.act()
+            if not is_restarted:
+                await sign(process, call)
+                return
+        again = Process(ground)
+        await again.open()
+        try:
+            await sign(again, call)
+        finally:
+            await again.close()
 
     run_async(scenario())
 

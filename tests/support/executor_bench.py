@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,19 @@ from web3.contract import Contract
 
 from protocol.actions import Act, Action, Noop, Outcome
 from protocol.messages import StateWrite, TriggerKind
+from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import build_catalogue
 from runnerd.chain.erc7821 import Erc7821Vault
 from runnerd.clock import SystemClock
-from runnerd.config.model import ActionGrant, ArgumentLimit, ChainConfig, PluginConfig, VaultConfig, WalletConfig
+from runnerd.config.model import (
+    ActionGrant,
+    ArgumentLimit,
+    BudgetConfig,
+    ChainConfig,
+    PluginConfig,
+    VaultConfig,
+    WalletConfig,
+)
 from runnerd.executor.auditor import Auditor
 from runnerd.executor.decided import Decided, terms_of
 from runnerd.executor.executor import Executor, VaultDesk
@@ -32,6 +42,7 @@ from runnerd.executor.follow import Follower
 from runnerd.executor.lane import Lane
 from runnerd.executor.push import Pusher
 from runnerd.executor.tracked import Book, load_book
+from runnerd.executor.usage import Usage
 from runnerd.network import open_network
 from runnerd.pauses import Pauses
 from runnerd.results import Results
@@ -66,6 +77,9 @@ class Ground:
     key: PrivateKey
     chain: dict[str, Any] = field(default_factory=dict)
     grant: dict[str, Any] = field(default_factory=dict)
+    action: dict[str, Any] = field(default_factory=dict)
+    budget: dict[str, Any] = field(default_factory=dict)
+    wallet_gas_wei: int | None = None
     wallet: dict[str, Any] = field(default_factory=dict)
     plugin: dict[str, Any] = field(default_factory=dict)
 
@@ -77,12 +91,8 @@ class Ground:
 
     @property
     def vault_config(self) -> VaultConfig:
-        mint = ActionGrant(
-            contract=self.market.address,
-            function=MINT,
-            max_value_wei=ETHER,
-            limits={"strike": ArgumentLimit(min=1, max=10**7)},
-        )
+        options = {"max_value_wei": ETHER, "limits": {"strike": ArgumentLimit(min=1, max=10**7)}, **self.action}
+        mint = ActionGrant(contract=self.market.address, function=MINT, **options)
         return VaultConfig(
             chain="local",
             address=self.vault.address,
@@ -172,7 +182,15 @@ class Process:
         self.network = open_network("local", ChainConfig(id=31337, rpc=ground.proxy.url, **config))
         self.book = Book(self.store, self.results, self.clock)
         self.vaults: dict[str, VaultDesk] = {}
-        self.executor = Executor(self.vaults, LEDGER_ID, self.store, self.results, self.pauses, self.book, self.clock)
+        self.catalogue = build_catalogue("main", ground.vault_config)
+        self.pauses.reducing = {"main": self.catalogue.reducing}
+        self.usage = Usage(
+            self.store, self.clock, {"main": self.catalogue}, lambda _: BudgetConfig(**ground.budget),
+            {ground.signer.address: ground.wallet_gas_wei},
+        )  # fmt: skip
+        self.executor = Executor(
+            self.vaults, LEDGER_ID, self.store, self.results, self.pauses, self.book, self.usage, self.clock
+        )
         self.tasks = Tasks()
         self.lane: Lane
         self.pusher: Pusher
@@ -192,7 +210,8 @@ class Process:
         if not rows:
             await self.store.commit(intents.set_wallet(31337, signer.address, 0))
         next_nonce = rows[0]["next_nonce"] if rows else 0
-        catalogue = build_catalogue("main", self.ground.vault_config)
+        await self.usage.load()
+        catalogue = self.catalogue
         limits = WalletConfig(keystore=Path("unused"), **self.ground.wallet)
         self.lane = Lane(
             self.network, signer, next_nonce, limits, catalogue.errors, self.book, self.pauses, self.metrics
@@ -207,6 +226,14 @@ class Process:
         address = self.ground.vault.address
         self.vaults["main"] = VaultDesk("main", address, catalogue, Erc7821Vault(address=address), self.lane)
         await self.executor.resume(frozenset({"main"}))
+
+    def mirror(self) -> CapsMirror:
+        """Begin to read what the vault itself allows."""
+        desk = self.vaults["main"]
+        ids = partial(self.executor.ids_on_the_way, "main")
+        desk.mirror = CapsMirror(self.network, {"main": (desk.address, desk.catalogue, ids)})
+        self.tasks.spawn(desk.mirror.run(), "caps")
+        return desk.mirror
 
     def run(self, *, lane: bool = True, follower: bool = True) -> None:
         """Begin to poll, sign and follow."""
