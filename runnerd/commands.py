@@ -15,6 +15,7 @@ from runnerd.pauses import EVERYTHING, Pause, Pauses, Scope
 from runnerd.plugins import Plugins
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.safe_commands import SafeCommands
 from runnerd.status import StatusReader
 from runnerd.store import calls, intents, workers
 from runnerd.store.calls import NewCall
@@ -38,6 +39,7 @@ class Commands:
         store: Store,
         status: StatusReader,
         vaults: frozenset[str],
+        safes: SafeCommands,
         clock: Clock,
     ) -> None:
         self._router = router
@@ -47,6 +49,7 @@ class Commands:
         self._store = store
         self._status = status
         self._vaults = vaults
+        self._safes = safes
         self._clock = clock
 
     async def handle(self, request: Request, principal: str) -> Reply:
@@ -76,6 +79,8 @@ class Commands:
                 self._check_plugin(request.plugin)
                 self._plugins.restart(request.plugin)
                 return messages.Done(text=f"{request.plugin} restarts")
+            case messages.GetProposals() | messages.SignProposal() | messages.RejectProposal():
+                return await self._safes.handle(request, principal)
             case _:
                 assert_never(request)
 

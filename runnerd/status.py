@@ -204,7 +204,7 @@ class StatusReader:
             problem=admission.refused.get(name) if admission else None,
             spent_today_wei=desk.spent_today(self._clock.now()) if desk else 0,
             max_value_wei_per_day=config.max_value_wei_per_day,
-            waiting_intents=desk.lane.waiting if desk else 0,
+            waiting_intents=desk.waiting if desk else 0,
         )
 
     def _open_intents(self) -> dict[str, int]:

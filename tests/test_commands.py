@@ -64,7 +64,7 @@ class Bench:
         self.pauses = Pauses()
         self.commands = Commands(
             cast("Any", KnownCalls()), cast("Any", None), self.ledger.results, self.pauses, cast("Any", self.ledger),
-            cast("Any", None), frozenset({"main"}), clock,
+            cast("Any", None), frozenset({"main"}), cast("Any", None), clock,
         )  # fmt: skip
 
 

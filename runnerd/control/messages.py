@@ -82,7 +82,36 @@ class Restart(_Message, frozen=True, tag="restart"):
     plugin: str
 
 
-Request: TypeAlias = GetStatus | Fire | GetRuns | GetTransactions | GetHistory | Pause | Resume | Restart
+class GetProposals(_Message, frozen=True, tag="proposals"):
+    """Which transactions wait for signatures of a Safe's owners?"""
+
+
+class SignProposal(_Message, frozen=True, tag="sign_proposal"):
+    """An owner's signature of a call's proposal, in hex: 65 bytes, r, s and v."""
+
+    call_id: int
+    signature: Annotated[str, Meta(max_length=200)]
+
+
+class RejectProposal(_Message, frozen=True, tag="reject_proposal"):
+    """End a call's proposal as denied."""
+
+    call_id: int
+
+
+Request: TypeAlias = (
+    GetStatus
+    | Fire
+    | GetRuns
+    | GetTransactions
+    | GetHistory
+    | Pause
+    | Resume
+    | Restart
+    | GetProposals
+    | SignProposal
+    | RejectProposal
+)
 
 
 # --- replies ---------------------------------------------------------------------------------------------------------
@@ -244,6 +273,37 @@ class History(_Message, frozen=True, tag="history_reply"):
     events: list[HistoryEvent]
 
 
+class Proposal(Struct, frozen=True, kw_only=True):
+    """A transaction that waits for owners' signatures: all that they sign. `state` is waiting, collecting or complete.
+
+    While it waits for the one before it there is no nonce and no hash, and nothing can be signed.
+    """
+
+    call_id: int
+    plugin: str
+    vault: str
+    chain_id: int
+    safe: str
+    state: str
+    deadline_at: datetime
+    operator: str
+    threshold: int | None
+    owners: list[str]
+    signed_by: list[str]
+    safe_nonce: int | None
+    safe_tx_hash: str | None
+    to: str
+    value_wei: int
+    data: str
+    operation: int
+
+
+class Proposals(_Message, frozen=True, tag="proposals_reply"):
+    """By Safe; the one that can be signed first."""
+
+    proposals: list[Proposal]
+
+
 class Done(_Message, frozen=True, tag="done"):
     """Carried out; `text` says what, for the operator."""
 
@@ -256,7 +316,7 @@ class Failure(_Message, frozen=True, tag="failure"):
     reason: str
 
 
-Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Done | Failure
+Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Done | Failure
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

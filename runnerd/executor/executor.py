@@ -18,6 +18,7 @@ from runnerd.executor.decided import Decided
 from runnerd.executor.intent import Intent, IntentState
 from runnerd.executor.lane import Lane
 from runnerd.executor.policy import Approved, Denied, judge
+from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.review import Grant, find_objection
 from runnerd.executor.tracked import Book
 from runnerd.log import fields
@@ -39,14 +40,28 @@ MAX_REASON = 500
 class VaultDesk:
     """One vault in operation: its catalogue, its adapter, its wallet's lane, and what it spent today."""
 
-    def __init__(self, name: str, address: str, catalogue: Catalogue, adapter: VaultAdapter, lane: Lane) -> None:
+    def __init__(
+        self,
+        name: str,
+        catalogue: Catalogue,
+        adapter: VaultAdapter,
+        lane: Lane,
+        proposals: ProposalDesk | None = None,
+    ) -> None:
         self.name = name
-        self.address = address
         self.catalogue = catalogue
         self.adapter = adapter
         self.lane = lane
+        self.proposals = proposals
+        self.door: Lane | ProposalDesk = proposals or lane
+        """Where planned intents go: with proposals they wait for signatures before the lane takes them."""
         self._spent_wei: dict[int, int] = {}
         self._day = date.min
+
+    @property
+    def waiting(self) -> int:
+        """Planned intents of this wallet that have no nonce yet, and those of this vault that wait for signatures."""
+        return self.lane.waiting + (self.proposals.waiting if self.proposals is not None else 0)
 
     def spent_today(self, now: datetime) -> int:
         """Wei sent, or on the way, since midnight UTC."""
@@ -58,7 +73,6 @@ class VaultDesk:
         return Grant(
             chain_id=self.lane.network.config.id,
             wallet=self.lane.signer.address,
-            address=self.address,
             catalogue=self.catalogue,
             adapter=self.adapter,
             spent_today_wei=self.spent_today(now) - self._spent_wei.get(call_id, 0),
@@ -187,7 +201,7 @@ class Executor:
         # Only now: until here the ledger may fail us, and then all of this is done again.
         for tracked in planned:
             if tracked.intent.state is IntentState.PLANNED:
-                self._vaults[tracked.intent.vault].lane.put(tracked)
+                self._vaults[tracked.intent.vault].door.put(tracked)
 
     async def give_up_unconfigured(self, configured: frozenset[str]) -> None:
         """End what a former process planned for vaults that are not in the configuration any more."""
@@ -210,7 +224,7 @@ class Executor:
     ) -> None:
         call_id = decided.call.id
         try:
-            calldata = vault.adapter.encode_batch(approved.calls, self._intent_id(call_id))
+            batch = vault.adapter.build(approved.calls, self._intent_id(call_id))
         except AbiError as error:
             await self._results.finish(decided.call, JobOutcome.DENIED, str(error)[:MAX_REASON], *with_decision)
             return
@@ -220,14 +234,14 @@ class Executor:
             vault=vault.name,
             chain_id=vault.lane.network.config.id,
             wallet=vault.lane.signer.address,
-            target=vault.address,
-            calldata=calldata,
+            target=batch.to,
+            calldata=batch.data,
             value_wei=approved.value_wei,
         )
         now = self._clock.now()
         vault.spend(call_id, approved.value_wei, now)
         # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.
-        rehearsing = asyncio.get_running_loop().create_task(vault.lane.rehearse(intent), name=f"rehearse:{call_id}")
+        rehearsing = asyncio.get_running_loop().create_task(vault.door.rehearse(intent), name=f"rehearse:{call_id}")
         try:
             await self._store.commit(*with_decision, calls.decided(call_id), intents.plan(intent, now))
             # From here on nothing may raise: the intent stands in the ledger, and needs its lane.
@@ -239,7 +253,7 @@ class Executor:
             rehearsing.cancel()
         tracked = self._book.add(intent, decided.call)
         tracked.rehearsal = rehearsal
-        vault.lane.put(tracked)
+        vault.door.put(tracked)
 
     def _intent_id(self, call_id: int) -> bytes:
         """32 bytes, unique to this ledger and call: the vault refuses a second execution under the same id."""

@@ -21,7 +21,7 @@ from web3.contract import Contract
 from protocol.actions import Act, Action, Noop, Outcome
 from protocol.messages import StateWrite, TriggerKind
 from runnerd.catalogue import build_catalogue
-from runnerd.chain.erc7821 import Erc7821Vault
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.clock import SystemClock
 from runnerd.config.model import ActionGrant, ArgumentLimit, ChainConfig, VaultConfig
 from runnerd.executor.decided import Decided
@@ -188,8 +188,8 @@ class Process:
         catalogue = build_catalogue("main", self.ground.vault_config)
         self.lane = Lane(self.network, signer, next_nonce, catalogue.errors, self.book, self.pauses, self.metrics)
         self.follower = Follower(self.network, {signer.address: self.lane}, self.book)
-        address = self.ground.vault.address
-        self.vaults["main"] = VaultDesk("main", address, catalogue, Erc7821Vault(address=address), self.lane)
+        adapter = Erc7821Vault(address=self.ground.vault.address, operator=signer.address)
+        self.vaults["main"] = VaultDesk("main", catalogue, adapter, self.lane)
         await self.executor.resume(frozenset({"main"}))
 
     def run(self, *, lane: bool = True, follower: bool = True) -> None:
