@@ -9,7 +9,7 @@ from msgspec import structs
 
 from protocol.messages import TriggerKind
 from runnerd.clock import Clock
-from runnerd.control import messages
+from runnerd.control import messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request
 from runnerd.pauses import EVERYTHING, Pause, Pauses, Scope
 from runnerd.plugins import Plugins
@@ -79,7 +79,7 @@ class Commands:
                 self._check_plugin(request.plugin)
                 self._plugins.restart(request.plugin)
                 return messages.Done(text=f"{request.plugin} restarts")
-            case messages.GetProposals() | messages.SignProposal() | messages.RejectProposal():
+            case safe_messages.GetProposals() | safe_messages.SignProposal() | safe_messages.RejectProposal():
                 return await self._safes.handle(request, principal)
             case _:
                 assert_never(request)

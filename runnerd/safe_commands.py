@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from runnerd.chain.vaults.safe_tx import decode_exec, parse_signature
-from runnerd.control import messages
+from runnerd.control import messages, safe_messages
 from runnerd.control.messages import ControlError, Reply
 from runnerd.executor.executor import VaultDesk
 from runnerd.executor.proposals import ProposalDesk, Shown
@@ -16,18 +16,16 @@ class SafeCommands:
     def __init__(self, desks: Mapping[str, VaultDesk]) -> None:
         self._desks = desks
 
-    async def handle(
-        self, request: messages.GetProposals | messages.SignProposal | messages.RejectProposal, principal: str
-    ) -> Reply:
+    async def handle(self, request: safe_messages.SafeRequest, principal: str) -> Reply:
         """Carry out one request. Raises ControlError, SignatureRefused, ProposalRefused, ChainError, StoreError."""
         match request:
-            case messages.GetProposals():
+            case safe_messages.GetProposals():
                 return self._read()
-            case messages.SignProposal(call_id=call_id):
+            case safe_messages.SignProposal(call_id=call_id):
                 signature = parse_signature(request.signature)
                 text = await self._desk_of(call_id).add_signature(call_id, signature, principal)
                 return messages.Done(text=text)
-            case messages.RejectProposal(call_id=call_id):
+            case safe_messages.RejectProposal(call_id=call_id):
                 return messages.Done(text=await self._desk_of(call_id).reject(call_id, principal))
             case _:
                 assert_never(request)
@@ -39,7 +37,7 @@ class SafeCommands:
             if desk.proposals is not None
             for shown in desk.proposals.shown()
         ]
-        return messages.Proposals(proposals=found)
+        return safe_messages.Proposals(proposals=found)
 
     def _desk_of(self, call_id: int) -> ProposalDesk:
         known: list[str] = []
@@ -51,12 +49,12 @@ class SafeCommands:
         raise ControlError(f"no proposal of call {call_id} is open; open: {', '.join(known) or 'none'}")
 
 
-def _message(shown: Shown, safe: str, operator: str) -> messages.Proposal:
+def _message(shown: Shown, safe: str, operator: str) -> safe_messages.Proposal:
     call, _ = decode_exec(shown.intent.calldata)
     proposal, state = shown.proposal, "waiting"
     if proposal is not None:
         state = "complete" if shown.is_complete else "collecting"
-    return messages.Proposal(
+    return safe_messages.Proposal(
         call_id=shown.intent.call_id,
         plugin=shown.intent.plugin,
         vault=shown.intent.vault,

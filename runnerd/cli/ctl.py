@@ -35,6 +35,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Entry("fire", "runnerd.cli.fire", "Call a plugin now."),
             Entry("pause", "runnerd.cli.pause", "Stop a plugin, a vault or all from acting."),
             Entry("resume", "runnerd.cli.resume", "Undo a pause."),
+            Entry("safe", "runnerd.cli.safe", "Sign what waits for the owners of a Safe."),
             Entry("restart", "runnerd.cli.restart", "Restart a plugin's worker; clears quarantine."),
         ),
     ),

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
+from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
 
 MAX_LINE_BYTES = 8 << 20
@@ -82,36 +83,9 @@ class Restart(_Message, frozen=True, tag="restart"):
     plugin: str
 
 
-class GetProposals(_Message, frozen=True, tag="proposals"):
-    """Which transactions wait for signatures of a Safe's owners?"""
-
-
-class SignProposal(_Message, frozen=True, tag="sign_proposal"):
-    """An owner's signature of a call's proposal, in hex: 65 bytes, r, s and v."""
-
-    call_id: int
-    signature: Annotated[str, Meta(max_length=200)]
-
-
-class RejectProposal(_Message, frozen=True, tag="reject_proposal"):
-    """End a call's proposal as denied."""
-
-    call_id: int
-
-
 Request: TypeAlias = (
-    GetStatus
-    | Fire
-    | GetRuns
-    | GetTransactions
-    | GetHistory
-    | Pause
-    | Resume
-    | Restart
-    | GetProposals
-    | SignProposal
-    | RejectProposal
-)
+    GetStatus | Fire | GetRuns | GetTransactions | GetHistory | Pause | Resume | Restart | SafeRequest
+)  # fmt: skip
 
 
 # --- replies ---------------------------------------------------------------------------------------------------------
@@ -271,37 +245,6 @@ class History(_Message, frozen=True, tag="history_reply"):
 
     plugin: str
     events: list[HistoryEvent]
-
-
-class Proposal(Struct, frozen=True, kw_only=True):
-    """A transaction that waits for owners' signatures: all that they sign. `state` is waiting, collecting or complete.
-
-    While it waits for the one before it there is no nonce and no hash, and nothing can be signed.
-    """
-
-    call_id: int
-    plugin: str
-    vault: str
-    chain_id: int
-    safe: str
-    state: str
-    deadline_at: datetime
-    operator: str
-    threshold: int | None
-    owners: list[str]
-    signed_by: list[str]
-    safe_nonce: int | None
-    safe_tx_hash: str | None
-    to: str
-    value_wei: int
-    data: str
-    operation: int
-
-
-class Proposals(_Message, frozen=True, tag="proposals_reply"):
-    """By Safe; the one that can be signed first."""
-
-    proposals: list[Proposal]
 
 
 class Done(_Message, frozen=True, tag="done"):

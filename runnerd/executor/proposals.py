@@ -12,13 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, assert_never
 
-from runnerd.chain.errors import AbiError, ChainError, RpcMalformed, RpcRefused
-from runnerd.chain.json_values import JsonValue
-from runnerd.chain.jsonrpc import Request
-from runnerd.chain.types import decode_count
+from runnerd.chain.errors import AbiError, ChainError
 from runnerd.chain.vaults.safe_multisig import SafeMultisigVault, SafeState
-from runnerd.chain.vaults.safe_tx import SafeTx
-from runnerd.executor.execution_log import build_execution_request, find_execution
+from runnerd.errors import RunnerdError
 from runnerd.executor.intent import Finish, Intent, IntentState
 from runnerd.executor.lane import Lane
 from runnerd.executor.proposal import (
@@ -31,8 +27,8 @@ from runnerd.executor.proposal import (
     judge,
     signatures_that_count,
 )
+from runnerd.executor.safe_node import SafeNode
 from runnerd.executor.tracked import Book, Rehearsal, Tracked
-from runnerd.errors import RunnerdError
 from runnerd.log import fields
 from runnerd.store import intents, proposals
 from runnerd.store.calls import JobOutcome
@@ -68,6 +64,7 @@ class ProposalDesk:
         self._adapter = adapter
         self._lane = lane
         self._book = book
+        self._node = SafeNode(adapter, lane.network)
         self._waiting: list[Tracked] = []
         self._proposal: Proposal | None = None
         self._is_complete = False
@@ -121,7 +118,7 @@ class ProposalDesk:
         ChainError when the node does not say who the owners are, and StoreError."""
         async with self._busy:
             proposal = self._signable(call_id)
-            self._safe = await self._fetch_safe()
+            self._safe = await self._node.fetch_state()
             approval = check_signature(proposal, self._safe, self._operator, signature)
             now = self._book.clock.now()
             await self._book.store.commit(proposals.add_signature(proposal, approval, principal, now))
@@ -211,7 +208,7 @@ class ProposalDesk:
             await self._open(self._waiting[0])
         if self._proposal is None or self._is_complete:
             return
-        self._safe = await self._fetch_safe()
+        self._safe = await self._node.fetch_state()
         proposal = self._proposal
         tracked = next(one for one in self._waiting if one.intent.call_id == proposal.call_id)
         verdict = judge(proposal, self._safe, self._operator, self._book.clock.now())
@@ -242,11 +239,11 @@ class ProposalDesk:
 
     async def _open(self, tracked: Tracked) -> None:
         """Ask the owners for the first one: what they sign stands in the ledger before they see it."""
-        self._safe = await self._fetch_safe()
+        self._safe = await self._node.fetch_state()
         chain_id = self._lane.network.config.id
         try:
             safe_tx = self._adapter.safe_tx(tracked.intent.calldata, chain_id, self._safe.nonce)
-            theirs, block = await self._fetch_hash(safe_tx)
+            theirs, block = await self._node.fetch_hash(safe_tx)
         except AbiError as error:
             await self._give_up(tracked, JobOutcome.FAILED, f"no proposal: {error}")
             return
@@ -282,15 +279,12 @@ class ProposalDesk:
 
     async def _end_overtaken(self, tracked: Tracked, proposal: Proposal, nonce: int) -> None:
         """Somebody else's transaction took the Safe's nonce. If it was this very SafeTx the effect is there, once."""
-        request = build_execution_request(proposal.safe_tx.safe, proposal.opened_block)
-        found, head = await self._ask(request, ("eth_blockNumber", []))
-        execution = find_execution(_result(found), proposal.safe_tx.hash)
+        execution = await self._node.find_execution(proposal.safe_tx, proposal.opened_block)
         if execution is None:
             reason = f"the Safe's nonce moved on to {nonce}: another transaction took {proposal.safe_tx.nonce}"
             await self._give_up(tracked, JobOutcome.FAILED, reason)
             return
-        depth = decode_count(_result(head), "eth_blockNumber") - execution.block + 1
-        if depth < self._lane.network.config.confirmations:
+        if execution.depth < self._lane.network.config.confirmations:
             return  # looked at again
         reason = f"the Safe carried it out in block {execution.block}, sent by somebody else"
         before = tracked.intent
@@ -312,8 +306,6 @@ class ProposalDesk:
         )  # fmt: skip
         self._wake.set()
 
-    # --- asking the node ---------------------------------------------------------------------------------------------
-
     @property
     def _operator(self) -> str:
         return self._adapter.operator
@@ -323,26 +315,6 @@ class ProposalDesk:
         here = [*self._waiting, *([current] if current is not None and current not in self._waiting else [])]
         return [one for one in here if one.intent.call_id in self._book.open]
 
-    async def _fetch_safe(self) -> SafeState:
-        answers = await self._ask(*self._adapter.build_state())
-        try:
-            return self._adapter.decode_state(answers)
-        except AbiError as error:  # admission saw a Safe here: this says nothing of it
-            raise RpcMalformed(str(error)) from None
-
-    async def _fetch_hash(self, safe_tx: SafeTx) -> tuple[bytes, int]:
-        theirs, head = await self._ask(self._adapter.build_hash_request(safe_tx), ("eth_blockNumber", []))
-        return self._adapter.decode_hash(theirs), decode_count(_result(head), "eth_blockNumber")
-
-    async def _ask(self, *requests: Request) -> list[JsonValue | RpcRefused]:
-        return await self._lane.network.rpc.batch(requests)
-
 
 def _deadline(tracked: Tracked) -> datetime:
     return tracked.call.deadline_at
-
-
-def _result(answer: JsonValue | RpcRefused) -> JsonValue:
-    if isinstance(answer, RpcRefused):
-        raise answer
-    return answer

@@ -16,6 +16,7 @@ from coincurve import PrivateKey
 from eth_hash.auto import keccak
 
 from runnerd.chain.address import checksum_address
+from runnerd.chain.vaults.safe_tx import SafeTx
 from runnerd.wallets.errors import KeystoreExists, KeystoreUnreadable, KeystoreUnwritable, WalletError, WrongPassphrase
 from runnerd.wallets.keyfile import EthKeyfileValueError, create_keyfile_json, decode_keyfile_json
 from runnerd.wallets.passphrase import Passphrase
@@ -68,6 +69,11 @@ class KeystoreSigner(Redacted):
     def sign(self, transaction: UnsignedTransaction) -> SignedTransaction:
         """The signed transaction; the same transaction gives the same bytes."""
         return assemble(transaction, self._key.sign_digest(keccak(encode_for_signing(transaction))))
+
+    def sign_safe_tx(self, transaction: SafeTx) -> bytes:
+        """An owner's signature of a Safe's transaction, 65 bytes: r, s and v of 27 or 28. Used by `runnerctl safe`."""
+        signature = self._key.sign_digest(transaction.hash)
+        return signature[:64] + bytes([27 + signature[64]])
 
 
 def unlock_keystore(path: Path, passphrase: Passphrase) -> KeystoreSigner:

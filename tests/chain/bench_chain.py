@@ -14,7 +14,6 @@ import uvloop
 from eth_account import Account
 
 from runnerd.chain.abi import decode_outputs, encode_call, parse_function
-from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.chain.fees import FeeSettings, build_fee_request, decode_fees
 from runnerd.chain.head import Head
 from runnerd.chain.reads import ReadRequest, fetch_reads
@@ -22,6 +21,7 @@ from runnerd.chain.rpc import Rpc
 from runnerd.chain.simulate import CallMessage, Simulated, build_simulation, decode_simulation
 from runnerd.chain.types import decode_quantity
 from runnerd.chain.vault import Call
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.wallets.keystore import KeystoreSigner, create_keystore, unlock_keystore
 from runnerd.wallets.passphrase import Passphrase
 from runnerd.wallets.transaction import UnsignedTransaction

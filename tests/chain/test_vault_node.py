@@ -13,7 +13,7 @@ from runnerd.chain.head import Head
 from runnerd.chain.reads import ReadRequest, fetch_reads
 from runnerd.chain.rpc import Rpc
 from runnerd.chain.simulate import CallMessage, Reverted, Simulated
-from runnerd.chain.types import decode_data, decode_hash, decode_quantity
+from runnerd.chain.types import decode_hash, decode_quantity
 from runnerd.wallets.keystore import KeystoreSigner, create_keystore, unlock_keystore
 from runnerd.wallets.passphrase import Passphrase
 from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction

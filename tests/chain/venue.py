@@ -9,9 +9,9 @@ from eth_abi.abi import encode
 from protocol.values import Value
 from runnerd.chain.abi import encode_call, parse_function
 from runnerd.chain.address import parse_address
-from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.chain.types import Receipt, decode_receipt
 from runnerd.chain.vault import Call
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.wallets.keystore import KeystoreSigner
 from tests.support.anvil import Anvil
 from tests.support.contracts import load_artifact

@@ -6,9 +6,9 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runnerd.chain.vaults.erc7821 import EXECUTE, MODE_BATCH_OP_DATA, Erc7821Vault
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import Call, VaultAdapter
+from runnerd.chain.vaults.erc7821 import EXECUTE, MODE_BATCH_OP_DATA, Erc7821Vault
 from tests.support import contracts
 
 VAULT = "0x" + "aa" * 20
