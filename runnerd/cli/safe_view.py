@@ -37,17 +37,17 @@ def show_proposal(console: Console, proposal: Proposal, now: datetime) -> None:
         ("data", proposal.data),
     ]
     for name, value in facts:
-        show_line(console, Text.assemble(" " * _INDENT, (f"{name:<13}", "dim"), uncut(value), overflow="ignore"))
+        _show_fact(console, name, value)
     for index, line in enumerate(_calls(proposal)):
-        show_line(console, Text.assemble(" " * _INDENT, (f"{f'call {index + 1}':<13}", "dim"), uncut(line)))
+        _show_fact(console, f"call {index + 1}", line)
     for owner in proposal.owners:
-        mark = "has signed" if owner in proposal.signed_by else "has not signed"
-        show_line(console, Text.assemble(" " * _INDENT, (f"{'owner':<13}", "dim"), uncut(f"{owner} {mark}")))
+        _show_fact(console, "owner", f"{owner} {'has signed' if owner in proposal.signed_by else 'has not signed'}")
     if proposal.safe_tx_hash is not None:
-        show_line(
-            console,
-            Text.assemble(" " * _INDENT, (f"{'hash':<13}", "dim"), uncut(proposal.safe_tx_hash, "bold")),
-        )
+        _show_fact(console, "hash", proposal.safe_tx_hash, "bold")
+
+
+def _show_fact(console: Console, name: str, value: str, style: str = "") -> None:
+    show_line(console, Text.assemble((f"{name:<13}", "dim"), uncut(value, style), overflow="ignore"), _INDENT)
 
 
 def _origin(proposal: Proposal, now: datetime) -> str:
