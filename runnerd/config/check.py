@@ -136,6 +136,10 @@ def _adapter(key: str, vault: VaultConfig) -> Iterator[Problem]:
             yield Problem(f"{key}.{name}", f'is not for adapter = "{vault.adapter}"; it is for: {", ".join(kinds)}')
         elif name != "role_key":
             yield from _address(f"{key}.{name}", value)
+    for name, action in vault.actions.items():
+        # The reference vault refuses this on chain. A Safe that calls itself may change its owners and modules.
+        if vault.adapter != "erc7821" and action.contract.lower() == vault.address.lower():
+            yield Problem(f"{key}.actions.{name}.contract", "is the vault itself: an action could change who owns it")
 
 
 def _address(key: str, address: str) -> Iterator[Problem]:
