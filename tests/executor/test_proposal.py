@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_typing import Hash32
 
 from runnerd.chain.address import checksum_address
 from runnerd.chain.vaults.multisend import Operation
@@ -37,7 +38,7 @@ PROPOSAL = Proposal(call_id=1, safe_tx=SAFE_TX, opened_block=1, deadline_at=NOW 
 
 def signature(account: LocalAccount, tx: SafeTx = SAFE_TX) -> bytes:
     """As an owner's wallet makes it."""
-    return bytes(account.unsafe_sign_hash(tx.hash).signature)
+    return bytes(account.unsafe_sign_hash(Hash32(tx.hash)).signature)
 
 
 def approved(*accounts: LocalAccount) -> Proposal:
