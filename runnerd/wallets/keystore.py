@@ -15,6 +15,7 @@ from typing import Any
 from coincurve import PrivateKey
 from eth_hash.auto import keccak
 
+from runnerd.chain.vaults.safe_tx import SafeTx
 from runnerd.wallets.errors import KeystoreExists, KeystoreUnreadable, KeystoreUnwritable, WalletError, WrongPassphrase
 from runnerd.wallets.keyfile import EthKeyfileValueError, create_keyfile_json, decode_keyfile_json
 from runnerd.wallets.passphrase import Passphrase
@@ -70,6 +71,11 @@ class KeystoreSigner(Redacted):
 
     async def close(self) -> None:
         """Nothing is open."""
+
+    def sign_safe_tx(self, transaction: SafeTx) -> bytes:
+        """An owner's signature of a Safe's transaction, 65 bytes: r, s and v of 27 or 28. Used by `runnerctl safe`."""
+        signature = self._key.sign_digest(transaction.hash)
+        return signature[:64] + bytes([27 + signature[64]])
 
 
 def unlock_keystore(path: Path, passphrase: Passphrase) -> KeystoreSigner:
