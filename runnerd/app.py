@@ -96,7 +96,7 @@ class App:
         catalogues = {name: build_catalogue(name, vault) for name, vault in config.vaults.items()}
         chains = {
             name: ChainDesk(
-                open_network(name, chain),
+                open_network(name, chain, metrics),
                 {key: vault for key, vault in config.vaults.items() if vault.chain == name},
                 signers, catalogues, store, book, self._pauses, metrics, clock,
             )

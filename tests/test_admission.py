@@ -9,14 +9,11 @@ from runnerd.admission import Admission, admit
 from runnerd.catalogue import build_catalogue
 from runnerd.chain.address import parse_address
 from runnerd.chain.errors import RpcRefused, RpcUnavailable
-from runnerd.chain.fees import FeeSettings
-from runnerd.chain.head import Head
 from runnerd.chain.json_values import JsonParam, JsonValue
-from runnerd.chain.rpc import Rpc
 from runnerd.chains import ChainDesk
 from runnerd.config.model import ChainConfig, VaultConfig
 from runnerd.executor.tracked import Book
-from runnerd.network import Network
+from runnerd.network import open_network
 from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
@@ -68,13 +65,8 @@ class Venue:
             name: VaultConfig(chain="local", address="0x" + digit * 40, wallet=name)
             for name, digit in (("hot", "1"), ("cold", "2"))
         }
-        node = FakeNode(self.answer)
-        node.url_for_display = "http://node"  # type: ignore[attr-defined]  # Rpc has it
-        rpc = cast("Rpc", node)
         config = ChainConfig(id=31337, rpc="http://127.0.0.1:1")
-        self.network = Network(
-            name="local", config=config, rpc=rpc, head=Head(rpc), fees=FeeSettings(max_fee_cap_wei=10**9)
-        )
+        self.network = open_network("local", config, connect=lambda _: FakeNode(self.answer))
 
     def answer(self, method: str, params: Sequence[JsonParam]) -> JsonValue | RpcRefused:
         if method == "eth_chainId":

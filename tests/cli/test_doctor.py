@@ -311,8 +311,9 @@ def test_chain_vault_and_gas_are_checked_on_a_real_node(tmp_path: Path, venue: V
         "node": Mark.GOOD,
         "vault main": Mark.GOOD,
         "gas of operator": Mark.GOOD,
+        "quorum": Mark.WEAK,
     }
-    (_, not_ours, _) = examine_chains(good, {"operator": venue.stranger})["local"]
+    (_, not_ours, _, _) = examine_chains(good, {"operator": venue.stranger})["local"]
     assert not_ours.remedy == f"its owner must call setOperator({venue.stranger})"
     assert not_ours.mark is Mark.BAD
     assert marks(examine_chains(good, {})["local"])["vault main"] is Mark.WEAK
