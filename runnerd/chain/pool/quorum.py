@@ -1,6 +1,6 @@
 """Proof: the same answer from several nodes. For whatever would lose money if one node lied or were behind.
 
-Asks as many nodes as are needed at once, and one more for each that fails or disagrees. Only nodes that are `in` count.
+Asks as many nodes as are needed at once, and one more for each that fails, disagrees or hangs. Only nodes that are `in` count.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ from runnerd.chain.pool.pool import Pool
 from runnerd.chain.types import decode_block
 
 MAX_WORDS = 120
+HURRY_S = 1.0
+"""So long without any answer, and one more node is asked: a node that hangs has ten seconds by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Quorum:
             for node in _next(waiting, self._needed):
                 asking.add(self._spawn(node, requests, key, min_head))
             while asking:
-                done, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+                done, asking = await asyncio.wait(asking, timeout=HURRY_S, return_when=asyncio.FIRST_COMPLETED)
                 said += [task.result() for task in done]
                 votes = [each.vote for each in said]
                 won = winner(votes, self._needed)
@@ -70,7 +72,7 @@ class Quorum:
                     break
                 # As many more as could make a quorum with what was said.
                 best = max((sum(v.keys == w.keys for w in votes) for v in votes if v.keys is not None), default=0)
-                for node in _next(waiting, max(0, self._needed - best - len(asking))):
+                for node in _next(waiting, max(0, self._needed - best - len(asking)) if done else 1):
                     asking.add(self._spawn(node, requests, key, min_head))
         finally:
             for task in asking:
