@@ -5,6 +5,7 @@ Made by `Pool.ask_each`. Whoever has heard enough stops listening; the other req
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Self
 
 from runnerd.chain.errors import ChainError, RpcUnavailable
@@ -21,7 +22,8 @@ class Answers:
         self._came: asyncio.Queue[tuple[str, JsonValue | ChainError]] = asyncio.Queue()
         self._expected = len(nodes)
         for node in nodes:
-            tasks.spawn(self._ask(node, method, params), f"ask:{node.name}")
+            task = tasks.spawn(_ask(node, method, params), f"ask:{node.name}")
+            task.add_done_callback(partial(self._take, node.name))
 
     def __aiter__(self) -> Self:
         return self
@@ -33,11 +35,14 @@ class Answers:
         self._expected -= 1
         return came
 
-    async def _ask(self, node: Node, method: str, params: Sequence[JsonParam]) -> None:
-        answer: JsonValue | ChainError = RpcUnavailable("closed", method=method, url=node.name)
-        try:
-            answer = await node.call(method, params)
-        except ChainError as error:
-            answer = error
-        finally:  # also when it is cancelled: somebody may listen
-            self._came.put_nowait((node.name, answer))
+    def _take(self, name: str, task: "asyncio.Task[JsonValue | ChainError]") -> None:
+        # Cancelled at the end, or failed by a defect of ours, which the owner of the task logs: somebody may listen.
+        is_lost = task.cancelled() or task.exception() is not None
+        self._came.put_nowait((name, RpcUnavailable("given up", url=name) if is_lost else task.result()))
+
+
+async def _ask(node: Node, method: str, params: Sequence[JsonParam]) -> JsonValue | ChainError:
+    try:
+        return await node.call(method, params)
+    except ChainError as error:
+        return error

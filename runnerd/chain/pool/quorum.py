@@ -1,6 +1,6 @@
 """Proof: the same answer from several nodes. For whatever would lose money if one node lied or were behind.
 
-Asks as many nodes as are needed at once, and one more for each that fails, disagrees or hangs. Only nodes that are `in` count.
+Asks as many nodes as are needed at once, and one more for each that fails, disagrees or hangs. Only those `in` count.
 """
 
 import asyncio

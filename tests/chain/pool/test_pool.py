@@ -443,7 +443,6 @@ def test_closing_ends_a_broadcast_for_those_who_listen() -> None:
         fleet = Fleet(1)
         fleet.nodes[0].held = asyncio.Event()
         answers = await fleet.network.broadcast(b"\x01")
-        await asyncio.sleep(0)
         await fleet.network.close()
         ((_, answer),) = [each async for each in answers]
         assert isinstance(answer, RpcUnavailable)
