@@ -47,8 +47,8 @@ class ChainConfig(_Table, frozen=True):
 
     id: Bigint
     rpc: str | Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)]
-    """One node, or several of this chain: `["https://a…", "wss://b…"]`. All are asked; the highest healthy one is read
-    from, and another one when it does not answer."""
+    """One node or a list of them: `http(s)://`, `ws(s)://` or `ipc:///absolute/path`. The highest healthy one is read
+    from, another one when it does not answer; transactions go to all. Credentials and path are never shown."""
     quorum: Annotated[int, Meta(ge=1, le=16)] | None = None
     """How many nodes must say the same before it is proof (of a nonce that was used, of a receipt that is final). By
     default 2, or 1 with a single node: then that node is believed whatever it says, and a warning says so."""

@@ -222,14 +222,22 @@ class Node:
         self._on_change(self)
 
     def _tell(self, before: Health, after: Health) -> None:
-        about = {"chain": self._chain, "node": self.name}
         if after.state is NodeState.OUT:
             self._is_verified = False
-            logger.warning("node %s is out: %s", self.name, after.reason, extra=fields("node_out", **about))
+            logger.warning(
+                "node %s is out: %s",
+                self.name,
+                after.reason,
+                extra=fields("node_out", chain=self._chain, node=self.name),
+            )
         elif after.state is NodeState.IN:
-            logger.info("node %s is in", self.name, extra=fields("node_in", **about))
+            logger.info("node %s is in", self.name, extra=fields("node_in", chain=self._chain, node=self.name))
         elif before.state is not NodeState.PROBATION:
-            logger.info("node %s answers again, on probation", self.name, extra=fields("node_probation", **about))
+            logger.info(
+                "node %s answers again, on probation",
+                self.name,
+                extra=fields("node_probation", chain=self._chain, node=self.name),
+            )
 
     async def _pause(self, delay_s: float) -> None:
         """Until the next poll: `delay_s`, or until somebody rings."""
