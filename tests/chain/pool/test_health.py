@@ -190,6 +190,7 @@ def test_every_history_keeps_the_rules(history: list[Event]) -> None:
         ([100, 101, 200, 201], 201),  # two against two
         ([100, 101, 102, 200, 201], 102),
         ([5, 5, 0], 5),
+        ([5, 200, 201, 10**9], 10**9),  # half is no majority
     ],
 )
 def test_reference_is_the_highest_head_that_no_majority_contradicts(heads: list[int], reference: int | None) -> None:

@@ -250,10 +250,11 @@ def test_node_names_its_chain_again_after_it_was_away() -> None:
     async def scenario() -> None:
         fleet = Fleet(1)
         node = fleet.nodes[0]
-        await fleet.network.rpc.batch([BALANCE])
+        await fleet.poll()
         node.is_down = True
         with pytest.raises(RpcUnavailable):
             await fleet.network.rpc.batch([BALANCE])
+        assert fleet.states() == ["in"]  # one failure is none
         node.is_down = False
         node.chain_id = 5
         fleet.clear()

@@ -78,6 +78,25 @@ def test_node_that_is_out_has_no_vote() -> None:
     run_async(scenario())
 
 
+def test_node_on_probation_has_no_vote_yet() -> None:
+    """It answers again, and has to do so for a while."""
+
+    async def scenario() -> None:
+        fleet = Fleet(2)
+        fleet.nodes[1].is_down = True
+        await fleet.network.rpc.learn()
+        fleet.nodes[1].is_down = False
+        await fleet.poll()
+        assert fleet.states() == ["in", "probation"]
+        with pytest.raises(NoQuorum):
+            await fleet.network.agreed([RECEIPT])
+        await fleet.poll()
+        await fleet.poll()
+        assert await fleet.network.agreed([RECEIPT]) == [None]
+
+    run_async(scenario())
+
+
 def test_lone_node_is_believed() -> None:
     """Said loudly at the start; also while it has failed a moment ago."""
 
