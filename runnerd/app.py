@@ -105,7 +105,7 @@ class App:
         usage = await self._open_usage(store, catalogues, signers, router)
         chains = {
             name: ChainDesk(
-                open_network(name, chain),
+                open_network(name, chain, metrics),
                 {key: vault for key, vault in config.vaults.items() if vault.chain == name},
                 config.wallets, signers, catalogues, store, book, self._pauses, metrics, clock,
             )

@@ -69,7 +69,7 @@ class ChainDesk:
     def problem(self) -> str | None:
         """What keeps the chain from working, in words."""
         if self._problem is None and self.network.head.problem is not None:
-            return f"node {self.network.rpc.url_for_display}: {self.network.head.problem}"
+            return f"{self._where}: {self.network.head.problem}"
         return self._problem
 
     def start(self, open_vaults: Callable[["ChainDesk"], Awaitable[None]]) -> "asyncio.Task[None]":
@@ -77,6 +77,7 @@ class ChainDesk:
 
         What fails because a node or the ledger is away is tried again, `open_vaults` as well: from its beginning.
         """
+        self._warn_without_quorum()
         return self._tasks.spawn(self._open(open_vaults), f"admission:{self.network.name}")
 
     async def close(self) -> None:
@@ -84,7 +85,7 @@ class ChainDesk:
         if self._follower is not None:
             await self._follower.close()
         await self._tasks.cancel()
-        await self.network.rpc.close()
+        await self.network.close()
 
     def lane_of(self, vault: str) -> Lane:
         """The wallet of a vault on this chain."""
@@ -103,6 +104,20 @@ class ChainDesk:
         for address, lane in self.lanes.items():
             self._tasks.spawn_vital(lane.run(), f"lane:{name}:{address}", on_failure)
 
+    @property
+    def _where(self) -> str:
+        nodes = self.network.rpc.nodes
+        return f"node {nodes[0].name}" if len(nodes) == 1 else f"all {len(nodes)} nodes"
+
+    def _warn_without_quorum(self) -> None:
+        if self.network.config.needed_nodes == 1:
+            logger.warning(
+                "CHAIN %s HAS NO QUORUM: what one node says is taken as proof. If it lies or is wrong, a transaction "
+                "can be made twice. Name a second node of another operator in [chains.%s] rpc",
+                self.network.name, self.network.name,
+                extra=fields("no_quorum", chain=self.network.name, nodes=len(self.network.rpc.nodes)),
+            )  # fmt: skip
+
     def also(self, coroutine: Coroutine[Any, Any, None], name: str, on_failure: Callable[[str], None]) -> None:
         """Run something more until the chain is closed; it is as vital as the rest."""
         self._tasks.spawn_vital(coroutine, name, on_failure)
@@ -114,7 +129,7 @@ class ChainDesk:
                 admission = self.admission or await self._look()
                 await open_vaults(self)
             except (ChainError, StoreError) as error:
-                where = f"node {self.network.rpc.url_for_display}" if isinstance(error, ChainError) else "the ledger"
+                where = self._where if isinstance(error, ChainError) else "the ledger"
                 self._problem = f"{where}: {error}"
                 logger.warning(
                     "chain %s: %s", self.network.name, error, extra=fields("chain_waits", chain=self.network.name)

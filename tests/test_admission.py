@@ -9,14 +9,11 @@ from runnerd.admission import Admission, admit
 from runnerd.catalogue import build_catalogue
 from runnerd.chain.address import parse_address
 from runnerd.chain.errors import RpcRefused, RpcUnavailable
-from runnerd.chain.fees import FeeSettings
-from runnerd.chain.head import Head
 from runnerd.chain.json_values import JsonParam, JsonValue
-from runnerd.chain.rpc import Rpc
 from runnerd.chains import ChainDesk
 from runnerd.config.model import ChainConfig, VaultConfig
 from runnerd.executor.tracked import Book
-from runnerd.network import Network
+from runnerd.network import open_network
 from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
@@ -26,7 +23,7 @@ from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.machine import Phase
 from runnerd.wallets.signer import Signer
-from tests.chain.fake_node import FakeNode
+from tests.chain.fake_node import FakeNode, wire_block
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
@@ -68,17 +65,14 @@ class Venue:
             name: VaultConfig(chain="local", address="0x" + digit * 40, wallet=name)
             for name, digit in (("hot", "1"), ("cold", "2"))
         }
-        node = FakeNode(self.answer)
-        node.url_for_display = "http://node"  # type: ignore[attr-defined]  # Rpc has it
-        rpc = cast("Rpc", node)
         config = ChainConfig(id=31337, rpc="http://127.0.0.1:1")
-        self.network = Network(
-            name="local", config=config, rpc=rpc, head=Head(rpc), fees=FeeSettings(max_fee_cap_wei=10**9)
-        )
+        self.network = open_network("local", config, connect=lambda _: FakeNode(self.answer))
 
     def answer(self, method: str, params: Sequence[JsonParam]) -> JsonValue | RpcRefused:
         if method == "eth_chainId":
             return hex(31337)
+        if method == "eth_getBlockByNumber":
+            return wire_block(1)
         if method == "eth_call":
             to = cast("dict[str, str]", params[0])["to"]
             wallet = next(name for name, vault in self.vaults.items() if vault.address == to)
@@ -188,3 +182,27 @@ def test_chain_is_opened_although_the_ledger_was_away() -> None:
         assert [str(scope) for scope, _ in desk._pauses.active] == ["vault"]
 
     run(scenario())
+
+
+@pytest.mark.parametrize("nodes, is_warned", [(("http://a",), True), (("http://a", "http://b"), False)])
+def test_chain_without_a_quorum_says_so_at_its_start(
+    caplog: pytest.LogCaptureFixture, nodes: tuple[str, ...], is_warned: bool
+) -> None:
+    """One node is proof of everything then."""
+
+    async def scenario() -> None:
+        venue = Venue()
+        venue.network = open_network(
+            "local", ChainConfig(id=31337, rpc=nodes), connect=lambda url: FakeNode(venue.answer, url)
+        )
+        desk = venue.desk()
+
+        async def open_vaults(chain: ChainDesk) -> None:
+            assert chain.admission is not None
+
+        await desk.start(open_vaults)
+        await desk.close()
+
+    run(scenario())
+    actions = [getattr(record, "runnerd_fields", {}).get("action") for record in caplog.records]
+    assert ("no_quorum" in actions) is is_warned

@@ -1,7 +1,6 @@
 """Asking at the newest block: in one round trip when we know it, and never an answer of another block."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import msgspec
 import pytest
@@ -9,14 +8,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runnerd.chain.errors import RpcRefused
-from runnerd.chain.fees import FeeSettings
-from runnerd.chain.head import Head
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chain.jsonrpc import Request
-from runnerd.chain.rpc import NodeBatches, Rpc
+from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.types import Block
 from runnerd.config.model import ChainConfig
-from runnerd.network import BLOCK_TRIES, Network, open_network
+from runnerd.network import BLOCK_TRIES, open_network
 from tests.chain.fake_node import FakeNode, wire_block
 from tests.support.aio import run_async
 
@@ -47,12 +44,11 @@ class Chain:
         self.served: int | None = None
         self.node = CountingNode(self.answer)
         config = ChainConfig(id=1, rpc="http://127.0.0.1:1")
-        rpc = cast("Rpc", self.node)
-        self.network = Network(
-            name="x", config=config, rpc=rpc, head=Head(rpc), fees=FeeSettings(max_fee_cap_wei=10**9)
-        )
+        self.network = open_network("x", config, connect=lambda _: self.node)
 
     def answer(self, method: str, params: Sequence[JsonParam]) -> JsonValue | RpcRefused:
+        if method == "eth_chainId":
+            return "0x1"
         if method == "eth_getBlockByNumber":
             return wire_block(self.height)
         if self.served is not None and params[0] != self.served:
@@ -89,12 +85,12 @@ def test_every_fee_cap_that_the_configuration_takes_makes_a_network(cap: int, ti
 
 
 def test_without_a_known_block_the_newest_is_asked_first() -> None:
-    """The first question of all."""
+    """The first question of all, and in the same round trip the node names its chain."""
 
     async def scenario() -> None:
         chain = Chain()
         assert await chain.network.at_newest_block(chain.ask) == (1, "1")
-        assert chain.asked == ["eth_getBlockByNumber", "eth_call"]
+        assert chain.asked == ["eth_chainId", "eth_getBlockByNumber", "eth_call"]
         assert chain.node.round_trips == 2
 
     run_async(scenario())
