@@ -1,6 +1,7 @@
 """What admission concludes from a node's answers, and what it writes: all of it, or nothing."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -9,13 +10,14 @@ from runnerd.admission import Admission, admit
 from runnerd.catalogue import build_catalogue
 from runnerd.chain.address import parse_address
 from runnerd.chain.errors import RpcRefused, RpcUnavailable
-from runnerd.chain.fees import FeeSettings
 from runnerd.chain.head import Head
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chain.rpc import Rpc
 from runnerd.chains import ChainDesk
-from runnerd.config.model import ChainConfig, VaultConfig
+from runnerd.config.model import ChainConfig, VaultConfig, WalletConfig
+from runnerd.executor.auditor import BY_US, WHAT_TO_DO
 from runnerd.executor.tracked import Book
+from runnerd.knobs import Knobs
 from runnerd.network import Network
 from runnerd.pauses import Pauses
 from runnerd.results import Results
@@ -45,6 +47,8 @@ class WalletLedger(FakeLedger):
     async def fetch(self, statement: Statement) -> Rows:
         if self.failures:
             raise self.failures.pop()
+        if "from wallets" not in statement.sql:
+            return []  # no stranger was seen before
         return [{"next_nonce": self.next_nonces[str(statement.parameters["address"])]}]
 
 
@@ -72,9 +76,7 @@ class Venue:
         node.url_for_display = "http://node"  # type: ignore[attr-defined]  # Rpc has it
         rpc = cast("Rpc", node)
         config = ChainConfig(id=31337, rpc="http://127.0.0.1:1")
-        self.network = Network(
-            name="local", config=config, rpc=rpc, head=Head(rpc), fees=FeeSettings(max_fee_cap_wei=10**9)
-        )
+        self.network = Network(name="local", config=config, rpc=rpc, head=Head(rpc), knobs=Knobs(config))
 
     def answer(self, method: str, params: Sequence[JsonParam]) -> JsonValue | RpcRefused:
         if method == "eth_chainId":
@@ -95,7 +97,7 @@ class Venue:
         """The chain in operation, on the same parts."""
         store = cast("Store", self.ledger)
         return ChainDesk(
-            self.network, self.vaults, self.signers,
+            self.network, self.vaults, {name: WalletConfig(keystore=Path("k")) for name in OURS}, self.signers,
             {name: build_catalogue(name, vault) for name, vault in self.vaults.items()}, store,
             Book(store, Results(self.ledger, self.clock), self.clock), Pauses(),
             Metrics(phase.value for phase in Phase), self.clock,
@@ -115,12 +117,13 @@ def test_pause_for_strangers_is_in_the_commit_that_moves_the_nonce() -> None:
         venue.nonces[OURS["cold"]] = 8
         admission = await venue.admit()
         assert [(pause.name, pause.paused_by) for pause in admission.pauses] == [
-            ("cold", "runnerd: 3 transactions of the operator are not in the ledger")
+            ("cold", f"{BY_US}s of the operator, 3 of them, are not ours: {WHAT_TO_DO}")
         ]
         (commit,) = venue.ledger.commits
-        assert [statement.parameters.get("next", statement.parameters.get("name")) for statement in commit] == [
-            5, 8, "cold",
-        ]  # fmt: skip
+        told = [
+            next(each.parameters[key] for key in ("next", "nonce", "name") if key in each.parameters) for each in commit
+        ]
+        assert told == [5, 8, 5, 6, 7, "cold"], "two wallets, three strangers, one pause"
         assert admission.refused == {}
         assert admission.next_nonces == {OURS["hot"]: 5, OURS["cold"]: 8}
 

@@ -9,13 +9,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runnerd.chain.errors import RpcRefused
-from runnerd.chain.fees import FeeSettings
 from runnerd.chain.head import Head
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.rpc import NodeBatches, Rpc
 from runnerd.chain.types import Block
 from runnerd.config.model import ChainConfig
+from runnerd.knobs import Knob, Knobs
 from runnerd.network import BLOCK_TRIES, Network, open_network
 from tests.chain.fake_node import FakeNode, wire_block
 from tests.support.aio import run_async
@@ -48,9 +48,7 @@ class Chain:
         self.node = CountingNode(self.answer)
         config = ChainConfig(id=1, rpc="http://127.0.0.1:1")
         rpc = cast("Rpc", self.node)
-        self.network = Network(
-            name="x", config=config, rpc=rpc, head=Head(rpc), fees=FeeSettings(max_fee_cap_wei=10**9)
-        )
+        self.network = Network(name="x", config=config, rpc=rpc, head=Head(rpc), knobs=Knobs(config))
 
     def answer(self, method: str, params: Sequence[JsonParam]) -> JsonValue | RpcRefused:
         if method == "eth_getBlockByNumber":

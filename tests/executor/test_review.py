@@ -13,6 +13,7 @@ from runnerd.config.model import ActionGrant, ArgumentLimit, VaultConfig
 from runnerd.executor.intent import Intent
 from runnerd.executor.policy import Approved, judge
 from runnerd.executor.review import Grant, find_objection
+from tests.support.virtual_time import EPOCH
 
 MARKET, OTHER = "0x" + "11" * 20, "0x" + "12" * 20
 VAULT, WALLET = "0x" + "22" * 20, "0x" + "33" * 20
@@ -45,6 +46,7 @@ def planned(decision: Act = DECISION) -> Intent:
     return Intent(
         call_id=1, plugin="alpha", vault="main", chain_id=1, wallet=WALLET, target=VAULT,
         calldata=then.adapter.encode_batch(approved.calls, INTENT_ID), value_wei=approved.value_wei,
+        deadline_at=EPOCH,
     )  # fmt: skip
 
 
