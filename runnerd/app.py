@@ -159,14 +159,15 @@ class App:
         )  # fmt: skip
         commands = Commands(
             router, plugins, results, self._pauses, store, status,
-            {name: vault.actions.keys() for name, vault in config.vaults.items()}, SafeCommands(self._vault_desks), clock,
+            {name: vault.actions.keys() for name, vault in config.vaults.items()},
+            SafeCommands(self._vault_desks), clock,
         )  # fmt: skip
         control = ControlServer(config.control_socket, commands.handle)
         await control.open()
         if self._http is not None:
             self._http.serve(status.page)
         self._start_services(store, cron, events)
-        admissions = [chain.start(open_vaults) for chain in chains.values()]
+        admissions = [chain.start(open_vaults, self._fail) for chain in chains.values()]
         if admissions:
             await asyncio.wait(admissions, timeout=ADMISSION_PATIENCE_S)
         await router.recover()

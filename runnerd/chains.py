@@ -72,12 +72,18 @@ class ChainDesk:
             return f"{self._where}: {self.network.head.problem}"
         return self._problem
 
-    def start(self, open_vaults: Callable[["ChainDesk"], Awaitable[None]]) -> "asyncio.Task[None]":
-        """Begin to ask, and `open_vaults` when the chain has answered; the task ends then.
+    def start(
+        self, open_vaults: Callable[["ChainDesk"], Awaitable[None]], on_failure: Callable[[str], None]
+    ) -> "asyncio.Task[None]":
+        """Begin to poll and to ask, and `open_vaults` when the chain has answered; the task ends then.
 
         What fails because a node or the ledger is away is tried again, `open_vaults` as well: from its beginning.
         """
         self._warn_without_quorum()
+        # Polled from now on: a node that is silent at first has no vote until it was seen well a few times.
+        self._tasks.spawn_vital(
+            self.network.head.run(self.network.config.poll_s), f"head:{self.network.name}", on_failure
+        )
         return self._tasks.spawn(self._open(open_vaults), f"admission:{self.network.name}")
 
     async def close(self) -> None:
@@ -97,7 +103,6 @@ class ChainDesk:
         assert self.auditor is not None  # it has answered
         pushers = {address: Pusher(lane, self._book, self._pauses) for address, lane in self.lanes.items()}
         self._follower = Follower(self.network, pushers, self._book, self.auditor)
-        self._tasks.spawn_vital(self.network.head.run(self.network.config.poll_s), f"head:{name}", on_failure)
         self._tasks.spawn_vital(self._follower.run(), f"follow:{name}", on_failure)
         if self.mirror is not None:
             self._tasks.spawn(self.mirror.run(), f"caps:{name}")

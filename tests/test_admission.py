@@ -1,6 +1,7 @@
 """What admission concludes from a node's answers, and what it writes: all of it, or nothing."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,8 @@ from runnerd.chain.address import parse_address
 from runnerd.chain.errors import RpcRefused, RpcUnavailable
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chains import ChainDesk
-from runnerd.config.model import ChainConfig, VaultConfig
+from runnerd.config.model import ChainConfig, VaultConfig, WalletConfig
+from runnerd.executor.auditor import BY_US, WHAT_TO_DO
 from runnerd.executor.tracked import Book
 from runnerd.network import open_network
 from runnerd.pauses import Pauses
@@ -42,6 +44,8 @@ class WalletLedger(FakeLedger):
     async def fetch(self, statement: Statement) -> Rows:
         if self.failures:
             raise self.failures.pop()
+        if "from wallets" not in statement.sql:
+            return []  # no stranger was seen before
         return [{"next_nonce": self.next_nonces[str(statement.parameters["address"])]}]
 
 
@@ -89,7 +93,7 @@ class Venue:
         """The chain in operation, on the same parts."""
         store = cast("Store", self.ledger)
         return ChainDesk(
-            self.network, self.vaults, self.signers,
+            self.network, self.vaults, {name: WalletConfig(keystore=Path("k")) for name in OURS}, self.signers,
             {name: build_catalogue(name, vault) for name, vault in self.vaults.items()}, store,
             Book(store, Results(self.ledger, self.clock), self.clock), Pauses(),
             Metrics(phase.value for phase in Phase), self.clock,
@@ -109,12 +113,13 @@ def test_pause_for_strangers_is_in_the_commit_that_moves_the_nonce() -> None:
         venue.nonces[OURS["cold"]] = 8
         admission = await venue.admit()
         assert [(pause.name, pause.paused_by) for pause in admission.pauses] == [
-            ("cold", "runnerd: 3 transactions of the operator are not in the ledger")
+            ("cold", f"{BY_US}s of the operator, 3 of them, are not ours: {WHAT_TO_DO}")
         ]
         (commit,) = venue.ledger.commits
-        assert [statement.parameters.get("next", statement.parameters.get("name")) for statement in commit] == [
-            5, 8, "cold",
-        ]  # fmt: skip
+        told = [
+            next(each.parameters[key] for key in ("next", "nonce", "name") if key in each.parameters) for each in commit
+        ]
+        assert told == [5, 8, 5, 6, 7, "cold"], "two wallets, three strangers, one pause"
         assert admission.refused == {}
         assert admission.next_nonces == {OURS["hot"]: 5, OURS["cold"]: 8}
 
@@ -176,7 +181,7 @@ def test_chain_is_opened_although_the_ledger_was_away() -> None:
             if len(tries) < 3:
                 raise StoreUnavailable("away again")
 
-        await desk.start(open_vaults)
+        await desk.start(open_vaults, pytest.fail)
         assert (len(tries), tries[-1], desk.problem) == (3, "the ledger: away again", None)
         assert len(venue.ledger.commits) == 1
         assert [str(scope) for scope, _ in desk._pauses.active] == ["vault"]
@@ -200,7 +205,7 @@ def test_chain_without_a_quorum_says_so_at_its_start(
         async def open_vaults(chain: ChainDesk) -> None:
             assert chain.admission is not None
 
-        await desk.start(open_vaults)
+        await desk.start(open_vaults, pytest.fail)
         await desk.close()
 
     run(scenario())

@@ -18,7 +18,7 @@ def intent(call_id: int, state: IntentState) -> Any:
     """As the book holds it."""
     made = Intent(
         call_id=call_id, plugin="alpha", vault="main", chain_id=1, wallet=WALLET, target=WALLET, calldata=b"",
-        value_wei=0, state=state,
+        value_wei=0, deadline_at=EPOCH, state=state,
     )  # fmt: skip
     return SimpleNamespace(intent=made)
 

@@ -224,7 +224,7 @@ class PluginConfig(_Table, frozen=True):
     call_deadline_s: Seconds = 60.0
     """A JobCall that has not begun to decide this long after it fired is recorded as expired."""
     intent_deadline_s: Seconds = 600.0
-    """What was decided must be included this long after: then it is not signed any more, and what waits is cancelled."""
+    """What was decided must be included this long after; else it is not signed any more, or cancelled."""
     max_fee_per_gas_wei: Bigint | None = None
     """A lower cap than the chain's."""
     broadcast: Literal["public", "private", "private_first"] = "public"

@@ -80,7 +80,7 @@ class Auditor:
         self._suspects[tracked.intent.call_id] = tracked
 
     async def look(self, head: int) -> list[tuple[Tracked, Effect]]:
-        """At every block; returns what follows for intents. Raises ChainError, StoreError; the next block tries again."""
+        """At every block; what follows for intents. Raises ChainError, StoreError: the next block tries again."""
         for wallet, lane in self._lanes.items():
             used = await self._fetch_used(wallet, head)
             if used is None:

@@ -28,7 +28,6 @@ from runnerd.executor.intent import (
     Push,
     Replan,
 )
-from runnerd.executor.lane import Lane
 from runnerd.executor.push import Pusher
 from runnerd.executor.tracked import Book, Tracked
 from runnerd.log import fields

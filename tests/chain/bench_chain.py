@@ -14,7 +14,7 @@ import uvloop
 from eth_account import Account
 
 from runnerd.chain.abi import decode_outputs, encode_call, parse_function
-from runnerd.chain.fees import FeeSettings, build_fee_request, decode_fees
+from runnerd.chain.fees import FeeSettings, build_fee_request, decode_market
 from runnerd.chain.head import Head
 from runnerd.chain.reads import ReadRequest, fetch_reads
 from runnerd.chain.rpc import Rpc
@@ -25,7 +25,7 @@ from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.wallets.keystore import KeystoreSigner, create_keystore, unlock_keystore
 from runnerd.wallets.passphrase import Passphrase
 from runnerd.wallets.transaction import UnsignedTransaction
-from tests.chain.asking import fetch_fees, simulate
+from tests.chain.asking import fetch_market, simulate
 from tests.chain.venue import Venue, open_venue
 from tests.support.anvil import start_anvil
 
@@ -75,7 +75,7 @@ async def measure_node(kind: str, url: str, venue: Venue, signer: KeystoreSigner
         await measure(f"{kind}: two reads at one block", lambda: fetch_reads(rpc, block, (spot, count)))
         message = CallMessage(sender=venue.operator, to=venue.vault.address, data=batch_of(venue, 1))
         await measure(f"{kind}: simulate a batch of 1", lambda: simulate(rpc, block, message))
-        await measure(f"{kind}: fetch_fees", lambda: fetch_fees(rpc, SETTINGS))
+        await measure(f"{kind}: fetch_market", lambda: fetch_market(rpc, SETTINGS))
         nonce = decode_quantity(await rpc.call("eth_getTransactionCount", [venue.operator, "pending"]), "nonce")
         nonces = itertools.count(nonce)
 
@@ -86,10 +86,10 @@ async def measure_node(kind: str, url: str, venue: Venue, signer: KeystoreSigner
             number = next(nonces)
             data = batch_of(venue, number)
             wanted = CallMessage(sender=venue.operator, to=venue.vault.address, data=data)
-            call, estimate, history = await rpc.batch([*build_simulation(now, wanted), fees])
-            simulated = decode_simulation(now, call, estimate)
+            estimate, history = await rpc.batch([build_simulation(now, wanted), fees])
+            simulated = decode_simulation(now, estimate)
             assert isinstance(simulated, Simulated), simulated
-            price = decode_fees(history, SETTINGS)
+            price = decode_market(history, SETTINGS).suggested
             transaction = UnsignedTransaction(
                 chain_id=31_337,
                 nonce=number,
@@ -100,7 +100,7 @@ async def measure_node(kind: str, url: str, venue: Venue, signer: KeystoreSigner
                 max_fee_per_gas_wei=price.max_fee_per_gas_wei,
                 max_priority_fee_per_gas_wei=price.max_priority_fee_per_gas_wei,
             )
-            signed = signer.sign(transaction)
+            signed = await signer.sign(transaction)
             assert await rpc.call("eth_sendRawTransaction", ["0x" + signed.raw.hex()]) == signed.hash
 
         await measure(f"{kind}: decision to accepted, 4 round trips", decide_to_accepted, 300)

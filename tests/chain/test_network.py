@@ -1,6 +1,7 @@
 """Asking at the newest block: in one round trip when we know it, and never an answer of another block."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 import pytest
@@ -13,9 +14,12 @@ from runnerd.chain.jsonrpc import Request
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.types import Block
 from runnerd.config.model import ChainConfig
+from runnerd.executor.intent import Rules
+from runnerd.knobs import Knob, Turned
 from runnerd.network import BLOCK_TRIES, open_network
-from tests.chain.fake_node import FakeNode, wire_block
+from tests.chain.fake_node import BLOCK, FakeNode, wire_block
 from tests.support.aio import run_async
+from tests.support.virtual_time import EPOCH
 
 
 class CountingNode(FakeNode):
@@ -82,6 +86,33 @@ def test_every_fee_cap_that_the_configuration_takes_makes_a_network(cap: int, ti
         assert not 0 < cap < 1 << 63
     else:
         assert open_network("x", config).fees.max_fee_cap_wei == cap
+
+
+def test_a_knob_that_is_turned_counts_at_once() -> None:
+    """For fees and for patience; the rest of the rules is the configuration's."""
+    network = Chain().network
+    assert network.rules == Rules(confirmations=2, replace_after_blocks=2, is_final_by_tag=False)
+    network.knobs.turned[Knob.REPLACE_AFTER_BLOCKS] = Turned(7, "uid:1", EPOCH)
+    network.knobs.turned[Knob.MAX_FEE_PER_GAS_WEI] = Turned(10**9, "uid:1", EPOCH)
+    assert (network.rules.replace_after_blocks, network.fees.max_fee_cap_wei) == (7, 10**9)
+
+
+def test_finality_by_tag_is_a_rule() -> None:
+    """`finality = "finalized"`."""
+    config = ChainConfig(id=1, rpc="http://127.0.0.1:1", confirmations=9, finality="finalized")
+    assert open_network("x", config).rules == Rules(confirmations=9, replace_after_blocks=2, is_final_by_tag=True)
+
+
+@pytest.mark.parametrize(
+    "market, base_fee_wei, expected",
+    [("auto", 7, False), ("auto", None, True), ("legacy", 7, True), ("eip1559", None, False)],
+)
+def test_fee_market_is_read_off_the_block_unless_it_is_configured(
+    market: Literal["auto", "eip1559", "legacy"], base_fee_wei: int | None, expected: bool
+) -> None:
+    """Some chains have a base fee and take no transaction of type 2."""
+    network = open_network("x", ChainConfig(id=1, rpc="http://127.0.0.1:1", fee_market=market))
+    assert network.is_legacy(msgspec.structs.replace(BLOCK, base_fee_wei=base_fee_wei)) is expected
 
 
 def test_without_a_known_block_the_newest_is_asked_first() -> None:

@@ -1,4 +1,4 @@
-"""The same questions to many nodes at once, and their answers as they come: the first good one is not held up by a dead node.
+"""The same questions to many nodes at once, and their answers as they come: a dead node holds up no good one's.
 
 Made by `Pool.ask_each`. Whoever has heard enough stops listening; the other requests go on until their own deadlines.
 """

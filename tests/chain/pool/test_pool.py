@@ -432,7 +432,9 @@ def test_asking_each_gives_every_answer_and_every_error() -> None:
         assert set(found) == {"http://b", "http://c", "http://d"}
         assert isinstance(found["http://b"], RpcUnavailable)
         assert found["http://c"] == [1]
-        (refused,) = found["http://d"]
+        said = found["http://d"]
+        assert isinstance(said, list)
+        (refused,) = said
         assert isinstance(refused, RpcRefused)
 
     run_async(scenario())
