@@ -23,7 +23,8 @@ from runnerd.executor.tracked import Book
 from runnerd.log import fields
 from runnerd.pauses import Pauses
 from runnerd.results import Results
-from runnerd.store import calls, decisions, intents
+from runnerd.store import audit, calls, decisions, intents
+from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.decisions import DecisionRecord
 from runnerd.store.errors import StoreUnavailable
@@ -143,26 +144,34 @@ class Executor:
         await self._results.finish(call, JobOutcome.FAILED, reason[:MAX_REASON])
 
     async def _accept(self, decided: Decided) -> None:
+        record = _record(decided)
         with_decision = [
-            decisions.insert(_record(decided)),
+            decisions.insert(record),
             *decisions.write_state(decided.call.plugin, decided.state_writes),
         ]
+        recorded = audit.decision(record, len(decided.state_writes))
         outcome = decided.outcome
         if isinstance(outcome, Noop):
-            await self._results.finish(decided.call, JobOutcome.NOOP, outcome.reason, *with_decision)
+            await self._results.finish(
+                decided.call, JobOutcome.NOOP, outcome.reason, *with_decision, records=[recorded]
+            )
             return
         pause = self._pauses.of(decided.call.plugin, decided.vault)
         if pause is not None:
-            await self._results.finish(decided.call, JobOutcome.DENIED, str(pause), *with_decision)
+            await self._deny(decided, str(pause), with_decision, recorded)
             return
         vault = self._vaults[decided.vault]
         now = self._clock.now()
         judgement = judge(outcome.actions, vault.catalogue, vault.spent_today(now))
         match judgement:
             case Denied(reason):
-                await self._results.finish(decided.call, JobOutcome.DENIED, reason[:MAX_REASON], *with_decision)
+                await self._deny(decided, reason[:MAX_REASON], with_decision, recorded)
             case Approved():
-                await self._plan(decided, vault, judgement, with_decision)
+                await self._plan(decided, vault, judgement, with_decision, recorded)
+
+    async def _deny(self, decided: Decided, rule: str, with_decision: list[Statement], recorded: Record) -> None:
+        denied = audit.denial(decided.call, rule, self._clock.now())
+        await self._results.finish(decided.call, JobOutcome.DENIED, rule, *with_decision, records=[recorded, denied])
 
     async def resume(self, vaults: frozenset[str]) -> None:
         """Take up what a former process left of these vaults: the day's spending, and planned intents.
@@ -206,13 +215,13 @@ class Executor:
         return len(planned)
 
     async def _plan(
-        self, decided: Decided, vault: VaultDesk, approved: Approved, with_decision: list[Statement]
+        self, decided: Decided, vault: VaultDesk, approved: Approved, with_decision: list[Statement], recorded: Record
     ) -> None:
         call_id = decided.call.id
         try:
             calldata = vault.adapter.encode_batch(approved.calls, self._intent_id(call_id))
         except AbiError as error:
-            await self._results.finish(decided.call, JobOutcome.DENIED, str(error)[:MAX_REASON], *with_decision)
+            await self._deny(decided, str(error)[:MAX_REASON], with_decision, recorded)
             return
         intent = Intent(
             call_id=call_id,
@@ -229,7 +238,8 @@ class Executor:
         # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.
         rehearsing = asyncio.get_running_loop().create_task(vault.lane.rehearse(intent), name=f"rehearse:{call_id}")
         try:
-            await self._store.commit(*with_decision, calls.decided(call_id), intents.plan(intent, now))
+            trail = audit.append(recorded, audit.planned(intent, now))
+            await self._store.commit(*with_decision, trail, calls.decided(call_id), intents.plan(intent, now))
             # From here on nothing may raise: the intent stands in the ledger, and needs its lane.
             rehearsal = await rehearsing
         except Exception:

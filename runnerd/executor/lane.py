@@ -31,7 +31,7 @@ from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pauses
 from runnerd.services.metrics import Metrics
-from runnerd.store import intents
+from runnerd.store import audit, intents
 from runnerd.store.calls import JobOutcome
 from runnerd.store.errors import CommitRefused, StoreError
 from runnerd.wallets.errors import WalletError
@@ -190,7 +190,8 @@ class Lane:
             return ()
         at = self._book.clock.now()
         # Stored, durably, before anyone can see the bytes. If this raises nothing was given away.
-        await self._book.store.commit(intents.allot_nonce(tracked.intent, nonce, attempt, at))
+        trail = audit.append(audit.attempt(tracked.intent, nonce, attempt, at))
+        await self._book.store.commit(intents.allot_nonce(tracked.intent, nonce, attempt, at), trail)
         self.next_nonce = nonce + 1
         return tracked.note(Signed(nonce, attempt), self.network.patience)
 
@@ -247,8 +248,9 @@ class Lane:
             )
             return
         attempt = sign_attempt(self.signer, intent, intent.nonce, Ready(ready.block, ready.gas_limit, fees))
-        add = intents.add_attempt(intent.call_id, intent.nonce, attempt, self._book.clock.now())
-        await self._book.store.commit(add)
+        at = self._book.clock.now()
+        trail = audit.append(audit.attempt(intent, intent.nonce, attempt, at))
+        await self._book.store.commit(intents.add_attempt(intent.call_id, intent.nonce, attempt, at), trail)
         await self._send(tracked, tracked.note(Signed(intent.nonce, attempt), self.network.patience))
 
     def _is_paused(self, intent: Intent) -> bool:

@@ -1,7 +1,7 @@
 """An intent under way, with its call: the one mutable place where its state is kept in step with the ledger."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from psycopg.rows import DictRow
@@ -25,7 +25,8 @@ from runnerd.executor.intent import (
 )
 from runnerd.log import fields
 from runnerd.results import Results
-from runnerd.store import intents
+from runnerd.store import audit, intents
+from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome, from_row
 from runnerd.store.errors import StoreError
 from runnerd.store.statement import Statement
@@ -82,6 +83,7 @@ class Tracked:
         before = self.intent
         self.intent, effects = observe(before, observation, patience)
         changes = [*also]
+        records = self._records(before, observation)
         if isinstance(observation, Mined):
             changes.append(intents.mined(observation))
         if isinstance(observation, NotSeen | NonceTaken) and before.state is IntentState.INCLUDED:
@@ -97,15 +99,28 @@ class Tracked:
         after = self.intent
         try:
             if finish is not None:
-                await self._book.end(self, finish, changes)
-            elif changes:
-                await self._book.store.commit(*changes)
+                await self._book.end(self, finish, changes, records)
+            elif changes or records:
+                await self._book.store.commit(*changes, *([audit.append(*records)] if records else []))
         except StoreError:
             # Nothing of it stands in the ledger: go back, so that the next observation tries it again.
             if self.intent is after:
                 self.intent = before
             raise
         return tuple(effect for effect in effects if effect is not finish)
+
+    def _records(self, before: Intent, observation: Observation) -> list[Record]:
+        """What the audit trail says of an observation, once `self.intent` has moved on from `before`."""
+        now, intent = self._book.clock.now(), self.intent
+        match observation:
+            case Mined() if intent.state in ENDED and before.state not in ENDED:
+                return [audit.included(intent, observation, now), audit.settled(intent, observation, now)]
+            case Mined() if intent.state not in ENDED:
+                return [audit.included(intent, observation, now)]
+            case NotSeen() | NonceTaken() if before.state is IntentState.INCLUDED:
+                return [audit.fell_out(intent, now)]
+            case _:
+                return []
 
 
 class Book:
@@ -145,11 +160,13 @@ class Book:
         """How many signed intents of a wallet have not ended."""
         return sum(1 for t in self.of_chain(chain_id) if t.intent.wallet == wallet)
 
-    async def end(self, tracked: Tracked, finish: Finish, changes: list[Statement]) -> None:
+    async def end(
+        self, tracked: Tracked, finish: Finish, changes: list[Statement], records: Sequence[Record] = ()
+    ) -> None:
         """The end of an intent and of its call, in one commit."""
         outcome = JobOutcome.ACTED if finish.is_success else JobOutcome.FAILED
         await self._results.finish(
-            tracked.call, outcome, finish.reason[:500], *changes, transaction=finish.hash or None
+            tracked.call, outcome, finish.reason[:500], *changes, transaction=finish.hash or None, records=records
         )
         self._close(tracked)
 
@@ -158,10 +175,12 @@ class Book:
         before = tracked.intent
         if before.attempts:
             raise AlreadySigned(before.call_id)
-        change = intents.set_state(before.call_id, IntentState.DENIED, self.clock.now(), reason)
+        now = self.clock.now()
+        change = intents.set_state(before.call_id, IntentState.DENIED, now, reason)
+        records = [audit.denial(tracked.call, reason[:500], now)] if outcome is JobOutcome.DENIED else []
         tracked.intent = replace(before, state=IntentState.DENIED)
         try:
-            await self._results.finish(tracked.call, outcome, reason[:500], change)
+            await self._results.finish(tracked.call, outcome, reason[:500], change, records=records)
         except StoreError:
             tracked.intent = before
             raise
