@@ -60,7 +60,8 @@ class Results:
         `records` go into the audit trail before the outcome's own.
         """
         at = self._clock.now()
-        trail = audit.append(*records, audit.result(call, outcome, reason, transaction, at))
+        denied = [audit.denial(call, reason, at)] if outcome is JobOutcome.DENIED else []
+        trail = audit.append(*records, *denied, audit.result(call, outcome, reason, transaction, at))
         await self._store.commit(*together_with, trail, calls.finish(call.id, outcome, reason, at))
         result = JobResult(call=call, outcome=outcome, reason=reason, finished_at=at, transaction=transaction)
         level = logging.INFO if outcome in (JobOutcome.ACTED, JobOutcome.NOOP) else logging.WARNING

@@ -158,20 +158,18 @@ class Executor:
             return
         pause = self._pauses.of(decided.call.plugin, decided.vault)
         if pause is not None:
-            await self._deny(decided, str(pause), with_decision, recorded)
+            await self._results.finish(decided.call, JobOutcome.DENIED, str(pause), *with_decision, records=[recorded])
             return
         vault = self._vaults[decided.vault]
         now = self._clock.now()
         judgement = judge(outcome.actions, vault.catalogue, vault.spent_today(now))
         match judgement:
             case Denied(reason):
-                await self._deny(decided, reason[:MAX_REASON], with_decision, recorded)
+                await self._results.finish(
+                    decided.call, JobOutcome.DENIED, reason[:MAX_REASON], *with_decision, records=[recorded]
+                )
             case Approved():
                 await self._plan(decided, vault, judgement, with_decision, recorded)
-
-    async def _deny(self, decided: Decided, rule: str, with_decision: list[Statement], recorded: Record) -> None:
-        denied = audit.denial(decided.call, rule, self._clock.now())
-        await self._results.finish(decided.call, JobOutcome.DENIED, rule, *with_decision, records=[recorded, denied])
 
     async def resume(self, vaults: frozenset[str]) -> None:
         """Take up what a former process left of these vaults: the day's spending, and planned intents.
@@ -221,7 +219,9 @@ class Executor:
         try:
             calldata = vault.adapter.encode_batch(approved.calls, self._intent_id(call_id))
         except AbiError as error:
-            await self._deny(decided, str(error)[:MAX_REASON], with_decision, recorded)
+            await self._results.finish(
+                decided.call, JobOutcome.DENIED, str(error)[:MAX_REASON], *with_decision, records=[recorded]
+            )
             return
         intent = Intent(
             call_id=call_id,

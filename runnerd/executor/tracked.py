@@ -175,12 +175,10 @@ class Book:
         before = tracked.intent
         if before.attempts:
             raise AlreadySigned(before.call_id)
-        now = self.clock.now()
-        change = intents.set_state(before.call_id, IntentState.DENIED, now, reason)
-        records = [audit.denial(tracked.call, reason[:500], now)] if outcome is JobOutcome.DENIED else []
+        change = intents.set_state(before.call_id, IntentState.DENIED, self.clock.now(), reason)
         tracked.intent = replace(before, state=IntentState.DENIED)
         try:
-            await self._results.finish(tracked.call, outcome, reason[:500], change, records=records)
+            await self._results.finish(tracked.call, outcome, reason[:500], change)
         except StoreError:
             tracked.intent = before
             raise

@@ -91,7 +91,7 @@ def decision(record: DecisionRecord, state_writes: int) -> Record:
 
 
 def denial(call: JobCall, rule: str, at: datetime) -> Record:
-    """The Decision was refused, and by which rule."""
+    """It was refused, and by which rule: of policy, or a pause."""
     return _record(at, "denial", call.id, call.id, plugin=call.plugin, rule=storable(rule))
 
 
@@ -138,8 +138,7 @@ def fell_out(intent: Intent, at: datetime) -> Record:
 
 def settled(intent: Intent, seen: Mined, at: datetime) -> Record:
     """An attempt is as deep as it must be: `final` when it succeeded, `reverted` when it failed on chain."""
-    kind = "final" if seen.is_success else "reverted"
-    return _record(at, kind, intent.call_id, intent.call_id, **_place(seen))
+    return _record(at, "final" if seen.is_success else "reverted", seen.hash, intent.call_id, **_place(seen))
 
 
 def _place(seen: Mined) -> dict[str, Value]:

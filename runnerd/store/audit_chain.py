@@ -27,7 +27,8 @@ class ChainedRecord:
     """A row of `audit_records`."""
 
     seq: int
-    at: datetime
+    at_us: int
+    """Microseconds since 1970, as hashed: a row that was changed may hold a time that no datetime can."""
     kind: str
     key: str
     call_id: int | None
@@ -40,6 +41,14 @@ class ChainedRecord:
         """How an operator is told which one is meant."""
         return f"record {self.seq} ({self.key})"
 
+    @property
+    def at(self) -> str:
+        """ISO 8601, UTC, to the microsecond."""
+        try:
+            return f"{_EPOCH + timedelta(microseconds=self.at_us):%Y-%m-%dT%H:%M:%S.%fZ}"
+        except OverflowError:
+            return f"{self.at_us} µs"
+
 
 def compute_genesis(ledger_id: UUID) -> bytes:
     """What the first record follows: no record can be moved to the beginning of another ledger's chain."""
@@ -48,8 +57,7 @@ def compute_genesis(ledger_id: UUID) -> bytes:
 
 def encode_record(record: ChainedRecord) -> bytes:
     """The bytes that are hashed: everything of the record but its own hash."""
-    micros = (record.at - _EPOCH) // timedelta(microseconds=1)
-    fixed = _FIXED.pack(record.seq, micros, record.call_id is not None, record.call_id or 0)
+    fixed = _FIXED.pack(record.seq, record.at_us, record.call_id is not None, record.call_id or 0)
     texts = (text.encode("utf-8", "surrogatepass") for text in (record.kind, record.key, record.body))
     return fixed + record.previous_hash + b"\0".join(texts)
 
