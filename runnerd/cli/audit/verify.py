@@ -168,8 +168,8 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     if verdict.broken > len(verdict.findings):
         show_line(console, cell(f"… and {verdict.broken - len(verdict.findings):,} more", "bold red"), 2)
     if not verdict.broken:
-        show_line(console, Text.assemble(FINE, cell("the chain is whole, and the ledger agrees with it")))
+        show_wrapped(console, cell("the chain is whole, and the ledger agrees with it"), prefix=FINE)
     if verdict.known_head_at is not None:
         show_wrapped(console, cell(f"the head you noted is record {verdict.known_head_at}"), prefix=Text("  "))
     if verdict.records:
-        show_line(console, Text.assemble("  head ", uncut(verdict.head, "bold")))
+        show_line(console, uncut(f"head {verdict.head}", "bold"), 2)
