@@ -65,7 +65,7 @@ async def admit(
     # Which transactions they are the auditor finds out, and says so in the pause.
     await store.commit(
         *(intents.set_wallet(chain_id, address, nonce) for address, nonce in admission.next_nonces.items()),
-        *(foreign.seen(chain_id, wallet, nonce, None, now) for wallet, nonces in unknown.items() for nonce in nonces),
+        *(foreign.used(chain_id, wallet, nonces, now) for wallet, nonces in unknown.items() if nonces),
         *(workers.pause(pause.scope.value, pause.name, pause.paused_by, pause.paused_at) for pause in admission.pauses),
     )
     for pause in admission.pauses:

@@ -44,6 +44,7 @@ from runnerd.store.store import Store
 from runnerd.supervisor.context import HostServices
 from runnerd.supervisor.machine import Phase
 from runnerd.tasks import Tasks
+from runnerd.trail import Trail
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
 from runnerd.unlock import unlock
@@ -85,14 +86,17 @@ class App:
             try:
                 await store.open()
                 clear_links(self._config)
-                await self._serve(store, dsn, signers, started)
+                trail = Trail(store, self._clock, self._config)
+                await trail.record_start()
+                await self._serve(store, dsn, signers, started, trail)
+                await trail.record_stop()
             finally:
                 await self._zygotes.close()
                 await store.close()
         logger.info("stopped", extra=fields("stopped"))
         return self._exit_code
 
-    async def _serve(self, store: Store, dsn: str, signers: dict[str, Signer], started: float) -> None:
+    async def _serve(self, store: Store, dsn: str, signers: dict[str, Signer], started: float, trail: Trail) -> None:
         config, clock, metrics = self._config, self._clock, self._metrics
         results = Results(store, clock)
         results.add_consumer(metrics.finished)
@@ -171,7 +175,7 @@ class App:
         if admissions:
             await asyncio.wait(admissions, timeout=ADMISSION_PATIENCE_S)
         await router.recover()
-        reloader = Reloader(config, plugins, self._systemd)
+        reloader = Reloader(config, plugins, self._systemd, trail)
         reloading = self._vital(reloader.run(), "config:reload")
         self._on_hang_up(reloader.request)
         status.is_ready = True

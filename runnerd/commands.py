@@ -18,8 +18,9 @@ from runnerd.results import Results
 from runnerd.router import Router
 from runnerd.safe_commands import SafeCommands
 from runnerd.status import StatusReader
-from runnerd.store import calls, intents, workers
+from runnerd.store import audit, calls, intents, workers
 from runnerd.store.calls import NewCall
+from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 
 SHOWN_PAYLOAD = 1_000
@@ -78,10 +79,11 @@ class Commands:
             case messages.Reduce():
                 return await self._pause(request, principal, Mode.REDUCING)
             case messages.Resume():
-                return await self._resume(request)
+                return await self._resume(request, principal)
             case messages.Restart():
                 self._check_plugin(request.plugin)
                 self._plugins.restart(request.plugin)
+                await self._store.commit(self._command("restart", principal, plugin=request.plugin))
                 return messages.Done(text=f"{request.plugin} restarts")
             case safe_messages.GetProposals() | safe_messages.SignProposal() | safe_messages.RejectProposal():
                 return await self._safes.handle(request, principal)
@@ -104,10 +106,13 @@ class Commands:
             deadline_at=now + timedelta(seconds=self._router.hosts[request.plugin].config.call_deadline_s),
             payload=request.payload,
         )
-        return await self._submit_and_wait(new_call, request.wait_s)
+        trail = self._command(
+            "fire", principal, plugin=request.plugin, identity=identity, payload_sha256=audit.digest(request.payload)
+        )
+        return await self._submit_and_wait(new_call, request.wait_s, trail)
 
-    async def _submit_and_wait(self, new_call: NewCall, wait_s: float) -> Reply:
-        accepted = await self._router.submit([new_call])
+    async def _submit_and_wait(self, new_call: NewCall, wait_s: float, trail: Statement) -> Reply:
+        accepted = await self._router.submit([new_call], trail)
         # The key was used before; or the plugin was removed meanwhile, and the result is told already.
         if not accepted or new_call.plugin not in self._router.hosts:
             return await self._known(new_call, wait_s, is_new=bool(accepted))
@@ -172,21 +177,31 @@ class Commands:
         self._check_mode(pause)
         # In force at once, and durable before the operator is told so.
         self._pauses.add(pause)
-        await self._store.commit(workers.pause(scope.value, request.name, principal, pause.paused_at, mode.value))
+        trail = self._command(
+            "pause" if mode is Mode.PAUSED else "reduce", principal, scope=scope.value, name=request.name
+        )
+        await self._store.commit(
+            workers.pause(scope.value, request.name, principal, pause.paused_at, mode.value), trail
+        )
         # Once more: a resume that was committed before may have taken it away meanwhile. Commits come back in their
         # order, so the one that is in the ledger last is the last here as well.
         self._pauses.add(pause)
         return messages.Done(text=str(pause))
 
-    async def _resume(self, request: messages.Resume) -> Reply:
+    async def _resume(self, request: messages.Resume, principal: str) -> Reply:
         # What is paused may be resumed, even when the configuration knows it no more.
         paused = (pause for pause in self._pauses.active.values() if pause.name == request.name)
         scope = next((pause.scope for pause in paused if pause.scope == request.scope), None)
         scope = scope or self._scope(request.scope, request.name)
-        await self._store.commit(workers.resume(scope.value, request.name))
+        trail = self._command("resume", principal, scope=scope.value, name=request.name)
+        await self._store.commit(workers.resume(scope.value, request.name), trail)
         self._pauses.remove(scope, request.name)
         left = [str(pause) for pause in self._pauses.active.values()]
         return messages.Done(text="resumed" + (f"; still: {'; '.join(left)}" if left else ""))
+
+    def _command(self, command: str, principal: str, **details: str) -> Statement:
+        """The audit trail's record of a command, to commit with its effect."""
+        return audit.append(audit.command(command, principal, self._clock.now(), **details))
 
     def _check_mode(self, pause: Pause) -> None:
         """Reducing lets more pass than a pause: it must not come about by a command that sounds like stopping."""

@@ -27,6 +27,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Entry("why", "runnerd.cli.why", "Why a plugin acted, or did not."),
             Entry("runs", "runnerd.cli.runs", "The last calls and what came of them."),
             Entry("tx", "runnerd.cli.tx", "The last transactions: hash, state, nonce, fees."),
+            Entry("audit", "runnerd.cli.audit.command", "Verify and export the audit trail."),
         ),
     ),
     (

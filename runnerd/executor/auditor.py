@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runnerd.chain.errors import ChainError, RpcRefused
+from runnerd.chain.errors import RpcRefused
 from runnerd.chain.search import FoundTransaction, find_transaction
 from runnerd.chain.types import decode_count, decode_receipt
 from runnerd.executor.gaps import GapFiller
@@ -18,7 +18,7 @@ from runnerd.executor.tracked import Book, Tracked
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Mode, Pause, Pauses, Scope
-from runnerd.store import foreign, workers
+from runnerd.store import audit, foreign, workers
 from runnerd.store.statement import Statement
 
 logger = logging.getLogger("runnerd.executor")
@@ -28,6 +28,7 @@ BY_US = "runnerd: transaction"
 WHAT_TO_DO = "runnerctl adopt HASH if it was meant so, or resume"
 MAX_NAMED = 20
 """Strangers that are looked for at one block: each costs some 20 requests."""
+MAX_WAIT_BLOCKS = 1_024
 
 
 @dataclass(slots=True)
@@ -39,6 +40,8 @@ class _Stranger:
     found: FoundTransaction | None = None
     hash: str | None = None
     is_adopted: bool = False
+    tries: int = 0
+    look_again_at: int = 0
 
 
 class Auditor:
@@ -104,8 +107,10 @@ class Auditor:
         left = [each for each in others if not each.is_adopted]
         paused = [self._pauses.active.get((Scope.VAULT, vault)) for vault in vaults]
         ending = [] if left else [pause for pause in paused if pause is not None and pause.paused_by.startswith(BY_US)]
+        now = self._book.clock.now()
         await self._book.store.commit(
-            foreign.adopt(tx_hash, by, self._book.clock.now()),
+            foreign.adopt(self._chain_id, tx_hash, by, now),
+            audit.append(audit.adopted(self._chain_id, tx_hash, by, now, nonce=stranger.nonce)),
             *(workers.resume(Scope.VAULT.value, pause.name) for pause in ending),
         )
         stranger.is_adopted = True
@@ -133,10 +138,9 @@ class Auditor:
         nonces = range(lane.next_nonce, used)
         what = f"of nonce {nonces[-1]}" if len(nonces) == 1 else f"of nonces {lane.next_nonce} to {used - 1}"
         pauses = self._make_pauses(wallet, what, is_new=True)
-        seen = [foreign.seen(self._chain_id, wallet, nonce, None, now) for nonce in nonces]
         # One commit: a nonce that was moved without its pause would hide the stranger for ever.
-        await lane.skip_to(used, *seen, *_statements(pauses))
-        for nonce in nonces:
+        await lane.skip_to(used, foreign.used(self._chain_id, wallet, nonces, now), *_statements(pauses))
+        for nonce in nonces[-foreign.MAX_UNNAMED :]:
             self._strangers[wallet, nonce] = _Stranger(wallet, nonce)
         self._alarm(wallet, what, pauses)
 
@@ -163,12 +167,15 @@ class Auditor:
         )  # fmt: skip
 
     async def _name_strangers(self, head: int) -> None:
-        unnamed = [stranger for stranger in self._strangers.values() if stranger.hash is None]
-        for stranger in unnamed[:MAX_NAMED]:
+        unnamed = [each for each in self._strangers.values() if each.hash is None and each.look_again_at <= head]
+        for stranger in unnamed[-MAX_NAMED:]:
+            # Ever more seldom: it may be older than what the node remembers, or no transaction of this account at all.
+            stranger.tries += 1
+            stranger.look_again_at = head + min(2**stranger.tries, MAX_WAIT_BLOCKS)
             try:
                 found = await find_transaction(self._network.rpc, stranger.wallet, stranger.nonce, head)
-            except ChainError:
-                return  # the next block tries again
+            except RpcRefused:
+                continue
             if found is not None:
                 await self._record(stranger.wallet, found)
 
@@ -177,12 +184,20 @@ class Auditor:
             f"{found.hash} (nonce {found.nonce}, block {found.block}, to {found.target or 'a new contract'}, "
             f"selector {found.selector or 'none'}, {found.value_wei} wei)"
         )
-        known = self._strangers.get((wallet, found.nonce))
-        is_adopted = known is not None and known.is_adopted
-        pauses = [] if is_adopted else self._make_pauses(wallet, what, is_new=known is None)
+        known, now = self._strangers.get((wallet, found.nonce)), self._book.clock.now()
+        is_other = known is not None and known.hash not in (None, found.hash)  # after a reorg: nobody has adopted that
+        is_adopted = known is not None and known.is_adopted and not is_other
+        pauses = [] if is_adopted else self._make_pauses(wallet, what, is_new=known is None or is_other)
         await self._book.store.commit(
-            foreign.seen(self._chain_id, wallet, found.nonce, found, self._book.clock.now()), *_statements(pauses)
-        )
+            foreign.seen(self._chain_id, wallet, found.nonce, found, now),
+            audit.append(
+                audit.foreign(
+                    self._chain_id, wallet, found.nonce, found.hash, now,
+                    block=found.block, target=found.target, selector=found.selector, value_wei=found.value_wei,
+                )
+            ),
+            *_statements(pauses),
+        )  # fmt: skip
         self._strangers[wallet, found.nonce] = _Stranger(wallet, found.nonce, found, found.hash, is_adopted)
         self._alarm(wallet, what, pauses)
 

@@ -36,7 +36,7 @@ class Broadcaster:
         """Send these, in one round trip where they may all go to every node. Raises StoreError."""
         latest = self._network.head.latest
         head, rules = latest.number if latest is not None else 0, self._network.rules
-        public = [one for one in outgoing if is_public(one[0].intent, head, rules)]
+        public = [one for one in outgoing if is_public(one[0].intent, one[1], head, rules)]
         private = [one for one in outgoing if one not in public]
         answers = [self._send_publicly(public)] if public else []
         await asyncio.gather(*answers, *(self._send_privately(*one) for one in private))

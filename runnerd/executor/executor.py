@@ -26,7 +26,8 @@ from runnerd.executor.usage import Usage
 from runnerd.log import fields
 from runnerd.pauses import Pauses
 from runnerd.results import Results
-from runnerd.store import calls, decisions, intents
+from runnerd.store import audit, calls, decisions, intents
+from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.decisions import DecisionRecord
 from runnerd.store.errors import StoreUnavailable
@@ -131,26 +132,34 @@ class Executor:
         await self._results.finish(call, JobOutcome.FAILED, reason[:MAX_REASON])
 
     async def _accept(self, decided: Decided) -> None:
+        record = _record(decided)
         with_decision = [
-            decisions.insert(_record(decided)),
+            decisions.insert(record),
             *decisions.write_state(decided.call.plugin, decided.state_writes),
         ]
+        recorded = audit.decision(record, len(decided.state_writes))
         outcome = decided.outcome
         if isinstance(outcome, Noop):
-            await self._results.finish(decided.call, JobOutcome.NOOP, outcome.reason, *with_decision)
+            await self._results.finish(
+                decided.call, JobOutcome.NOOP, outcome.reason, *with_decision, records=[recorded]
+            )
             return
         names = [action.name for action in outcome.actions]
         objection = self._pauses.objection(decided.call.plugin, decided.vault, names)
         if objection is not None:
-            await self._results.finish(decided.call, JobOutcome.DENIED, objection[:MAX_REASON], *with_decision)
+            await self._results.finish(
+                decided.call, JobOutcome.DENIED, objection[:MAX_REASON], *with_decision, records=[recorded]
+            )
             return
         vault = self._vaults[decided.vault]
         judgement = judge(outcome.actions, vault.catalogue, self._circumstances(vault, decided.call))
         match judgement:
             case Denied(reason):
-                await self._results.finish(decided.call, JobOutcome.DENIED, reason[:MAX_REASON], *with_decision)
+                await self._results.finish(
+                    decided.call, JobOutcome.DENIED, reason[:MAX_REASON], *with_decision, records=[recorded]
+                )
             case Approved():
-                await self._plan(decided, vault, judgement, names, with_decision)
+                await self._plan(decided, vault, judgement, names, with_decision, recorded)
 
     async def resume(self, vaults: frozenset[str]) -> None:
         """Take up the planned intents that a former process left of these vaults. `usage` has what they count already.
@@ -195,12 +204,15 @@ class Executor:
         approved: Approved,
         actions: list[str],
         with_decision: list[Statement],
+        recorded: Record,
     ) -> None:
         call_id = decided.call.id
         try:
             batch = vault.adapter.build(approved.calls, self._intent_id(call_id))
         except AbiError as error:
-            await self._results.finish(decided.call, JobOutcome.DENIED, str(error)[:MAX_REASON], *with_decision)
+            await self._results.finish(
+                decided.call, JobOutcome.DENIED, str(error)[:MAX_REASON], *with_decision, records=[recorded]
+            )
             return
         now = self._clock.now()
         intent = Intent(
@@ -221,8 +233,9 @@ class Executor:
         # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.
         rehearsing = asyncio.get_running_loop().create_task(vault.door.rehearse(intent), name=f"rehearse:{call_id}")
         try:
+            trail = audit.append(recorded, audit.planned(intent, now))
             await self._store.commit(
-                *with_decision, calls.decided(call_id), intents.plan(intent, self._clock.now()), *counted
+                *with_decision, trail, calls.decided(call_id), intents.plan(intent, self._clock.now()), *counted
             )
             # From here on nothing may raise: the intent stands in the ledger, and needs its lane.
             rehearsal = await rehearsing

@@ -6,7 +6,6 @@ Asks the node and applies `intent.observe`; what follows from it is carried out 
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeAlias, assert_never
 
 from runnerd.chain.errors import ChainError, RpcMalformed, RpcRefused
@@ -129,10 +128,12 @@ class Follower:
         if hashes != [attempt.hash for attempt in tracked.intent.attempts]:
             return  # signed again, or dead, since we asked: the next look asks about all of it
         tracked.take_turn(head, is_lowest=tracked.intent.nonce is not None and tracked.intent.nonce <= next_nonce)
-        observation = _observation(tracked, receipts, next_nonce, head)
-        if isinstance(observation, Mined):
-            # One node's word is enough to wait for more, not to end anything: see `Prove`.
-            observation = replace(observation, finalized=finalized, is_agreed=self._network.config.needed_nodes == 1)
+        # One node's word is enough to wait for more, not to end anything: see `Prove`.
+        is_agreed = self._network.config.needed_nodes == 1
+        mined = next(
+            (_mined(each, head, finalized, is_agreed=is_agreed) for each in receipts if each is not None), None
+        )
+        observation = mined or _absence(tracked, next_nonce, head)
         wanted += [(tracked, effect) for effect in await tracked.see(observation, self._network.rules)]
 
     async def _prove(self, tracked: Tracked, head: int, finalized: int | None) -> None:
@@ -144,7 +145,7 @@ class Follower:
         (answer,) = await self._network.agreed(requests, min_head=self._network.rules.final_at(seen.block))
         receipt = _receipt(seen.hash, answer)
         if receipt is not None and receipt.block_hash == seen.block_hash:
-            mined = replace(_mined(receipt, head), finalized=finalized)
+            mined = _mined(receipt, head, finalized, is_agreed=True)
             await tracked.see(mined, self._network.rules)
 
     async def _carry_out(self, wanted: Sequence[tuple[Tracked, Effect]]) -> None:
@@ -171,17 +172,14 @@ class Follower:
             self._tasks.spawn(self._pushers[wallet].push(group), f"push:{wallet}")
 
 
-def _observation(tracked: Tracked, receipts: list[Receipt | None], next_nonce: int, head: int) -> Observation:
-    for receipt in receipts:
-        if receipt is not None:
-            return _mined(receipt, head)
+def _absence(tracked: Tracked, next_nonce: int, head: int) -> Observation:
     # Only a nonce that this very node counts as used, in the same batch, says more than "not seen".
     if tracked.intent.nonce is not None and next_nonce > tracked.intent.nonce:
         return NonceTaken(head)
     return NotSeen(head, tracked.in_turn_since)
 
 
-def _mined(receipt: Receipt, head: int) -> Mined:
+def _mined(receipt: Receipt, head: int, finalized: int | None, *, is_agreed: bool) -> Mined:
     return Mined(
         hash=receipt.transaction_hash,
         block=receipt.block_number,
@@ -190,6 +188,8 @@ def _mined(receipt: Receipt, head: int) -> Mined:
         head=max(head, receipt.block_number),
         gas_used=receipt.gas_used,
         effective_gas_price_wei=receipt.effective_gas_price_wei,
+        finalized=finalized,
+        is_agreed=is_agreed,
     )
 
 

@@ -71,6 +71,10 @@ class Cancellation:
     ending: IntentState
     reason: str
 
+    def __post_init__(self) -> None:
+        if self.ending not in (IntentState.EXPIRED, IntentState.CANCELLED):
+            raise ValueError(f"a cancelled intent ends as expired or cancelled, not {self.ending}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
@@ -148,7 +152,7 @@ class Mined:
     gas_used: int
     effective_gas_price_wei: int
     finalized: int | None = None
-    is_agreed: bool = True
+    is_agreed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,17 +294,17 @@ def observe(intent: Intent, observation: Observation, now: datetime, rules: Rule
             assert_never(observation)
 
 
-def is_public(intent: Intent, head: int, rules: Rules) -> bool:
-    """Whether its bytes may go to every node at block `head`. A no-op tells nobody anything."""
+def is_public(intent: Intent, attempt: Attempt, head: int, rules: Rules) -> bool:
+    """Whether the bytes of an attempt may go to every node at block `head`. A no-op tells nobody anything."""
+    if attempt.kind is AttemptKind.NOOP:
+        return True
     match intent.route:
         case Route.PUBLIC:
             return True
         case Route.PRIVATE:
-            return bool(intent.attempts) and intent.latest.kind is AttemptKind.NOOP
+            return False
         case Route.PRIVATE_FIRST:
-            return bool(intent.attempts) and (
-                intent.latest.kind is AttemptKind.NOOP or _waited(intent, head) >= rules.private_blocks
-            )
+            return _waited(intent, head) >= rules.private_blocks
         case _:
             assert_never(intent.route)
 
@@ -382,8 +386,9 @@ def _not_seen(intent: Intent, observation: NotSeen, now: datetime, rules: Rules)
             reason = f"it was not included within {rules.private_blocks} blocks, and may not go out in public"
             return intent, (Cancel(Cancellation(IntentState.EXPIRED, reason)),)
     signed_block, turn = intent.latest.signed_block, observation.in_turn_since
-    if observation.head - signed_block >= rules.replace_after_blocks:
-        is_due = turn is not None and observation.head - max(signed_block, turn) >= rules.replace_after_blocks
+    waited, patience = observation.head - signed_block, rules.replace_after_blocks
+    is_due = turn is not None and observation.head - max(signed_block, turn) >= patience
+    if is_due or (waited > 0 and waited % patience == 0):  # what waits for another is offered again now and then
         return intent, (Push(is_due),)
     return intent, () if intent.latest.is_accepted else (Push(is_due=False),)
 

@@ -22,7 +22,7 @@ from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pauses
 from runnerd.services.metrics import Metrics
-from runnerd.store import intents
+from runnerd.store import audit, intents
 from runnerd.store.calls import JobOutcome
 from runnerd.store.errors import CommitRefused, StoreError
 from runnerd.store.statement import Statement
@@ -220,7 +220,14 @@ class Lane:
                 return
             now, wanted = self._book.clock.now(), [tracked.intent for tracked, _ in signed]
             # Stored, durably, before anyone can see the bytes. If this raises nothing was given away.
-            await self._book.store.commit(intents.allot_nonces(wanted, first, [attempt for _, attempt in signed], now))
+            trail = audit.append(
+                *(
+                    audit.attempt(tracked.intent, first + offset, attempt, now)
+                    for offset, (tracked, attempt) in enumerate(signed)
+                )
+            )
+            allot = intents.allot_nonces(wanted, first, [attempt for _, attempt in signed], now)
+            await self._book.store.commit(allot, trail)
             self.next_nonce = first + len(signed)
             for offset, (tracked, attempt) in enumerate(signed):
                 self._waiting.remove(tracked)  # before `_send`, which may raise: what was signed is not given up

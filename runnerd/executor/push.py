@@ -28,7 +28,8 @@ from runnerd.executor.lane import MAX_GROUP, Lane
 from runnerd.executor.tracked import Book, Tracked
 from runnerd.log import fields
 from runnerd.pauses import Pauses
-from runnerd.store import intents
+from runnerd.store import audit, intents
+from runnerd.store.errors import CommitRefused
 from runnerd.wallets.errors import WalletError
 
 logger = logging.getLogger("runnerd.executor")
@@ -118,8 +119,12 @@ class Pusher:
                 extra=fields("replacement_refused", call=intent.call_id, plugin=intent.plugin),
             )  # fmt: skip
             return [(tracked, intent.latest)]
-        attempt = await self._signed(tracked, ready, fees, intent.latest.kind, None)
-        return [(tracked, attempt or tracked.intent.latest)]
+        try:
+            attempt = await self._signed(tracked, ready, fees, intent.latest.kind, None)
+        except CommitRefused as refused:  # it has ended meanwhile; the others of its group are sent all the same
+            logger.warning("no new attempt: %s", refused, extra=fields("replacement_failed", call=intent.call_id))
+            return []
+        return [(tracked, attempt or intent.latest)]
 
     async def _cancel(self, tracked: Tracked, cancellation: Cancellation) -> None:
         intent = tracked.intent
@@ -161,7 +166,10 @@ class Pusher:
             return None
         if tracked.intent.state not in _WAITING:
             return None  # it made it while we signed
-        await self._book.store.commit(intents.add_attempt(intent, attempt, self._book.clock.now(), cancellation))
+        now = self._book.clock.now()
+        purpose = "cancel" if kind is AttemptKind.NOOP else "effect"
+        trail = audit.append(audit.attempt(intent, intent.nonce, attempt, now, purpose))
+        await self._book.store.commit(intents.add_attempt(intent, attempt, now, cancellation), trail)
         if tracked.intent.nonce != intent.nonce:
             return None  # its nonce is dead meanwhile, and so is this attempt
         tracked.note(Signed(intent.nonce, attempt, cancellation), self._network.rules)

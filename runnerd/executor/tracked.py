@@ -1,7 +1,7 @@
 """An intent under way, with its call: the one mutable place where its state is kept in step with the ledger."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -23,7 +23,8 @@ from runnerd.executor.intent import (
 )
 from runnerd.log import fields
 from runnerd.results import Results
-from runnerd.store import intents
+from runnerd.store import audit, intents
+from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome, from_row
 from runnerd.store.errors import StoreError
 from runnerd.store.statement import Statement
@@ -87,24 +88,32 @@ class Tracked:
         before, seen_before = self.intent, self.seen
         now = self._book.clock.now()
         self.intent, effects = observe(before, observation, now, rules)
-        changes = [*also, *self._changes(before, observation, now)]
+        changes, records = self._changes(before, observation, now)
+        changes = [*also, *changes]
         finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
         after = self.intent
         try:
             if finish is not None:
-                await self._book.end(self, finish, changes)
-            elif changes:
-                await self._book.store.commit(*changes)
+                await self._book.end(self, finish, changes, records)
+            elif changes or records:
+                await self._book.store.commit(*changes, *([audit.append(*records)] if records else []))
         except StoreError:
-            # Nothing of it stands in the ledger: go back, so that the next observation tries it again.
-            if self.intent is after:
-                self.intent, self.seen = before, seen_before
+            # Nothing of it stands in the ledger: go back, so that the next observation tries it again. What was stored
+            # and noted meanwhile stays.
+            noted = self.intent
+            is_noted = noted is not after and noted.nonce == before.nonce
+            self.seen = seen_before
+            self.intent = (
+                replace(before, attempts=noted.attempts, cancellation=noted.cancellation) if is_noted else before
+            )
             raise
         return tuple(effect for effect in effects if effect is not finish)
 
-    def _changes(self, before: Intent, observation: Observation, now: datetime) -> list[Statement]:
+    def _changes(self, before: Intent, observation: Observation, now: datetime) -> tuple[list[Statement], list[Record]]:
+        """What the ledger and the audit trail must say, once `self.intent` has moved on from `before`."""
         call_id, after = before.call_id, self.intent
         changes: list[Statement] = []
+        records: list[Record] = []
         is_included = before.state is IntentState.INCLUDED
         if isinstance(observation, Mined):
             place = (observation.hash, observation.block_hash)
@@ -112,10 +121,14 @@ class Tracked:
                 if is_included:  # a reorg, perhaps into another attempt than before: only one of them is in a block
                     changes.append(intents.fell_out(call_id))
                 changes.append(intents.mined(observation))
+                records.append(audit.included(after, observation, now))
             self.seen = observation
+            if after.state in ENDED:
+                records.append(audit.settled(after, observation, now))
         elif is_included and after.state is not IntentState.INCLUDED:
             self.seen = None
             changes.append(intents.fell_out(call_id))
+            records.append(audit.fell_out(after, now))
         if isinstance(observation, Died):
             changes.append(intents.died(call_id, observation.by, now))
         if after.state is not before.state:
@@ -125,7 +138,7 @@ class Tracked:
                 extra=fields("intent_state", plugin=after.plugin, call=call_id, state=after.state.value,
                              nonce=after.nonce),
             )  # fmt: skip
-        return changes
+        return changes, records
 
 
 class Book:
@@ -166,13 +179,21 @@ class Book:
         return [t for t in self.open.values() if t.intent.chain_id == chain_id and t.intent.attempts]
 
     def in_flight(self, chain_id: int, wallet: str) -> int:
-        """How many signed intents of a wallet have not ended."""
-        return sum(1 for t in self.of_chain(chain_id) if t.intent.wallet == wallet)
+        """How many signed intents of a wallet wait for their inclusion."""
+        return sum(
+            1
+            for t in self.of_chain(chain_id)
+            if t.intent.wallet == wallet and t.intent.state is not IntentState.INCLUDED
+        )
 
-    async def end(self, tracked: Tracked, finish: Finish, changes: list[Statement]) -> None:
+    async def end(
+        self, tracked: Tracked, finish: Finish, changes: list[Statement], records: Sequence[Record] = ()
+    ) -> None:
         """The end of an intent and of its call, in one commit."""
         reason = finish.reason[:MAX_REASON]
-        await self._results.finish(tracked.call, finish.outcome, reason, *changes, transaction=finish.hash or None)
+        await self._results.finish(
+            tracked.call, finish.outcome, reason, *changes, transaction=finish.hash or None, records=records
+        )
         self._close(tracked)
 
     async def give_up(self, tracked: Tracked, outcome: JobOutcome, reason: str) -> None:

@@ -10,6 +10,9 @@ from runnerd.chain.fees import Fees
 from runnerd.chain.search import FoundTransaction
 from runnerd.store.statement import Statement
 
+MAX_UNNAMED = 1_000
+"""Strangers that are written down at once: a key that somebody else used for years is not ours to list."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filler:
@@ -56,6 +59,19 @@ def seen(chain_id: int, wallet: str, nonce: int, found: FoundTransaction | None,
     )
 
 
+def used(chain_id: int, wallet: str, nonces: range, at: datetime) -> Statement:
+    """These nonces of the wallet are used by strangers that have no name yet; of very many, the last ones."""
+    first = max(nonces.start, nonces.stop - MAX_UNNAMED)
+    return Statement(
+        """
+        insert into foreign_transactions (chain_id, wallet, nonce, seen_at)
+        select %(chain_id)s, %(wallet)s, nonce, %(at)s from generate_series(%(first)s::bigint, %(last)s::bigint) nonce
+        on conflict (chain_id, wallet, nonce) do nothing
+        """,
+        {"chain_id": chain_id, "wallet": wallet, "first": first, "last": nonces.stop - 1, "at": at},
+    )
+
+
 def of_chain(chain_id: int) -> Statement:
     """All that were seen on a chain, by nonce."""
     return Statement(
@@ -64,15 +80,15 @@ def of_chain(chain_id: int) -> Statement:
     )
 
 
-def adopt(tx_hash: str, by: str, at: datetime) -> Statement:
+def adopt(chain_id: int, tx_hash: str, by: str, at: datetime) -> Statement:
     """Somebody says that it was meant so. The row, adopted by him or by who was earlier; none if it is not known."""
     return Statement(
         """
         update foreign_transactions
         set adopted_by = coalesce(adopted_by, %(by)s), adopted_at = coalesce(adopted_at, %(at)s)
-        where hash = %(hash)s returning *
+        where chain_id = %(chain_id)s and hash = %(hash)s returning *
         """,
-        {"hash": tx_hash, "by": by, "at": at},
+        {"chain_id": chain_id, "hash": tx_hash, "by": by, "at": at},
     )
 
 
@@ -80,7 +96,7 @@ def attempts_at(chain_id: int, wallet: str, nonce: int) -> Statement:
     """What the ledger has for a nonce of a wallet that may take effect, the one that was included first."""
     return Statement(
         """
-        select a.* from attempts a join intents i using (call_id)
+        select a.*, i.state as intent_state from attempts a join intents i using (call_id)
         where i.chain_id = %(chain_id)s and i.wallet = %(wallet)s and a.nonce = %(nonce)s and a.dead_by is null
         order by a.included_block is null, a.max_fee_per_gas_wei desc
         """,
@@ -129,9 +145,14 @@ def filler_from_row(row: DictRow) -> Filler:
         hash=row["hash"],
         nonce=row["nonce"],
         raw=bytes(row["raw"]),
-        fees=Fees(
-            max_fee_per_gas_wei=int(row["max_fee_per_gas_wei"]),
-            max_priority_fee_per_gas_wei=int(row["max_priority_fee_wei"]),
-        ),
+        fees=fees_of(row),
         signed_block=row["signed_block"],
+    )
+
+
+def fees_of(row: DictRow) -> Fees:
+    """The fees in a row of `fillers` or `attempts`."""
+    return Fees(
+        max_fee_per_gas_wei=int(row["max_fee_per_gas_wei"]),
+        max_priority_fee_per_gas_wei=int(row["max_priority_fee_wei"]),
     )

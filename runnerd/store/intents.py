@@ -77,7 +77,10 @@ def allot_nonces(intents: Sequence[Intent], first_nonce: int, attempts: Sequence
     """
     return Statement(
         f"""
-        with {_GIVEN}, moved as (
+        with {_GIVEN}, before as (
+            select (select next_nonce from wallets where chain_id = %(chain_id)s and address = %(wallet)s) as next_nonce,
+                   (select count(*) from intents join given using (call_id, nonce)) as allotted
+        ), moved as (
             update wallets set next_nonce = %(next)s
             where chain_id = %(chain_id)s and address = %(wallet)s and next_nonce in (%(first)s, %(next)s)
             returning 1
@@ -87,7 +90,9 @@ def allot_nonces(intents: Sequence[Intent], first_nonce: int, attempts: Sequence
               and intents.cancel_as is null and intents.state in ('planned', 'signed')
             returning 1
         ), stored as ({_ADD_ATTEMPTS})
-        select require((select count(*) from moved) = 1, 'the wallet''s next nonce is not what this process thinks'),
+        select require((select count(*) from moved) = 1
+                       and (select next_nonce = %(first)s or allotted = %(count)s from before),
+                       'the wallet''s next nonce is not what this process thinks'),
                require((select count(*) from allotted) = %(count)s, 'an intent has another nonce, or has ended')
         """,  # noqa: S608  # constants
         {

@@ -335,7 +335,7 @@ def mined(number: int, *, is_success: bool = True) -> Mined:
     """Attempt `number` is in a block."""
     return Mined(
         hash=an_attempt(number).hash, block=8, block_hash="0xb8", is_success=is_success, head=9, gas_used=21_000,
-        effective_gas_price_wei=UINT256_MAX,
+        effective_gas_price_wei=UINT256_MAX, is_agreed=True,
     )  # fmt: skip
 
 
@@ -642,9 +642,9 @@ def test_adoption_is_by_hash_and_the_first_one_stands(run: Callable[[Scenario], 
 
     async def scenario(ledger: Ledger) -> None:
         await ledger.run(foreign.seen(31337, WALLET, 5, found(1), AT), foreign.seen(31337, WALLET, 6, found(2, 6), AT))
-        assert await ledger.run(foreign.adopt("0xother", "uid:1", AT)) == [[]]
+        assert await ledger.run(foreign.adopt(31337, "0xother", "uid:1", AT)) == [[]]
         for by, at in (("uid:1", AT), ("uid:2", LATER)):
-            ((row,),) = await ledger.run(foreign.adopt(found(1).hash, by, at))
+            ((row,),) = await ledger.run(foreign.adopt(31337, found(1).hash, by, at))
             assert (row["nonce"], row["adopted_by"], row["adopted_at"]) == (5, "uid:1", AT)
         for what in (found(1), None):
             await ledger.run(foreign.seen(31337, WALLET, 5, what, LATER))
@@ -658,7 +658,7 @@ def test_another_stranger_in_the_place_of_an_adopted_one_is_not_adopted(run: Cal
     """After a reorg: somebody vouched for that transaction, not for whatever uses its nonce."""
 
     async def scenario(ledger: Ledger) -> None:
-        await ledger.run(foreign.seen(31337, WALLET, 5, found(1), AT), foreign.adopt(found(1).hash, "uid:1", AT))
+        await ledger.run(foreign.seen(31337, WALLET, 5, found(1), AT), foreign.adopt(31337, found(1).hash, "uid:1", AT))
         await ledger.run(foreign.seen(31337, WALLET, 5, found(2), LATER))
         (row,) = await ledger.store.fetch(foreign.of_chain(31337))
         assert (row["hash"], row["adopted_by"], row["adopted_at"]) == (found(2).hash, None, None)

@@ -27,7 +27,7 @@ create table foreign_transactions (
     chain_id     bigint not null,
     wallet       text not null,
     nonce        bigint not null,
-    hash         text unique,
+    hash         text,
     block        bigint,
     target       text,
     selector     text,
