@@ -13,11 +13,13 @@ from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.chain.vaults.safe_multisig import SafeMultisigVault
+from runnerd.chain_commands import ChainCommands
 from runnerd.chains import ChainDesk
 from runnerd.clock import SystemClock
 from runnerd.commands import Commands
 from runnerd.config.model import BudgetConfig, Config
 from runnerd.control.server import ControlServer
+from runnerd.database import Database
 from runnerd.directories import clear_links
 from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.proposals import ProposalDesk
@@ -38,7 +40,6 @@ from runnerd.services.systemd import Systemd
 from runnerd.snapshot import VaultSnapshots
 from runnerd.status import StatusReader
 from runnerd.store import intents, workers
-from runnerd.store.embedded import EmbeddedPostgres
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.context import HostServices
@@ -80,7 +81,7 @@ class App:
         """Start, serve until told to stop, drain."""
         self._catch_signals()
         started = time.monotonic()
-        async with _Database(self._config) as dsn:
+        async with Database(self._config) as dsn:
             store = Store(dsn)
             signers, _ = await asyncio.gather(unlock(self._config.wallets), self._zygotes.open())
             try:
@@ -101,7 +102,6 @@ class App:
         results = Results(store, clock)
         results.add_consumer(metrics.finished)
         await results.load(list(config.plugins))
-        self._pauses.load(await store.fetch(workers.pauses()))
         book = await self._open_book(store, results)
 
         catalogues = {name: build_catalogue(name, vault, config.address_lists) for name, vault in config.vaults.items()}
@@ -115,6 +115,7 @@ class App:
             )
             for name, chain in config.chains.items()
         }  # fmt: skip
+        await asyncio.gather(*(chain.load_knobs() for chain in chains.values()))
         executor = Executor(
             self._vault_desks, await _ledger_id(store), store, results, self._pauses, book, usage, clock
         )
@@ -164,7 +165,7 @@ class App:
         commands = Commands(
             router, plugins, results, self._pauses, store, status,
             {name: vault.actions.keys() for name, vault in config.vaults.items()},
-            SafeCommands(self._vault_desks), clock,
+            SafeCommands(self._vault_desks), ChainCommands(chains, self._vault_desks, book, store, clock), clock,
         )  # fmt: skip
         control = ControlServer(config.control_socket, commands.handle)
         await control.open()
@@ -208,7 +209,8 @@ class App:
     async def _open_usage(
         self, store: Store, catalogues: Mapping[str, Catalogue], signers: Mapping[str, Signer], router: Router
     ) -> Usage:
-        """What the last day counts against; and which actions reducing mode lets through."""
+        """What the last day counts against; and the kill switches, with what reducing mode lets through."""
+        self._pauses.load(await store.fetch(workers.pauses()))
         self._pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
         wallets = {signers[name].address: wallet.max_gas_wei_per_day for name, wallet in self._config.wallets.items()}
 
@@ -316,25 +318,3 @@ async def _ledger_id(store: Store) -> bytes:
 
 def _do_nothing() -> None:
     """What SIGHUP does while there is nothing to reload: by default it would end the process."""
-
-
-class _Database:
-    """The DSN to use: the configured one, or that of a private cluster that is kept alive as long as the block."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._tasks = Tasks()
-        self._embedded: EmbeddedPostgres | None = None
-
-    async def __aenter__(self) -> str:
-        if self._config.database.dsn is not None:
-            return self._config.database.dsn
-        self._embedded = EmbeddedPostgres(self._config.data_dir, self._config.runtime_dir)
-        dsn = await self._embedded.start()
-        self._tasks.spawn(self._embedded.keep(), "database:keep")
-        return dsn
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._tasks.cancel()
-        if self._embedded is not None:
-            await self._embedded.stop()

@@ -20,6 +20,7 @@ from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pauses
 from runnerd.services.metrics import Metrics
+from runnerd.store import knobs
 from runnerd.store.errors import StoreError
 from runnerd.store.store import Store
 from runnerd.tasks import Tasks
@@ -59,7 +60,8 @@ class ChainDesk:
         self._metrics = metrics
         self._clock = clock
         self._tasks = Tasks()
-        self._follower: Follower | None = None
+        self.follower: Follower | None = None
+        """There while something may be sent to the chain."""
         self.mirror: CapsMirror | None = None
         self.lanes: dict[str, Lane] = {}
         self.auditor: Auditor | None = None
@@ -71,6 +73,10 @@ class ChainDesk:
         if self._problem is None and self.network.head.problem is not None:
             return f"{self._where}: {self.network.head.problem}"
         return self._problem
+
+    async def load_knobs(self) -> None:
+        """Take over what an operator turned, before anything is signed. Raises StoreUnavailable."""
+        self.network.knobs.load(await self._store.fetch(knobs.of_chain(self.network.name)))
 
     def start(
         self, open_vaults: Callable[["ChainDesk"], Awaitable[None]], on_failure: Callable[[str], None]
@@ -88,8 +94,8 @@ class ChainDesk:
 
     async def close(self) -> None:
         """Stop signing, sending and looking. What is in flight stands in the ledger."""
-        if self._follower is not None:
-            await self._follower.close()
+        if self.follower is not None:
+            await self.follower.close()
         await self._tasks.cancel()
         await self.network.close()
 
@@ -102,8 +108,8 @@ class ChainDesk:
         name = self.network.name
         assert self.auditor is not None  # it has answered
         pushers = {address: Pusher(lane, self._book, self._pauses) for address, lane in self.lanes.items()}
-        self._follower = Follower(self.network, pushers, self._book, self.auditor)
-        self._tasks.spawn_vital(self._follower.run(), f"follow:{name}", on_failure)
+        self.follower = Follower(self.network, pushers, self._book, self.auditor)
+        self._tasks.spawn_vital(self.follower.run(), f"follow:{name}", on_failure)
         if self.mirror is not None:
             self._tasks.spawn(self.mirror.run(), f"caps:{name}")
         for address, lane in self.lanes.items():

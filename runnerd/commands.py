@@ -9,8 +9,9 @@ from typing import Any, assert_never
 from msgspec import structs
 
 from protocol.messages import TriggerKind
+from runnerd.chain_commands import ChainCommands
 from runnerd.clock import Clock
-from runnerd.control import messages, safe_messages
+from runnerd.control import chain_messages, messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request
 from runnerd.pauses import EVERYTHING, Mode, Pause, Pauses, Scope
 from runnerd.plugins import Plugins
@@ -42,6 +43,7 @@ class Commands:
         status: StatusReader,
         vaults: Mapping[str, Collection[str]],
         safes: SafeCommands,
+        chain_commands: ChainCommands,
         clock: Clock,
     ) -> None:
         self._router = router
@@ -53,6 +55,7 @@ class Commands:
         self._vaults = frozenset(vaults)
         self._actions = frozenset(f"{vault}.{action}" for vault, actions in vaults.items() for action in actions)
         self._safes = safes
+        self._chain_commands = chain_commands
         self._clock = clock
 
     async def handle(self, request: Request, principal: str) -> Reply:
@@ -74,10 +77,8 @@ class Commands:
                 names = [field.name for field in structs.fields(messages.HistoryEvent)]
                 events = [messages.HistoryEvent(**{name: row[name] for name in names}) for row in rows]
                 return messages.History(plugin=request.plugin, events=events)
-            case messages.Pause():
-                return await self._pause(request, principal, Mode.PAUSED)
-            case messages.Reduce():
-                return await self._pause(request, principal, Mode.REDUCING)
+            case messages.Pause() | messages.Reduce():
+                return await self._pause(request, principal)
             case messages.Resume():
                 return await self._resume(request, principal)
             case messages.Restart():
@@ -87,6 +88,10 @@ class Commands:
                 return messages.Done(text=f"{request.plugin} restarts")
             case safe_messages.GetProposals() | safe_messages.SignProposal() | safe_messages.RejectProposal():
                 return await self._safes.handle(request, principal)
+            case (
+                chain_messages.Adopt() | chain_messages.Cancel() | chain_messages.GetFees() | chain_messages.TurnFees()
+            ):
+                return await self._chain_commands.handle(request, principal)
             case _:
                 assert_never(request)
 
@@ -171,7 +176,8 @@ class Commands:
             found.append(messages.Transaction(**values))
         return messages.Transactions(transactions=found)
 
-    async def _pause(self, request: messages.Pause | messages.Reduce, principal: str, mode: Mode) -> Reply:
+    async def _pause(self, request: messages.Pause | messages.Reduce, principal: str) -> Reply:
+        mode = Mode.REDUCING if isinstance(request, messages.Reduce) else Mode.PAUSED
         scope = self._scope(request.scope, request.name)
         pause = Pause(scope, request.name, principal, self._clock.now(), mode)
         self._check_mode(pause)

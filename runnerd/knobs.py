@@ -54,11 +54,23 @@ class Knobs:
             if lowest <= value <= highest:
                 self.turned[knob] = Turned(value, row["set_by"], row["set_at"])
 
+    def turn(self, wanted: dict[Knob, int], by: str, at: datetime) -> None:
+        """In force at once. The owner has stored it."""
+        self.turned |= {knob: Turned(value, by, at) for knob, value in wanted.items()}
+
+    def reset(self) -> None:
+        """All go back to the configuration."""
+        self.turned.clear()
+
+    def configured(self, knob: Knob) -> int:
+        """Where the configuration has it."""
+        configured: int = getattr(self.config, knob.value)
+        return configured
+
     def value(self, knob: Knob) -> int:
         """Where it stands now."""
         turned = self.turned.get(knob)
-        configured: int = getattr(self.config, knob.value)
-        return configured if turned is None else turned.value
+        return self.configured(knob) if turned is None else turned.value
 
     def find_problem(self, wanted: dict[Knob, int]) -> str | None:
         """Why these values, with the others as they stand, cannot be used; None if they can."""

@@ -31,6 +31,7 @@ from runnerd.triggers.schedule import key_of
 from runnerd.zygotes import Zygotes
 
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+MAX_LISTED = 8
 
 
 class StatusReader:
@@ -135,6 +136,7 @@ class StatusReader:
         if self._http is not None and self._http.is_lost:
             yield "the http process is gone: no metrics and no health until runnerd is restarted"
         yield from self._unresolved()
+        yield from self._strangers()
         for pause in self._pauses.active.values():
             yield str(pause)
 
@@ -147,6 +149,22 @@ class StatusReader:
         for (vault, wallet), call_ids in sorted(places.items()):
             listing = ", ".join(map(str, sorted(call_ids)))
             yield f"vault {vault}: what became of calls {listing} is unresolved, and keeps wallet {wallet} waiting"
+
+    def _strangers(self) -> Iterable[str]:
+        """Transactions of our wallets that nobody has said a word about, and the gaps that such ones may leave."""
+        for name, chain in self._chains.items():
+            auditor = chain.auditor
+            if auditor is None:
+                continue
+            if unadopted := auditor.unadopted:
+                many = f"{len(unadopted)} transactions of our wallets are" if len(unadopted) > 1 else "a transaction is"
+                yield (
+                    f"chain {name}: {many} not ours, and not adopted; if it was meant so: "
+                    f"runnerctl adopt {unadopted[0]}"
+                )
+            for wallet, nonces in auditor.gaps.items():
+                listing = ", ".join(map(str, nonces[:MAX_LISTED])) + (" …" if len(nonces) > MAX_LISTED else "")
+                yield f"chain {name}: nonces {listing} of wallet {wallet} are missing, and are being filled"
 
     def _blocking_problems(self) -> Iterable[str]:
         if not self._store.is_connected:
@@ -209,6 +227,7 @@ class StatusReader:
                 for node in chain.network.rpc.nodes
             ],
             quorum=chain.network.config.needed_nodes,
+            knobs={knob.value: turned.value for knob, turned in chain.network.knobs.turned.items()},
         )
 
     def _vault(self, name: str) -> VaultStatus:

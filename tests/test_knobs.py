@@ -77,6 +77,18 @@ def test_problem_is_judged_by_what_is_turned_already() -> None:
     assert knobs.find_problem({TIP: 2 * GWEI}) is None
 
 
+def test_turned_by_hand_and_reset() -> None:
+    """In force at once, beside what was turned before; reset forgets all of it."""
+    knobs = Knobs(CONFIG)
+    knobs.turn({CAP: 9 * GWEI}, "uid:1", EPOCH)
+    knobs.turn({PATIENCE: 1}, "uid:2", EPOCH)
+    assert [knobs.value(knob) for knob in (CAP, TIP, PATIENCE)] == [9 * GWEI, GWEI, 1]
+    assert [knobs.configured(knob) for knob in (CAP, TIP, PATIENCE)] == [50 * GWEI, GWEI, 3]
+    assert (knobs.turned[CAP].by, knobs.turned[PATIENCE].by) == ("uid:1", "uid:2")
+    knobs.reset()
+    assert knobs.settings == Knobs(CONFIG).settings
+
+
 any_value = st.integers(-1, (1 << 63) + 1)
 
 

@@ -51,6 +51,28 @@ def test_dead_http_process_is_a_problem(is_lost: bool) -> None:
     assert problems == (["the http process is gone: no metrics and no health until runnerd is restarted"] * is_lost)
 
 
+def test_strangers_and_gaps_are_a_problem_with_the_command_to_type() -> None:
+    """One line for each chain: its first stranger; and one for each wallet with nonces that are missing."""
+    network = SimpleNamespace(rpc=SimpleNamespace(nodes=[]))
+
+    def chain(unadopted: list[str], gaps: dict[str, list[int]]) -> Any:
+        auditor = SimpleNamespace(unadopted=unadopted, gaps=gaps)
+        return SimpleNamespace(problem=None, admission=None, lanes={}, network=network, auditor=auditor)
+
+    found = reader()
+    silent = SimpleNamespace(problem="silent", admission=None, lanes={}, network=network, auditor=None)
+    found._chains = {
+        "a": chain(["0x01"], {}), "b": chain(["0x02", "0x03"], {WALLET: [*range(4, 13)]}), "c": chain([], {}),
+        "d": cast("Any", silent),
+    }  # fmt: skip
+    assert list(found.problems()) == [
+        "chain d: silent",
+        "chain a: a transaction is not ours, and not adopted; if it was meant so: runnerctl adopt 0x01",
+        "chain b: 2 transactions of our wallets are not ours, and not adopted; if it was meant so: runnerctl adopt 0x02",
+        f"chain b: nonces 4, 5, 6, 7, 8, 9, 10, 11 … of wallet {WALLET} are missing, and are being filled",
+    ]
+
+
 def test_node_that_is_out_is_a_problem_and_one_on_probation_is_none() -> None:
     """The chain works, with fewer voices than were configured."""
     nodes = [
@@ -60,7 +82,7 @@ def test_node_that_is_out_is_a_problem_and_one_on_probation_is_none() -> None:
         SimpleNamespace(name="http://d", health=Health()),
     ]
     network = SimpleNamespace(rpc=SimpleNamespace(nodes=nodes))
-    chain = SimpleNamespace(problem=None, admission=None, lanes={}, network=network)
+    chain = SimpleNamespace(problem=None, admission=None, lanes={}, network=network, auditor=None)
     found = reader()
     found._chains = {"local": cast("Any", chain)}
     assert list(found.problems()) == ["chain local: node http://b is out: lags: 9 blocks behind 9"]

@@ -67,6 +67,18 @@ class VaultName(click.ParamType[str]):
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+class ChainName(click.ParamType[str]):
+    """A chain's name; the shell completes it by asking the daemon."""
+
+    name = "chain"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """See click.ParamType."""
+        status = _status_for_completion(ctx)
+        names = [chain.name for chain in status.chains] if status else []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
 def _status_for_completion(ctx: click.Context) -> Status | None:
     # The group's callback does not run while a shell completes: its parameters are read here.
     params = ctx.find_root().params

@@ -142,7 +142,7 @@ def _show_chains(console: Console, chains: list[ChainStatus]) -> None:
                 cell(chain.node),
                 *([cell(chain.problem or ABSENT, "red" if chain.problem else "")] if has_problem else []),
             ),
-            _nodes(chain),
+            (*_nodes(chain), *_turned(chain)),
         )
         for chain in chains
     ]
@@ -166,6 +166,14 @@ def _nodes(chain: ChainStatus) -> tuple[Text, ...]:
         )
         for node in chain.nodes
     )
+
+
+def _turned(chain: ChainStatus) -> tuple[Text, ...]:
+    """What an operator turned: the configuration does not tell it."""
+    if not chain.knobs:
+        return ()
+    values = ", ".join(f"{name} = {value}" for name, value in chain.knobs.items())
+    return (cell(f"turned: {values}; see runnerctl fees {chain.name}", "yellow"),)
 
 
 def _show_vaults(console: Console, vaults: list[VaultStatus]) -> None:

@@ -29,7 +29,7 @@ STYLES: Final = {
     "queued": "cyan", "decided": "cyan",
     # states of an intent
     "planned": "cyan", "signed": "cyan", "sent": "cyan", "included": "cyan", "final": "green", "reverted": "red",
-    "unresolved": "bold yellow",
+    "cancelled": "yellow", "unresolved": "bold yellow",
     # states of a node
     "in": "green", "probation": "yellow", "out": "red",
     # health

@@ -15,6 +15,7 @@ from runnerd.clock import SystemClock
 from runnerd.control.messages import GetTransactions, Transaction, Transactions
 
 _INDENT = 2
+_ENDS = frozenset({"final", "reverted", "expired", "cancelled", "denied"})
 
 
 @click.command(
@@ -24,7 +25,7 @@ Examples:
   runnerctl tx -n 100 --json
 
 Newest first, times in UTC, fees in gwei. A transaction that was replaced with higher fees stands
-once for each hash."""
+once for each hash; so does the no-op that cancels one."""
 )
 @click.option("-n", "limit", type=click.IntRange(1, 1_000), default=20, show_default=True, help="How many.")
 @json_option
@@ -53,15 +54,20 @@ def show_transactions(console: Console, transactions: list[Transaction], now: da
 
 
 def _origin(transaction: Transaction, now: datetime) -> str:
-    sent = f"{ether(transaction.value_wei)}, " if transaction.value_wei else ""
+    is_noop = transaction.kind == "noop"
+    sent = f"{ether(transaction.value_wei)}, " if transaction.value_wei and not is_noop else ""
+    whose = f"cancels call {transaction.call_id}" if is_noop else f"call {transaction.call_id}"
     return (
-        f"nonce {transaction.nonce}, call {transaction.call_id} of {transaction.plugin}, vault {transaction.vault}, "
+        f"{'no-op at ' if is_noop else ''}nonce {transaction.nonce}, {whose} of {transaction.plugin}, "
+        f"vault {transaction.vault}, "
         f"chain {transaction.chain_id}, {sent}signed {clock_time(transaction.signed_at, now)}, {_fate(transaction)}"
     )
 
 
 def _fate(transaction: Transaction) -> str:
     """Where this hash itself stands; the state beside it is its intent's."""
+    if transaction.included_block is None and transaction.state in _ENDS:
+        return "never took effect"
     if transaction.included_block is None:
         return "not accepted by a node yet" if transaction.accepted_at is None else "waits for a block"
     return f"{'in' if transaction.is_success else 'reverted in'} block {transaction.included_block}"

@@ -209,6 +209,8 @@ def _detail_label(label: str) -> Text:
 
 
 def _open_reason(run: Run) -> str:
+    if run.intent_state and run.cancelling:
+        return f"a no-op is to take its place at nonce {run.nonce}: {run.cancelling}"
     if run.intent_state:
         return f"decided, its transaction is {run.intent_state}"
     return "decided, not yet executed" if run.state == "decided" else "waits for its worker"

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
+from runnerd.control.chain_messages import ChainRequest, Fees
 from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
 
@@ -91,7 +92,17 @@ class Restart(_Message, frozen=True, tag="restart"):
 
 
 Request: TypeAlias = (
-    GetStatus | Fire | GetRuns | GetTransactions | GetHistory | Pause | Reduce | Resume | Restart | SafeRequest
+    GetStatus
+    | Fire
+    | GetRuns
+    | GetTransactions
+    | GetHistory
+    | Pause
+    | Reduce
+    | Resume
+    | Restart
+    | SafeRequest
+    | ChainRequest
 )
 
 
@@ -144,6 +155,8 @@ class ChainStatus(Struct, frozen=True, kw_only=True):
     problem: str | None
     nodes: list[NodeStatus] = []
     quorum: int = 1
+    knobs: dict[str, int] = {}
+    """Those that are turned; see `GetFees`."""
 
 
 class VaultStatus(Struct, frozen=True, kw_only=True):
@@ -216,6 +229,8 @@ class Run(Struct, frozen=True, kw_only=True):
     intent_state: str | None
     nonce: int | None
     transaction: str | None
+    cancelling: str | None = None
+    """Why its intent is, or was, cancelled by a no-op."""
 
 
 class Runs(_Message, frozen=True, tag="runs_reply"):
@@ -247,6 +262,8 @@ class Transaction(Struct, frozen=True, kw_only=True):
     gas_used: int | None
     effective_gas_price_wei: int | None
     error: str | None
+    kind: str = "batch"
+    """`noop`: it does nothing but use the nonce, and cancels the intent with that."""
 
 
 class Transactions(_Message, frozen=True, tag="transactions_reply"):
@@ -283,7 +300,7 @@ class Failure(_Message, frozen=True, tag="failure"):
     reason: str
 
 
-Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Done | Failure
+Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Fees | Done | Failure
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

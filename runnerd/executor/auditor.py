@@ -19,6 +19,7 @@ from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Mode, Pause, Pauses, Scope
 from runnerd.store import audit, foreign, workers
+from runnerd.store.audit import Record
 from runnerd.store.statement import Statement
 
 logger = logging.getLogger("runnerd.executor")
@@ -97,8 +98,16 @@ class Auditor:
             effects += await self._investigate(tracked, head)
         return effects
 
-    async def adopt(self, tx_hash: str, by: str) -> str | None:
-        """It was meant so; when it was the last one, the vaults it paused go on. None if it is not on this chain."""
+    @property
+    def gaps(self) -> dict[str, list[int]]:
+        """Nonces that are missing on chain and being filled, by wallet."""
+        return {wallet: nonces for wallet, gap in self._gaps.items() if (nonces := gap.nonces)}
+
+    async def adopt(self, tx_hash: str, by: str, *also: Record) -> str | None:
+        """It was meant so; when it was the last one, the vaults it paused go on. None if it is not on this chain.
+
+        `also` goes into the audit trail with it.
+        """
         stranger = next((each for each in self._strangers.values() if each.hash == tx_hash), None)
         if stranger is None:
             return None
@@ -110,7 +119,7 @@ class Auditor:
         now = self._book.clock.now()
         await self._book.store.commit(
             foreign.adopt(self._chain_id, tx_hash, by, now),
-            audit.append(audit.adopted(self._chain_id, tx_hash, by, now, nonce=stranger.nonce)),
+            audit.append(*also, audit.adopted(self._chain_id, tx_hash, by, now, nonce=stranger.nonce)),
             *(workers.resume(Scope.VAULT.value, pause.name) for pause in ending),
         )
         stranger.is_adopted = True

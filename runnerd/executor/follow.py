@@ -16,8 +16,10 @@ from runnerd.executor.auditor import Auditor
 from runnerd.executor.intent import (
     Broadcast,
     Cancel,
+    Cancellation,
     Effect,
     Finish,
+    IntentState,
     Investigate,
     Mined,
     NonceTaken,
@@ -26,6 +28,7 @@ from runnerd.executor.intent import (
     Prove,
     Push,
     Replan,
+    Stale,
 )
 from runnerd.executor.push import Pusher
 from runnerd.executor.tracked import Book, Tracked
@@ -76,6 +79,15 @@ class Follower:
             except Exception:  # a defect of ours, or of this node's: it must not end the watch over this chain
                 logger.exception("receipts cannot be looked at", extra=fields("receipts_failed"))
             await asyncio.sleep(poll_s)
+
+    def withdraw(self, tracked: Tracked, reason: str) -> None:
+        """Cancel a signed intent for `reason` at once, or else at the next blocks: until its no-op is signed."""
+        tracked.withdrawn = reason
+        self._tasks.spawn(self._cancel_now(tracked), f"withdraw:{tracked.intent.call_id}")
+
+    async def _cancel_now(self, tracked: Tracked) -> None:
+        effects = await self._or_cancel(tracked, ())
+        await self._carry_out([(tracked, effect) for effect in effects])
 
     async def close(self) -> None:
         """End what is under way."""
@@ -134,7 +146,16 @@ class Follower:
             (_mined(each, head, finalized, is_agreed=is_agreed) for each in receipts if each is not None), None
         )
         observation = mined or _absence(tracked, next_nonce, head)
-        wanted += [(tracked, effect) for effect in await tracked.see(observation, self._network.rules)]
+        effects = await tracked.see(observation, self._network.rules)
+        wanted += [(tracked, effect) for effect in await self._or_cancel(tracked, effects)]
+
+    async def _or_cancel(self, tracked: Tracked, effects: Sequence[Effect]) -> Sequence[Effect]:
+        """What an operator took back is not pushed: in place of `effects` its no-op, while that is not signed."""
+        is_asked = any(isinstance(effect, Cancel) for effect in effects)
+        if tracked.withdrawn is None or is_asked or not tracked.intent.attempts:
+            return effects
+        asked = Stale(Cancellation(IntentState.CANCELLED, tracked.withdrawn))
+        return await tracked.see(asked, self._network.rules) or effects
 
     async def _prove(self, tracked: Tracked, head: int, finalized: int | None) -> None:
         """Ask a quorum for the receipt. Raises NoQuorum: then it stays included, and the next block asks again."""

@@ -66,12 +66,19 @@ class Lane:
         self._pauses = pauses
         self._waiting: deque[Tracked] = deque()
         self._wake = asyncio.Event()
+        self._withdrawal = asyncio.Event()
         self._allotting = asyncio.Lock()
         book.on_ended(lambda _: self._wake.set())
 
     def put(self, tracked: Tracked) -> None:
         """Take a planned intent that stands in the ledger."""
         self._waiting.append(tracked)
+        self._wake.set()
+
+    def withdraw(self, tracked: Tracked, reason: str) -> None:
+        """End a planned intent as denied for `reason`, soon. One that is being signed just now is cancelled later."""
+        tracked.withdrawn = reason
+        self._withdrawal.set()
         self._wake.set()
 
     @property
@@ -132,7 +139,7 @@ class Lane:
                 postponed = postponed + len(left) if len(left) == len(group) else len(left)
                 if left and postponed >= len(self._waiting):
                     postponed = 0
-                    await asyncio.sleep(RETRY_S)
+                    await self._rest()
             self._wake.clear()
             if not self._waiting:
                 await self._wake.wait()
@@ -140,6 +147,13 @@ class Lane:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), RETRY_S)
                 await self._end_stopped(list(self._waiting))
+
+    async def _rest(self) -> None:
+        """Nothing can be signed now: wait a moment, but let nobody wait for what he took back."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._withdrawal.wait(), RETRY_S)
+        self._withdrawal.clear()
+        await self._end_stopped(list(self._waiting))
 
     def _room(self) -> int:
         return self._limits.max_in_flight - self._book.in_flight(self.network.config.id, self.signer.address)
@@ -177,16 +191,18 @@ class Lane:
         self._waiting.append(tracked)
 
     async def _end_stopped(self, group: list[Tracked]) -> list[Tracked]:
-        """End those that must not be signed any more, by their deadline or a pause; the rest."""
+        """End those that must not be signed any more, by an operator, their deadline or a pause; the rest."""
         now, rest = self._book.clock.now(), []
         for tracked in group:
             intent = tracked.intent
             objection = self._pauses.objection(intent.plugin, intent.vault, intent.actions)
-            if now < intent.deadline_at and objection is None:
+            if now < intent.deadline_at and objection is None and tracked.withdrawn is None:
                 rest.append(tracked)
                 continue
             self._waiting.remove(tracked)
-            if objection is not None:
+            if tracked.withdrawn is not None:
+                await self._book.give_up(tracked, JobOutcome.DENIED, tracked.withdrawn)
+            elif objection is not None:
                 await self._book.give_up(tracked, JobOutcome.DENIED, f"not signed: {objection}")
             else:
                 await self._book.give_up(tracked, JobOutcome.EXPIRED, TOO_LATE)

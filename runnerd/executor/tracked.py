@@ -66,6 +66,8 @@ class Tracked:
         """Where it is included, as far as this process has seen."""
         self.rehearsal: Rehearsal | None = None
         """A simulation that was made while the Decision was being committed; the lane uses it while it is fresh."""
+        self.withdrawn: str | None = None
+        """Why an operator wants its end: the lane signs it no more, and `follow` asks for the no-op in its place."""
         self._book = book
 
     def take_turn(self, head: int, *, is_lowest: bool) -> None:

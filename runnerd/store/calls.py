@@ -159,6 +159,11 @@ def find(plugin: str, identity: str) -> Statement:
     )
 
 
+def fate(call_id: int) -> Statement:
+    """What has become of a call."""
+    return Statement("select plugin, state, outcome, reason from job_calls where id = %(id)s", {"id": call_id})
+
+
 def finish(call_id: int, outcome: JobOutcome, reason: str, at: datetime) -> Statement:
     """Record the one outcome. A call that has one keeps it."""
     return Statement(
@@ -197,7 +202,7 @@ def recent(plugin: str | None, limit: int, *, only_decided: bool = False) -> Sta
     return Statement(
         """
         select c.*, d.generation, d.digest, d.outcome as decision, d.decide_ms, a.hash as transaction, i.vault,
-               i.state as intent_state, i.nonce
+               i.state as intent_state, i.nonce, i.cancel_reason as cancelling
         from job_calls c
         left join decisions d on d.call_id = c.id
         left join intents i on i.call_id = c.id

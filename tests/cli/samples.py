@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from runnerd.control.chain_messages import Fees, GetFees, KnobStatus, TurnFees
 from runnerd.control.messages import (
     ChainStatus,
     Done,
@@ -289,8 +290,23 @@ TRANSACTIONS = [
                 included_block=None, is_success=None, gas_used=None, effective_gas_price_wei=None,
                 error="node error -32000: replacement transaction underpriced"),
     transaction(HASH),
+    transaction("0x" + "55" * 32, call_id=805, kind="noop", state="cancelled", nonce=10, signed_at=ago(400)),
+    transaction("0x" + "66" * 32, call_id=805, state="cancelled", nonce=10, signed_at=ago(420), included_block=None,
+                is_success=None, gas_used=None, effective_gas_price_wei=None),
     transaction("0x" + "77" * 32, state="reverted", nonce=11, is_success=False, signed_at=ago(90_000)),
 ]  # fmt: skip
+
+
+FEES = Fees(
+    chain="base",
+    knobs=[
+        KnobStatus(
+            name="max_fee_per_gas_wei", value=80 * 10**9, configured=50 * 10**9, turned_by="uid:1000", turned_at=ago(60)
+        ),
+        KnobStatus(name="min_priority_fee_wei", value=10**6, configured=10**6),
+        KnobStatus(name="replace_after_blocks", value=3, configured=3),
+    ],
+)
 
 
 def answer(request: Request) -> Reply:
@@ -304,6 +320,8 @@ def answer(request: Request) -> Reply:
             return Transactions(transactions=TRANSACTIONS[:limit])
         case GetHistory(plugin=name):
             return History(plugin=name, events=EVENTS)
+        case GetFees(chain="base") | TurnFees(chain="base"):
+            return FEES
         case Fire(plugin="range-maker", wait_s=wait_s):
             if wait_s:
                 return Fired(call_id=817, is_new=True, outcome="acted", reason="included in block 7", transaction=HASH)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from runnerd.control.chain_messages import Fees, GetFees, KnobStatus
 from runnerd.control.messages import (
     Done,
     Fire,
@@ -33,7 +34,7 @@ def hostile(request: Request) -> Reply:
                 "evil", reason=HOSTILE, last_reason=HOSTILE, paused=HOSTILE, reducing=HOSTILE, triggers=[HOSTILE]
             )
             return status(
-                problems=[HOSTILE], plugins=[one], chains=[chain(problem=HOSTILE)],
+                problems=[HOSTILE], plugins=[one], chains=[chain(problem=HOSTILE, knobs={HOSTILE: 1})],
                 vaults=[vault(problem=HOSTILE, paused=HOSTILE, reducing=HOSTILE, paused_actions=[HOSTILE])],
                 open_intents={HOSTILE: 1},
             )  # fmt: skip
@@ -43,7 +44,7 @@ def hostile(request: Request) -> Reply:
                 runs=[
                     run(3, 1, reason=HOSTILE, decision=decision, payload=HOSTILE, topic=HOSTILE, transaction=HASH),
                     run(2, 2, plugin=HOSTILE, outcome=HOSTILE, decision=HOSTILE, trigger="manual", principal=HOSTILE),
-                    run(1, 3, outcome=None, intent_state=HOSTILE, transaction=HOSTILE),
+                    run(1, 3, outcome=None, intent_state=HOSTILE, transaction=HOSTILE, cancelling=HOSTILE),
                 ]
             )
         case GetHistory():
@@ -51,7 +52,11 @@ def hostile(request: Request) -> Reply:
             events = [HistoryEvent(at=ago(1), generation=1, kind=kind, detail=HOSTILE) for kind in kinds]
             return History(plugin="evil", events=events)
         case GetTransactions():
-            return Transactions(transactions=[transaction(HOSTILE, error=HOSTILE, plugin=HOSTILE, state=HOSTILE)])
+            return Transactions(
+                transactions=[transaction(HOSTILE, error=HOSTILE, plugin=HOSTILE, state=HOSTILE, kind=HOSTILE)]
+            )
+        case GetFees():
+            return Fees(chain=HOSTILE, knobs=[KnobStatus(name=HOSTILE, value=1, configured=2, turned_by=HOSTILE)])
         case Fire():
             return Fired(call_id=1, is_new=True, outcome=HOSTILE, reason=HOSTILE, transaction=HOSTILE)
         case _:
@@ -62,7 +67,8 @@ def hostile(request: Request) -> Reply:
 @pytest.mark.parametrize(
     "command",
     ["status", "why evil", "runs", "tx", "fire evil --wait", "pause --all", "resume --all", "restart evil",
-     "status --json", "why evil --json", "runs --json", "tx --json", "fire evil --json"],
+     "cancel 1", f"adopt {HASH}", "fees evil", "status --json", "why evil --json", "runs --json", "tx --json",
+     "fire evil --json", "fees evil --json"],
 )  # fmt: skip
 def test_no_control_character_and_no_markup_reaches_the_terminal(socket: Path, command: str, columns: int) -> None:
     """Even with colours on: the only escape sequences are our own, and `[bold red]` is six letters and brackets."""

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
-from runnerd.control import messages, safe_messages
+from runnerd.control import chain_messages, messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -26,6 +26,12 @@ REQUESTS: list[Request] = [
     safe_messages.GetProposals(),
     safe_messages.SignProposal(call_id=1, signature="0x" + "ab" * 65),
     safe_messages.RejectProposal(call_id=1),
+    chain_messages.Adopt(hash="0x" + "aB" * 32),
+    chain_messages.Cancel(call_id=(1 << 63) - 1),
+    chain_messages.GetFees(chain="local"),
+    chain_messages.TurnFees(
+        chain="local", max_fee_per_gas_wei=WEI, min_priority_fee_wei=0, replace_after_blocks=1, is_reset=True
+    ),
 ]
 PLUGIN = messages.PluginStatus(
     name="alpha", vault="main", state="ready", reason="", generation=2, pid=7, memory_bytes=None, since=AT, paused=None,
@@ -38,7 +44,7 @@ STATUS = messages.Status(
     chains=[
         messages.ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent"),
         messages.ChainStatus(
-            name="two", chain_id=1, node="http://a", head=7, problem=None, quorum=2,
+            name="two", chain_id=1, node="http://a", head=7, problem=None, quorum=2, knobs={"max_fee_per_gas_wei": WEI},
             nodes=[messages.NodeStatus(name="http://a", head=None, state="out", reason="lags")],
         ),
     ],
@@ -73,6 +79,13 @@ REPLIES: list[Reply] = [
         plugin="alpha", events=[messages.HistoryEvent(at=AT, generation=1, kind="exited", detail="code 1")]
     ),
     safe_messages.Proposals(proposals=[PROPOSAL]),
+    chain_messages.Fees(
+        chain="local",
+        knobs=[
+            chain_messages.KnobStatus(name="x", value=WEI, configured=0, turned_by="uid:0", turned_at=AT),
+            chain_messages.KnobStatus(name="y", value=1, configured=1),
+        ],
+    ),
     messages.Done(text="paused"),
     messages.Failure(reason="no such plugin"),
 ]
@@ -122,6 +135,9 @@ def test_the_samples_cover_every_type() -> None:
         b'{"type": "fire", "plugin": "alpha", "key": ""}\n',
         b'{"type": "fire", "plugin": "alpha", "wait_s": -1}\n',
         b'{"type": "done", "text": "a reply"}\n',
+        b'{"type": "adopt", "hash": "0x12"}\n',
+        b'{"type": "cancel", "call_id": 0}\n',
+        b'{"type": "cancel", "call_id": 9223372036854775808}\n',
     ],
     ids=lambda line: repr(line[:50]),
 )

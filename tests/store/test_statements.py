@@ -13,7 +13,7 @@ from protocol.messages import StateDelete, StatePut, TriggerKind
 from runnerd.chain.fees import Fees
 from runnerd.chain.search import FoundTransaction
 from runnerd.executor.intent import Attempt, AttemptKind, Cancellation, Intent, IntentState, Mined, Route
-from runnerd.store import calls, decisions, foreign, intents, workers
+from runnerd.store import calls, decisions, foreign, intents, knobs, workers
 from runnerd.store.calls import JobCall, JobOutcome, NewCall
 from runnerd.store.decisions import DecisionRecord
 from runnerd.store.errors import CommitRefused
@@ -740,6 +740,43 @@ def test_pause_stays_with_who_made_it_until_it_is_taken_back(run: Callable[[Scen
         await ledger.run(workers.resume("plugin", "alpha"))
         await ledger.run(workers.resume("vault", "main"), workers.resume("plugin", "nobody"))
         assert [row["scope"] for row in await ledger.store.fetch(workers.pauses())] == ["all"]
+
+    run(scenario)
+
+
+def test_knob_stands_as_it_was_turned_last_until_all_of_its_chain_are_reset(
+    run: Callable[[Scenario], None],
+) -> None:
+    """With who turned it; the same name on another chain is another knob."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.run(knobs.turn("one", "cap", 7, "uid:1", AT), knobs.turn("two", "cap", 8, "uid:1", AT))
+        await ledger.run(
+            knobs.turn("one", "cap", UINT256_MAX, "uid:2", LATER), knobs.turn("one", "tip", 0, "uid:2", AT)
+        )
+        cap, tip = await ledger.store.fetch(knobs.of_chain("one"))
+        assert cap == {"chain": "one", "name": "cap", "value": UINT256_MAX, "set_by": "uid:2", "set_at": LATER}
+        assert (tip["name"], int(tip["value"])) == ("tip", 0)
+        await ledger.run(knobs.reset("one"))
+        assert await ledger.store.fetch(knobs.of_chain("one")) == []
+        assert [row["value"] for row in await ledger.store.fetch(knobs.of_chain("two"))] == [8]
+
+    run(scenario)
+
+
+def test_fate_of_a_call_is_where_it_stands_or_its_end(run: Callable[[Scenario], None]) -> None:
+    """An operator who wants to cancel it is told why that is too late, or too early."""
+
+    async def scenario(ledger: Ledger) -> None:
+        call = await ledger.call()
+        assert await ledger.store.fetch(calls.fate(call.id)) == [
+            {"plugin": "alpha", "state": "queued", "outcome": None, "reason": None}
+        ]
+        await ledger.run(calls.finish(call.id, JobOutcome.NOOP, "quiet", AT))
+        assert await ledger.store.fetch(calls.fate(call.id)) == [
+            {"plugin": "alpha", "state": "done", "outcome": "noop", "reason": "quiet"}
+        ]
+        assert await ledger.store.fetch(calls.fate(call.id + 1)) == []
 
     run(scenario)
 
