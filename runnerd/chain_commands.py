@@ -89,7 +89,7 @@ class ChainCommands:
         tracked = self._book.open.get(call_id)
         if tracked is None:
             raise ControlError(await self._absence(call_id))
-        reason = f"cancelled by {principal}"
+        reason = tracked.withdrawn or f"cancelled by {principal}"
         text = self._withdraw(tracked, reason)
         # In force at once, and on record before the operator is told so.
         record = audit.command("cancel", principal, self._clock.now(), call=call_id, state=tracked.intent.state.value)

@@ -68,7 +68,8 @@ def test_strangers_and_gaps_are_a_problem_with_the_command_to_type() -> None:
     assert list(found.problems()) == [
         "chain d: silent",
         "chain a: a transaction is not ours, and not adopted; if it was meant so: runnerctl adopt 0x01",
-        "chain b: 2 transactions of our wallets are not ours, and not adopted; if it was meant so: runnerctl adopt 0x02",
+        "chain b: 2 transactions of our wallets are not ours, and not adopted; if it was meant so: "
+        "runnerctl adopt 0x02",
         f"chain b: nonces 4, 5, 6, 7, 8, 9, 10, 11 … of wallet {WALLET} are missing, and are being filled",
     ]
 

@@ -126,7 +126,7 @@ def test_runs_and_why_tell_how_a_cancelled_call_stands(socket: Path) -> None:
         return Runs(runs=[going, ended]) if isinstance(request, GetRuns) else answer(request)
 
     with fake_daemon(socket, reply):
-        runs = " ".join(invoke("--socket", str(socket), "runs").stdout.split())
+        runs = " ".join(invoke("--socket", str(socket), "runs", columns=200).stdout.split())
         why = " ".join(invoke("--socket", str(socket), "why", "range-maker").stdout.split())
     assert "cancelled by uid:1000; a no-op took its nonce 11 in block 9" in runs
     assert "open a no-op is to take its place at nonce 12: cancelled by uid:1000" in why

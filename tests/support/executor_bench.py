@@ -12,7 +12,8 @@ from datetime import timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psycopg
 from coincurve import PrivateKey
@@ -25,6 +26,7 @@ from protocol.messages import StateWrite, TriggerKind
 from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import build_catalogue
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
+from runnerd.chain_commands import Chain, ChainCommands
 from runnerd.clock import SystemClock
 from runnerd.config.model import (
     ActionGrant,
@@ -47,7 +49,7 @@ from runnerd.network import open_network
 from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
-from runnerd.store import calls, intents
+from runnerd.store import calls, intents, knobs
 from runnerd.store.calls import JobCall, JobResult, NewCall
 from runnerd.store.store import Store
 from runnerd.supervisor.machine import Phase
@@ -205,6 +207,7 @@ class Process:
         """As the app does: ledger, book, wallet, vault; nothing runs yet."""
         await self.store.open()
         await load_book(self.book, await self.store.fetch(intents.open_intents()))
+        self.network.knobs.load(await self.store.fetch(knobs.of_chain("local")))
         signer = self.ground.signer
         rows = await self.store.fetch(intents.wallet(31337, signer.address))
         if not rows:
@@ -226,6 +229,14 @@ class Process:
         adapter = Erc7821Vault(address=self.ground.vault.address, operator=signer.address)
         self.vaults["main"] = VaultDesk("main", catalogue, adapter, self.lane)
         await self.executor.resume(frozenset({"main"}))
+
+    def commands(self) -> ChainCommands:
+        """What an operator may say about this chain."""
+        chain = SimpleNamespace(
+            network=self.network, lanes={self.lane.signer.address: self.lane}, auditor=self.auditor,
+            follower=self.follower, problem=None,
+        )  # fmt: skip
+        return ChainCommands({"local": cast("Chain", chain)}, self.vaults, self.book, self.store, self.clock)
 
     def mirror(self) -> CapsMirror:
         """Begin to read what the vault itself allows."""
