@@ -41,9 +41,9 @@ async def prepare(
     return await network.at_newest_block(look, FRESH_S)
 
 
-def sign_attempt(signer: Signer, intent: Intent, nonce: int, ready: Ready) -> Attempt:
-    """The signed transaction of `intent` at `nonce`. Raises WalletError."""
-    signed = signer.sign(
+async def sign_attempt(signer: Signer, intent: Intent, nonce: int, ready: Ready) -> Attempt:
+    """The signed transaction of `intent` at `nonce`. Raises WalletError; after SignerUnavailable it may be tried again."""
+    signed = await signer.sign(
         UnsignedTransaction(
             chain_id=intent.chain_id,
             nonce=nonce,

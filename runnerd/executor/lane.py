@@ -34,7 +34,7 @@ from runnerd.services.metrics import Metrics
 from runnerd.store import intents
 from runnerd.store.calls import JobOutcome
 from runnerd.store.errors import CommitRefused, StoreError
-from runnerd.wallets.errors import WalletError
+from runnerd.wallets.errors import SignerUnavailable, WalletError
 from runnerd.wallets.signer import Signer
 
 logger = logging.getLogger("runnerd.executor")
@@ -184,9 +184,18 @@ class Lane:
             return ()
         nonce = self.next_nonce
         try:
-            attempt = sign_attempt(self.signer, tracked.intent, nonce, ready)
+            attempt = await sign_attempt(self.signer, tracked.intent, nonce, ready)
+        except SignerUnavailable as error:
+            logger.warning(
+                "intent %d cannot be signed now: %s", tracked.intent.call_id, error,
+                extra=fields("signing_waits", call=tracked.intent.call_id, plugin=tracked.intent.plugin),
+            )  # fmt: skip
+            return None
         except WalletError as error:
             await self._book.give_up(tracked, JobOutcome.FAILED, f"not signed: {error}")
+            return ()
+        # A signer elsewhere may have taken seconds as well. What it signed is nowhere but here, and is forgotten.
+        if await self._was_stopped(tracked):
             return ()
         at = self._book.clock.now()
         # Stored, durably, before anyone can see the bytes. If this raises nothing was given away.
@@ -246,7 +255,13 @@ class Lane:
                 extra=fields("replacement_capped", call=intent.call_id, plugin=intent.plugin),
             )
             return
-        attempt = sign_attempt(self.signer, intent, intent.nonce, Ready(ready.block, ready.gas_limit, fees))
+        try:
+            attempt = await sign_attempt(self.signer, intent, intent.nonce, Ready(ready.block, ready.gas_limit, fees))
+        except WalletError as error:
+            logger.warning("no replacement now: %s", error, extra=fields("replacement_waits", call=intent.call_id))
+            return
+        if tracked.intent.state in (*ENDED, IntentState.INCLUDED) or self._is_paused(intent):
+            return  # meanwhile: a signer elsewhere may take seconds
         add = intents.add_attempt(intent.call_id, intent.nonce, attempt, self._book.clock.now())
         await self._book.store.commit(add)
         await self._send(tracked, tracked.note(Signed(intent.nonce, attempt), self.network.patience))
