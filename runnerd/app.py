@@ -40,7 +40,7 @@ from runnerd.supervisor.machine import Phase
 from runnerd.tasks import Tasks
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
-from runnerd.unlock import unlock
+from runnerd.unlock import close_signers, unlock
 from runnerd.wallets.signer import Signer
 from runnerd.zygotes import Zygotes
 
@@ -81,6 +81,7 @@ class App:
                 await self._serve(store, dsn, signers, started)
             finally:
                 await self._zygotes.close()
+                await close_signers(signers)
                 await store.close()
         logger.info("stopped", extra=fields("stopped"))
         return self._exit_code

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 from msgspec import structs
@@ -19,8 +18,9 @@ from runnerd.chain.abi_values import to_abi
 from runnerd.chain.address import address_bytes, parse_address
 from runnerd.chain.errors import AbiError, NodeUrlInvalid
 from runnerd.chain.node_url import parse_node_url
-from runnerd.config.model import ActionGrant, Config, PluginConfig, ReadGrant, VaultConfig, WalletConfig
+from runnerd.config.model import ActionGrant, Config, PluginConfig, ReadGrant, VaultConfig
 from runnerd.config.problem import Problem
+from runnerd.config.wallets import check_wallets
 from runnerd.triggers.schedule import ScheduleError
 from runnerd.triggers.schedule import check as check_trigger
 
@@ -35,7 +35,7 @@ def check(config: Config) -> list[Problem]:
         *_paths(config),
         *_database(config),
         *_chains(config),
-        *_wallets(config.wallets),
+        *check_wallets(config.wallets),
         *(problem for name, vault in config.vaults.items() for problem in _vault(f"vaults.{name}", vault, config)),
         *_same_vaults(config.vaults),
         *(problem for name, plugin in config.plugins.items() for problem in _plugin(f"plugins.{name}", plugin, config)),
@@ -76,21 +76,6 @@ def _chains(config: Config) -> Iterator[Problem]:
             yield Problem(f"chains.{name}.rpc", str(error))
         if chain.min_priority_fee_wei > chain.max_fee_per_gas_wei:
             yield Problem(f"chains.{name}.min_priority_fee_wei", "is above max_fee_per_gas_wei")
-
-
-def _wallets(wallets: dict[str, WalletConfig]) -> Iterator[Problem]:
-    seen: dict[Path, str] = {}
-    for name, wallet in wallets.items():
-        key = f"wallets.{name}"
-        if (wallet.passphrase_file is None) == (wallet.passphrase_credential is None):
-            yield Problem(key, "needs exactly one of passphrase_file and passphrase_credential")
-        for field in ("keystore", "passphrase_file"):
-            path = getattr(wallet, field)
-            if path is not None and not path.is_file():
-                yield Problem(f"{key}.{field}", f"no such file: {path}")
-        if wallet.keystore in seen:
-            yield Problem(f"{key}.keystore", f"is the keystore of wallets.{seen[wallet.keystore]} too")
-        seen[wallet.keystore] = name
 
 
 def _same_vaults(vaults: dict[str, VaultConfig]) -> Iterator[Problem]:

@@ -78,7 +78,7 @@ class KmsClient(Redacted):
         if find_spec("boto3") is None:
             raise SignerRefused(name, "boto3 is not installed", "pip install 'runnerd[kms]'")
         # An optional dependency that takes 0.2 s and 30 MiB: paid by those whose wallet is in KMS.
-        errors = import_module("botocore.exceptions")
+        errors = await asyncio.to_thread(import_module, "botocore.exceptions")
         try:
             client = await asyncio.to_thread(_make_client, region, endpoint_url)
         except (errors.BotoCoreError, ValueError) as error:

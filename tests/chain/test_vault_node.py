@@ -90,7 +90,7 @@ def test_a_batch_takes_effect_as_one_transaction(node: Node, venue: Venue, signe
         simulated = await simulate(rpc, block, message(venue, data))
         assert isinstance(simulated, Simulated)
         transaction = await build(rpc, venue, data, simulated.gas_limit, await fetch_fees(rpc, SETTINGS))
-        signed = signer.sign(transaction)
+        signed = await signer.sign(transaction)
         assert await send(rpc, signed) == signed.hash
         receipt = venue.receipt(signed.hash)
         assert receipt.status == 1
@@ -112,7 +112,7 @@ def test_an_intent_takes_effect_once(node: Node, venue: Venue, signer: KeystoreS
         data = venue.vault.encode_batch([venue.mint()], INTENT)
         fees = await fetch_fees(rpc, SETTINGS)
         for expected in (1, 0):
-            signed = signer.sign(await build(rpc, venue, data, 500_000, fees))
+            signed = await signer.sign(await build(rpc, venue, data, 500_000, fees))
             assert await send(rpc, signed) == signed.hash
             assert venue.receipt(signed.hash).status == expected
         block = await Head(rpc).fetch()
@@ -232,17 +232,17 @@ def test_a_bump_replaces_a_pending_transaction(node: Node, venue: Venue, signer:
             fees = await fetch_fees(rpc, SETTINGS)
             data = venue.vault.encode_batch([venue.mint()], INTENT)
             first = await build(rpc, venue, data, 500_000, fees)
-            await send(rpc, signer.sign(first))
+            await send(rpc, await signer.sign(first))
             other = venue.vault.encode_batch([venue.mint(SPOT + 5)], INTENT)
             with pytest.raises(RpcRefused):
-                await send(rpc, signer.sign(await build(rpc, venue, other, 500_000, fees)))
+                await send(rpc, await signer.sign(await build(rpc, venue, other, 500_000, fees)))
             raised = bump(fees, await fetch_fees(rpc, SETTINGS), SETTINGS)
             assert raised is not None
-            replacement = signer.sign(await build(rpc, venue, other, 500_000, raised))
+            replacement = await signer.sign(await build(rpc, venue, other, 500_000, raised))
             await send(rpc, replacement)
             await rpc.call("evm_mine", [])
             assert venue.receipt(replacement.hash).status == 1
-            assert await rpc.call("eth_getTransactionReceipt", [signer.sign(first).hash]) is None
+            assert await rpc.call("eth_getTransactionReceipt", [(await signer.sign(first)).hash]) is None
         finally:
             await rpc.call("evm_setAutomine", [True])
 
