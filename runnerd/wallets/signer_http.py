@@ -101,7 +101,8 @@ class SignerHttp(Redacted):
             result = decode_answer(body, request_id, method)
         except RpcRefused as error:
             text = f"{method}: error {error.code}: {printable(error.message)[:300]}"
-            if error.code == _INTERNAL_ERROR or status in {429, 502, 503, 504}:
+            # web3signer says "no unlocked account" with 500 whatever kept it from signing, its vault's outage included.
+            if error.code == _INTERNAL_ERROR or status == 429 or status >= 500:
                 raise SignerUnavailable(self._name, text) from None
             raise SignerRefused(self._name, text, "look at the signer's log: does it hold this key?") from None
         except RpcMalformed as error:

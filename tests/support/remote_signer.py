@@ -152,6 +152,7 @@ FAULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "empty": _page("", result="0x"),
     "huge": _page("x" * (2 << 20)),
     "locked": _error(-32000, "No unlocked account matches the Sender\x1b[2J", 500),
+    "picky": _error(-32602, "Invalid params\x1b[2J", 400),
     "internal": _error(-32603, "Internal error", 500),
     "limited": _error(429, "slow down"),
     "busy": _page("busy", 503),
