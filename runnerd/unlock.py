@@ -21,7 +21,9 @@ from runnerd.wallets.signer import Signer
 async def unlock(wallets: Mapping[str, WalletConfig]) -> dict[str, Signer]:
     """A signer for each wallet, by name. Raises WalletError, and then none is left open."""
     opened = await asyncio.gather(*map(open_signer, wallets.values()), return_exceptions=True)
-    signers = {name: signer for name, signer in zip(wallets, opened, strict=True) if not isinstance(signer, BaseException)}
+    signers = {
+        name: signer for name, signer in zip(wallets, opened, strict=True) if not isinstance(signer, BaseException)
+    }
     problems = [problem for problem in opened if isinstance(problem, BaseException)]
     if problems:
         await close_signers(signers)

@@ -66,7 +66,9 @@ def _foreign_keys(key: str, kind: str, wallet: WalletConfig) -> Iterator[Problem
         for field in sorted(fields - KINDS[kind]):
             if getattr(wallet, field) is not None:
                 allowed = ", ".join(sorted(KINDS[kind]))
-                yield Problem(f"{key}.{field}", f"goes with {other}, this wallet has {kind}; allowed with it: {allowed}")
+                yield Problem(
+                    f"{key}.{field}", f"goes with {other}, this wallet has {kind}; allowed with it: {allowed}"
+                )
 
 
 def _kms(key: str, wallet: WalletConfig) -> Iterator[Problem]:
@@ -94,7 +96,9 @@ def _remote(key: str, wallet: WalletConfig) -> Iterator[Problem]:
             if getattr(wallet, field) is not None:
                 yield Problem(f"{key}.{field}", "is of no use with http://: write https:// in signer_url")
         if (wallet.signer_token_file or wallet.signer_token_credential) and not _is_loopback(url):
-            yield Problem(f"{key}.signer_url", "would carry the token in the clear: use https://, or a signer on loopback")
+            yield Problem(
+                f"{key}.signer_url", "would carry the token in the clear: use https://, or a signer on loopback"
+            )
 
 
 def _http_url(key: str, text: str) -> Iterator[Problem]:

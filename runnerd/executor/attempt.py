@@ -42,7 +42,7 @@ async def prepare(
 
 
 async def sign_attempt(signer: Signer, intent: Intent, nonce: int, ready: Ready) -> Attempt:
-    """The signed transaction of `intent` at `nonce`. Raises WalletError; after SignerUnavailable it may be tried again."""
+    """The signed transaction of `intent` at `nonce`. Raises WalletError; SignerUnavailable: later perhaps."""
     signed = await signer.sign(
         UnsignedTransaction(
             chain_id=intent.chain_id,

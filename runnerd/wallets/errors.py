@@ -85,7 +85,7 @@ class SignerRefused(WalletError):
 
 
 class SignerMismatch(WalletError):
-    """What the signer gave back is not what was asked, or not by its key. Nothing of it was used; distrust the signer."""
+    """What the signer gave back is not what was asked, or not by its key. Nothing of it was used. Distrust it."""
 
     def __init__(self, signer: str, reason: str) -> None:
         self.signer = signer

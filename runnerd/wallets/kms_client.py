@@ -102,9 +102,7 @@ class KmsClient(Redacted):
     async def fetch_signature(self, arn: str, digest: bytes) -> bytes:
         """KMS's signature of a digest of 32 bytes, in DER. Another one each time."""
         answer = await self._ask(
-            lambda: self._client.sign(
-                KeyId=arn, Message=digest, MessageType="DIGEST", SigningAlgorithm="ECDSA_SHA_256"
-            )
+            lambda: self._client.sign(KeyId=arn, Message=digest, MessageType="DIGEST", SigningAlgorithm="ECDSA_SHA_256")
         )
         signature = answer.get("Signature")
         if not isinstance(signature, bytes):

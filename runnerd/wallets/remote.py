@@ -1,4 +1,4 @@
-"""The signer that is another program, as web3signer: `eth_signTransaction` with every field given, and nothing believed.
+"""The signer that is another program, as web3signer: `eth_signTransaction` with every field given, nothing believed.
 
 The signed transaction that comes back is held byte for byte against what was asked before it is used. The remote side
 sees the whole transaction and may have rules of its own. web3signer signs for the chain that it was started with, which

@@ -68,7 +68,7 @@ def _items_of_kind(transaction: UnsignedTransaction, raw: bytes) -> list[bytes]:
 
 
 def _items(encoded: bytes) -> list[bytes]:
-    """The items of a flat RLP list; an inner list as its encoding. Raises ValueError when the bytes are not one list."""
+    """The items of a flat RLP list; an inner list as its encoding. Raises ValueError when it is not one list."""
     start, end = _span(encoded, 0)
     if not encoded or encoded[0] < 0xC0 or end != len(encoded):
         raise ValueError("it is not one RLP list")

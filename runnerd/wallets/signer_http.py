@@ -1,4 +1,4 @@
-"""JSON-RPC to a remote signer over http(s), by aiohttp: bounded answers, a deadline, bearer token and client certificate.
+"""JSON-RPC to a remote signer over http(s), by aiohttp: bounded answers, a deadline, bearer token, client certificate.
 
 Beside the transport to nodes, because it concludes other things: a node's error may be a node's mood, a signer's is its
 answer. Used by `remote`.
@@ -34,7 +34,7 @@ _CHECK_TOKEN: Final = "check signer_token_file or signer_token_credential, and w
 
 
 class SignerHttp(Redacted):
-    """One signer. `ask` raises SignerUnavailable, SignerRefused or SignerMismatch; no text holds the token or the path."""
+    """One signer. `ask` raises SignerUnavailable, SignerRefused or SignerMismatch; no text holds the token or path."""
 
     __slots__ = ("_headers", "_name", "_next_id", "_session", "_tls", "_url")
 
@@ -74,7 +74,7 @@ class SignerHttp(Redacted):
         if self._session is None:  # made in the loop that uses it
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_LIMIT_S, ssl=self._tls if self._tls else True
+                    limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_LIMIT_S, ssl=self._tls or True
                 ),
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=None),  # `ask` holds the deadline

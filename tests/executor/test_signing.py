@@ -1,4 +1,4 @@
-"""What the lane does with a signer that is slow, away, or not to be trusted: nothing is given away, nothing is stuck."""
+"""What the lane does with a signer that is slow, away, or not to be trusted: nothing is given away, nothing stuck."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""A running AWS KMS for tests, and keys in it. The server itself is `tests.support.kms_server`, in a process of its own."""
+"""A running AWS KMS for tests, and keys in it. The server itself is `tests.support.kms_server`."""
 
 import subprocess
 import sys

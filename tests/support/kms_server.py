@@ -1,7 +1,7 @@
 """AWS KMS for tests: moto's server over HTTP, `python -m tests.support.kms_server`, started by `tests.support.kms`.
 
-moto hashes a digest again, which KMS does not with MessageType=DIGEST: its method is replaced here. A first path segment
-makes it misbehave: `URL/throttled`, `URL/denied`, `URL/slow` and so on; see `MODES`. It ends when its stdin does.
+moto hashes a digest again, which KMS does not with MessageType=DIGEST: its method is replaced here. A path makes it
+misbehave: `URL/throttled`, `URL/denied`, `URL/slow` and so on; see `MODES`. It ends when its stdin does.
 """
 
 import base64
@@ -51,7 +51,7 @@ REFUSES_ALL = {"denied-all": "denied", "throttled-all": "throttled", "empty-all"
 def _sign_digest(self: ECDSAPrivateKey, message: bytes, signing_algorithm: str) -> bytes:
     """As KMS with MessageType=DIGEST; OpenSSL gives high s in half of the cases, as KMS does."""
     assert (len(message), signing_algorithm) == (32, "ECDSA_SHA_256")
-    return cast("bytes", self.private_key.sign(message, ec.ECDSA(Prehashed(hashes.SHA256()))))
+    return self.private_key.sign(message, ec.ECDSA(Prehashed(hashes.SHA256())))
 
 
 def _misbehaving(app: Wsgi) -> Wsgi:

@@ -12,20 +12,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from eth_account import Account
-from eth_account.typed_transactions import TypedTransaction
 from eth_keys.constants import SECPK1_N
 from eth_utils.address import to_checksum_address
 from hexbytes import HexBytes
-from rlp import decode, encode
 
 KEY = bytes(range(7, 39))
 OTHER_KEY = bytes(range(8, 40))
 ADDRESS: str = Account.from_key(KEY).address
-TOKEN = "let-me-in.0123456789"  # noqa: S105  # of nothing
+TOKEN = "let-me-in.0123456789"
 SLOW_S = 60.0
 
 Fields = dict[str, Any]
@@ -64,7 +62,7 @@ class RemoteServer:
 
 @contextmanager
 def running_signer(*tls: str) -> Iterator[RemoteServer]:
-    """The signer for the length of a block. `tls`: certificate file, and the authority of clients if they must show one."""
+    """The signer for the length of a block. `tls`: its certificate's file, and the authority of clients if it asks."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.support.remote_signer", *tls]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -89,7 +87,7 @@ async def _answer(request: web.Request) -> web.StreamResponse:
     if asked["method"] == "eth_accounts" and not mode.endswith("-all"):
         return _result(asked, [ADDRESS.lower(), "0x" + "22" * 20])
     if mode in FAULTS:
-        return await FAULTS[mode](asked)
+        return cast("web.Response", await FAULTS[mode](asked))
     if asked["method"] != "eth_signTransaction":
         return web.json_response({"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -32601, "message": "none"}})
     return _result(asked, "0x" + _signed(asked["params"][0], mode).hex())
@@ -105,18 +103,17 @@ def _signed(params: Mapping[str, str], mode: str) -> bytes:
     signed = Account.from_key(OTHER_KEY if mode == "other-key" else KEY).sign_transaction(fields)
     raw = bytes(signed.raw_transaction)
     if mode == "high-s":
-        return _with_high_s(raw)
+        return _with_high_s(raw, signed)
     return raw + b"\0" if mode == "longer" else raw[:-1] if mode == "shorter" else raw
 
 
-def _with_high_s(raw: bytes) -> bytes:
-    """As valid for the curve, and as of the same signer: EIP-2 alone forbids it."""
-    items = decode(raw[1:])
-    items[-1] = (SECPK1_N - int.from_bytes(items[-1], "big")).to_bytes(32, "big")
-    items[-3] = b"" if items[-3] else b"\1"
-    high = raw[:1] + encode(items)
-    assert TypedTransaction.from_bytes(HexBytes(high))
-    return high
+def _with_high_s(raw: bytes, signature: Any) -> bytes:
+    """As valid for the curve, and as of the same signer: EIP-2 alone forbids it. Ends of v, r and s, in RLP."""
+    low = b"\xa0" + signature.s.to_bytes(32, "big")
+    parity, other = (b"\x80", b"\x01") if signature.v == 0 else (b"\x01", b"\x80")
+    end = parity + b"\xa0" + signature.r.to_bytes(32, "big") + low
+    assert raw.endswith(end)
+    return raw[: -len(end)] + other + end[1:34] + b"\xa0" + (SECPK1_N - signature.s).to_bytes(32, "big")
 
 
 def _result(asked: Mapping[str, Any], result: object) -> web.Response:

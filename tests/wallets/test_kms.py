@@ -50,7 +50,9 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
 
 
-def with_signer(open_it: Callable[[], Awaitable[KmsSigner]], *asked: UnsignedTransaction) -> tuple[str, list[SignedTransaction]]:
+def with_signer(
+    open_it: Callable[[], Awaitable[KmsSigner]], *asked: UnsignedTransaction
+) -> tuple[str, list[SignedTransaction]]:
     """The address, and each transaction signed."""
 
     async def scenario() -> tuple[str, list[SignedTransaction]]:
@@ -145,7 +147,9 @@ def test_a_signature_that_is_not_to_be_had(
         ("empty-all", SignerMismatch, "its answer has no 'KeyId'"),
     ],
 )
-def test_a_key_that_is_not_to_be_seen(server: KmsServer, arn: str, mode: str, error: type[WalletError], text: str) -> None:
+def test_a_key_that_is_not_to_be_seen(
+    server: KmsServer, arn: str, mode: str, error: type[WalletError], text: str
+) -> None:
     """At the start, with the same distinction."""
     with pytest.raises(error, match=text):
         with_signer(lambda: open_kms(arn, endpoint_url=f"{server.url}/{mode}"))

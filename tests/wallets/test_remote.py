@@ -52,7 +52,11 @@ def signed_by(url: str, *asked: UnsignedTransaction, **options: Any) -> list[Sig
 
 def test_it_signs_what_was_asked(server: RemoteServer) -> None:
     """Both kinds, without data and with a value of zero: the bytes are those of the key itself."""
-    kinds = [ASKED, replace(ASKED, is_legacy=True, max_priority_fee_per_gas_wei=10), replace(ASKED, data=b"", value_wei=0)]
+    kinds = [
+        ASKED,
+        replace(ASKED, is_legacy=True, max_priority_fee_per_gas_wei=10),
+        replace(ASKED, data=b"", value_wei=0),
+    ]
     for transaction, signed in zip(kinds, signed_by(server.url, *kinds), strict=True):
         assert Account.recover_transaction(signed.raw) == Account.from_key(KEY).address
         assert transaction.is_legacy == (signed.raw[0] >= 0xC0)
@@ -150,7 +154,9 @@ def test_the_token_comes_from_a_file_or_a_credential(server: RemoteServer, tmp_p
             signed_by(url, ASKED, token=token)
         assert TOKEN not in str(refused.value)
     good.chmod(0o644)
-    with pytest.raises(SignerRefused, match=r"its token from file .* open to every user; run: chmod 600 .* token known"):
+    with pytest.raises(
+        SignerRefused, match=r"its token from file .* open to every user; run: chmod 600 .* token known"
+    ):
         signed_by(url, ASKED, token=PassphraseFile(good))
 
 
@@ -186,7 +192,7 @@ def test_tls_is_verified_in_both_directions(papers: Papers) -> None:
     trusted = papers.server.with_suffix(".crt")
     with running_signer(str(papers.server), str(papers.authority)) as server:
         assert len(signed_by(server.url, ASKED, ca_file=trusted, client_cert_file=papers.client)) == 1
-        with pytest.raises(SignerRefused, match="its certificate is not trusted .* set signer_ca_file"):
+        with pytest.raises(SignerRefused, match=r"its certificate is not trusted .* set signer_ca_file"):
             signed_by(server.url, ASKED, client_cert_file=papers.client)
         with pytest.raises(SignerUnavailable, match="the connection failed"):
             signed_by(server.url, ASKED, ca_file=trusted)

@@ -1,6 +1,7 @@
 """What a remote signer gives back is taken when it is what was asked, to the byte, and never otherwise."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from coincurve import PrivateKey
@@ -72,7 +73,7 @@ def test_no_bytes_break_the_reader(transaction: UnsignedTransaction, content: by
         ("gas_limit", 50_001, "gas limit is 0xc351, asked was 0xc350"),
     ],
 )
-def test_the_field_that_differs_is_named(is_legacy: bool, field: str, value: object, name: str) -> None:
+def test_the_field_that_differs_is_named(is_legacy: bool, field: str, value: Any, name: str) -> None:
     """Signed properly, but not what was asked: the operator reads what the signer made of it."""
     asked = replace(PLAIN, is_legacy=is_legacy)
     with pytest.raises(ValueError, match="asked was") as refused:

@@ -1,5 +1,7 @@
-"""A file with a secret, a passphrase or a token: there, plain, and not for every user. It is not read. Used by the doctor's
-examiners of wallets."""
+"""A file with a secret, such as a passphrase or a token: is it there, plain, and not for every user? It is not read.
+
+Used by `wallets` and `signers`.
+"""
 
 import stat
 from pathlib import Path

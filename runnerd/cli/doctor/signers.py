@@ -43,7 +43,9 @@ async def _ask(config: WalletConfig) -> str:
 
 
 def _kms(config: WalletConfig) -> list[Finding]:
-    key = good("KMS key", f"{config.kms_key_id} in {config.kms_region or 'the region of its ARN or of the environment'}")
+    key = good(
+        "KMS key", f"{config.kms_key_id} in {config.kms_region or 'the region of its ARN or of the environment'}"
+    )
     if find_spec("boto3") is None:
         return [key, bad("boto3", "not installed", cost=NO_START, remedy="pip install 'runnerd[kms]'")]
     return [key, good("boto3", "installed")]
