@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+import rlp
 from aiohttp import web
 from eth_account import Account
 from eth_keys.constants import SECPK1_N
 from eth_utils.address import to_checksum_address
-from hexbytes import HexBytes
 
 KEY = bytes(range(7, 39))
 OTHER_KEY = bytes(range(8, 40))
@@ -97,23 +97,22 @@ def _signed(params: Mapping[str, str], mode: str) -> bytes:
     assert params["from"] == ADDRESS
     names = {"gas", "value", "nonce", "chainId", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas"} & params.keys()
     fields: Fields = {name: int(params[name], 16) for name in names}
-    fields |= {"to": to_checksum_address(params["to"]), "data": HexBytes(params["data"])}
+    fields |= {"to": to_checksum_address(params["to"]), "data": bytes.fromhex(params["data"][2:])}
     fields |= {} if "gasPrice" in fields else {"type": 2}
     fields = TAMPERINGS.get(mode, lambda same: same)(fields)
-    signed = Account.from_key(OTHER_KEY if mode == "other-key" else KEY).sign_transaction(fields)
-    raw = bytes(signed.raw_transaction)
+    key = OTHER_KEY if mode == "other-key" else KEY
+    raw = bytes(Account.sign_transaction(fields, key).raw_transaction)
     if mode == "high-s":
-        return _with_high_s(raw, signed)
+        return _with_high_s(raw)
     return raw + b"\0" if mode == "longer" else raw[:-1] if mode == "shorter" else raw
 
 
-def _with_high_s(raw: bytes, signature: Any) -> bytes:
-    """As valid for the curve, and as of the same signer: EIP-2 alone forbids it. Ends of v, r and s, in RLP."""
-    low = b"\xa0" + signature.s.to_bytes(32, "big")
-    parity, other = (b"\x80", b"\x01") if signature.v == 0 else (b"\x01", b"\x80")
-    end = parity + b"\xa0" + signature.r.to_bytes(32, "big") + low
-    assert raw.endswith(end)
-    return raw[: -len(end)] + other + end[1:34] + b"\xa0" + (SECPK1_N - signature.s).to_bytes(32, "big")
+def _with_high_s(raw: bytes) -> bytes:
+    """As valid for the curve, and as of the same signer: EIP-2 alone forbids it."""
+    items: list[Any] = rlp.decode(raw[1:])
+    items[-1] = int(SECPK1_N - int.from_bytes(items[-1], "big")).to_bytes(32, "big")
+    items[-3] = b"" if items[-3] else b"\1"
+    return raw[:1] + bytes(rlp.encode(items))
 
 
 def _result(asked: Mapping[str, Any], result: object) -> web.Response:
