@@ -99,7 +99,8 @@ def _signed(params: Mapping[str, str], mode: str) -> bytes:
     fields: Fields = {name: int(params[name], 16) for name in names}
     fields |= {"to": to_checksum_address(params["to"]), "data": bytes.fromhex(params["data"][2:])}
     fields |= {} if "gasPrice" in fields else {"type": 2}
-    fields = TAMPERINGS.get(mode, lambda same: same)(fields)
+    if mode in TAMPERINGS:
+        fields = TAMPERINGS[mode](fields)
     key = OTHER_KEY if mode == "other-key" else KEY
     raw = bytes(Account.sign_transaction(fields, key).raw_transaction)
     if mode == "high-s":
