@@ -14,10 +14,11 @@ from runnerd.chain.revert import is_execution_failure, revert_reason
 from runnerd.chain.types import decode_data
 from runnerd.clock import Clock
 from runnerd.config.model import VaultConfig
+from runnerd.executor.auditor import BY_US, WHAT_TO_DO
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pause, Scope
-from runnerd.store import intents, workers
+from runnerd.store import foreign, intents, workers
 from runnerd.store.ledger import Ledger
 from runnerd.wallets.signer import Signer
 
@@ -49,22 +50,25 @@ async def admit(
         problem = await _operator_problem(network, vault, signers[vault.wallet].address)
         if problem is not None:
             admission.refused[name] = problem
-    foreign: dict[str, int] = {}
+    unknown: dict[str, range] = {}
     for address in sorted({signers[vault.wallet].address for vault in vaults.values()}):
         on_chain = await network.fetch_nonce(address)
         rows = await store.fetch(intents.wallet(chain_id, address))
         ours = rows[0]["next_nonce"] if rows else on_chain
-        foreign[address] = max(0, on_chain - ours)
+        unknown[address] = range(ours, on_chain)
         admission.next_nonces[address] = max(on_chain, ours)
-    counts = {name: foreign[signers[vault.wallet].address] for name, vault in vaults.items()}
+    counts = {name: len(unknown[signers[vault.wallet].address]) for name, vault in vaults.items()}
+    now = clock.now()
     admission.pauses = [
-        Pause(Scope.VAULT, name, f"runnerd: {count} transactions of the operator are not in the ledger", clock.now())
+        Pause(Scope.VAULT, name, f"{BY_US}s of the operator, {count} of them, are not ours: {WHAT_TO_DO}", now)
         for name, count in counts.items()
         if count
     ]
     # One commit, after the last question: a nonce that was moved without its pause would hide the stranger for ever.
+    # Which transactions they are the auditor finds out, and says so in the pause.
     await store.commit(
         *(intents.set_wallet(chain_id, address, nonce) for address, nonce in admission.next_nonces.items()),
+        *(foreign.seen(chain_id, wallet, nonce, None, now) for wallet, nonces in unknown.items() for nonce in nonces),
         *(workers.pause(pause.scope.value, pause.name, pause.paused_by, pause.paused_at) for pause in admission.pauses),
     )
     for pause in admission.pauses:

@@ -5,19 +5,22 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from protocol.messages import VaultRef
-from runnerd.catalogue import build_catalogue
+from runnerd.caps_mirror import CapsMirror
+from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain.erc7821 import Erc7821Vault
 from runnerd.chains import ChainDesk
 from runnerd.clock import SystemClock
 from runnerd.commands import Commands
-from runnerd.config.model import Config
+from runnerd.config.model import BudgetConfig, Config
 from runnerd.control.server import ControlServer
 from runnerd.directories import clear_links
 from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.tracked import Book, load_book
+from runnerd.executor.usage import Usage
 from runnerd.log import fields
 from runnerd.network import open_network
 from runnerd.pauses import Pauses
@@ -94,18 +97,21 @@ class App:
         self._pauses.load(await store.fetch(workers.pauses()))
         book = await self._open_book(store, results)
 
-        catalogues = {name: build_catalogue(name, vault) for name, vault in config.vaults.items()}
+        catalogues = {name: build_catalogue(name, vault, config.address_lists) for name, vault in config.vaults.items()}
+        router = Router(store, results, metrics, clock)
+        usage = await self._open_usage(store, catalogues, signers, router)
         chains = {
             name: ChainDesk(
                 open_network(name, chain),
                 {key: vault for key, vault in config.vaults.items() if vault.chain == name},
-                signers, catalogues, store, book, self._pauses, metrics, clock,
+                config.wallets, signers, catalogues, store, book, self._pauses, metrics, clock,
             )
             for name, chain in config.chains.items()
         }  # fmt: skip
-        executor = Executor(self._vault_desks, await _ledger_id(store), store, results, self._pauses, book, clock)
+        executor = Executor(
+            self._vault_desks, await _ledger_id(store), store, results, self._pauses, book, usage, clock
+        )
         await executor.give_up_unconfigured(frozenset(config.vaults))
-        router = Router(store, results, metrics, clock)
         await router.load()
         cron = CronProducer(router, store, metrics, clock)
         events = EventProducer(config.database.event_dsn or dsn, router, clock)
@@ -145,10 +151,13 @@ class App:
             await self._open_vaults(chain, executor, plugins)
 
         status = StatusReader(
-            config, plugins.hosts, chains, self._vault_desks, store, book, self._pauses, results, metrics, cron, events,
-            self._zygotes, self._http, lambda: self._lag.latest_s, clock,
+            config, plugins.hosts, chains, self._vault_desks, store, book, usage, self._pauses, results, metrics, cron,
+            events, self._zygotes, self._http, lambda: self._lag.latest_s, clock,
         )  # fmt: skip
-        commands = Commands(router, plugins, results, self._pauses, store, status, frozenset(config.vaults), clock)
+        commands = Commands(
+            router, plugins, results, self._pauses, store, status,
+            {name: vault.actions.keys() for name, vault in config.vaults.items()}, clock,
+        )  # fmt: skip
         control = ControlServer(config.control_socket, commands.handle)
         await control.open()
         if self._http is not None:
@@ -188,6 +197,22 @@ class App:
         await load_book(book, await store.fetch(intents.open_intents()))
         return book
 
+    async def _open_usage(
+        self, store: Store, catalogues: Mapping[str, Catalogue], signers: Mapping[str, Signer], router: Router
+    ) -> Usage:
+        """What the last day counts against; and which actions reducing mode lets through."""
+        self._pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
+        wallets = {signers[name].address: wallet.max_gas_wei_per_day for name, wallet in self._config.wallets.items()}
+
+        def budget_of(plugin: str) -> BudgetConfig:
+            host = router.hosts.get(plugin)  # as it was last reloaded; there is none yet at the start
+            config = host.config if host is not None else self._config.plugins.get(plugin)
+            return config.budget if config is not None else BudgetConfig()
+
+        usage = Usage(store, self._clock, catalogues, budget_of, wallets)
+        await usage.load()
+        return usage
+
     def _start_services(self, store: Store, cron: CronProducer, events: EventProducer) -> None:
         self._tasks.spawn(self._lag.run(), "service:lag")
         self._vital(events.run(), "producer:event")
@@ -217,12 +242,28 @@ class App:
                 continue
             vault = chain.vaults[name]
             adapter, lane = Erc7821Vault(address=vault.address), chain.lane_of(name)
-            self._vault_desks[name] = VaultDesk(name, vault.address, build_catalogue(name, vault), adapter, lane)
+            catalogue = build_catalogue(name, vault, self._config.address_lists)
+            self._vault_desks[name] = VaultDesk(name, vault.address, catalogue, adapter, lane)
+        self._mirror(chain, executor)
         if admission.chain_problem is None:
             await executor.resume(frozenset(chain.vaults))
             chain.run(self._fail)
         for name, reason in refused.items():
             plugins.on_vault(name, reason)
+
+    def _mirror(self, chain: ChainDesk, executor: Executor) -> None:
+        """What the reference vaults of a chain allow by themselves is kept in step from now on."""
+        desks = [self._vault_desks[name] for name in chain.vaults if name in self._vault_desks]
+        mirrored = [desk for desk in desks if isinstance(desk.adapter, Erc7821Vault)]
+        chain.mirror = CapsMirror(
+            chain.network,
+            {
+                desk.name: (desk.address, desk.catalogue, partial(executor.ids_on_the_way, desk.name))
+                for desk in mirrored
+            },
+        )
+        for desk in mirrored:
+            desk.mirror = chain.mirror
 
     async def _guard(self, store: Store) -> None:
         """Until the writer ends, for whatever reason: without the ledger's lock nothing may be signed."""

@@ -5,12 +5,15 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from runnerd.admission import Admission, admit
+from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import ChainError
 from runnerd.clock import Clock
-from runnerd.config.model import VaultConfig
+from runnerd.config.model import VaultConfig, WalletConfig
+from runnerd.executor.auditor import Auditor
 from runnerd.executor.follow import Follower
 from runnerd.executor.lane import Lane
+from runnerd.executor.push import Pusher
 from runnerd.executor.tracked import Book
 from runnerd.log import fields
 from runnerd.network import Network
@@ -33,6 +36,7 @@ class ChainDesk:
         self,
         network: Network,
         vaults: Mapping[str, VaultConfig],
+        wallets: Mapping[str, WalletConfig],
         signers: Mapping[str, Signer],
         catalogues: Mapping[str, Catalogue],
         store: Store,
@@ -45,6 +49,7 @@ class ChainDesk:
         self.vaults = vaults
         self._problem: str | None = "not yet looked at"
         self.admission: Admission | None = None
+        self._wallets = wallets
         self._signers = signers
         self._catalogues = catalogues
         self._store = store
@@ -54,7 +59,10 @@ class ChainDesk:
         self._clock = clock
         self._tasks = Tasks()
         self._follower: Follower | None = None
+        self.mirror: CapsMirror | None = None
         self.lanes: dict[str, Lane] = {}
+        self.auditor: Auditor | None = None
+        """There once the chain has answered."""
 
     @property
     def problem(self) -> str | None:
@@ -84,9 +92,13 @@ class ChainDesk:
     def run(self, on_failure: Callable[[str], None]) -> None:
         """Begin to poll, write and follow, once open intents were given to the lanes. `on_failure` if one ends."""
         name = self.network.name
-        self._follower = Follower(self.network, self.lanes, self._book)
+        assert self.auditor is not None  # it has answered
+        pushers = {address: Pusher(lane, self._book, self._pauses) for address, lane in self.lanes.items()}
+        self._follower = Follower(self.network, pushers, self._book, self.auditor)
         self._tasks.spawn_vital(self.network.head.run(self.network.config.poll_s), f"head:{name}", on_failure)
         self._tasks.spawn_vital(self._follower.run(), f"follow:{name}", on_failure)
+        if self.mirror is not None:
+            self._tasks.spawn(self.mirror.run(), f"caps:{name}")
         for address, lane in self.lanes.items():
             self._tasks.spawn_vital(lane.run(), f"lane:{name}:{address}", on_failure)
 
@@ -111,10 +123,16 @@ class ChainDesk:
     async def _look(self) -> Admission:
         admission = await admit(self.network, self.vaults, self._signers, self._store, self._clock)
         for pause in admission.pauses:
-            # An older one stays, as in the ledger.
-            self._pauses.active.setdefault((pause.scope, pause.name), pause)
+            # An older one stays, as in the ledger; one that is only reducing does not.
+            if self._pauses.of("", pause.name) is None:
+                self._pauses.add(pause)
         for address, next_nonce in admission.next_nonces.items():
             self.lanes[address] = self._lane(address, next_nonce)
+        vaults_of: dict[str, list[str]] = {}
+        for name, vault in self.vaults.items():
+            vaults_of.setdefault(self._signers[vault.wallet].address, []).append(name)
+        self.auditor = Auditor(self.network, self.lanes, vaults_of, self._book, self._pauses, self._metrics.saw_foreign)
+        await self.auditor.load()
         self.admission = admission
         return admission
 
@@ -126,5 +144,8 @@ class ChainDesk:
             if vault.wallet in wallets
             for error in self._catalogues[name].errors
         }
-        signer = next(signer for signer in self._signers.values() if signer.address == address)
-        return Lane(self.network, signer, next_nonce, tuple(errors.values()), self._book, self._pauses, self._metrics)
+        name, signer = next((name, signer) for name, signer in self._signers.items() if signer.address == address)
+        limits = self._wallets[name]
+        return Lane(
+            self.network, signer, next_nonce, limits, tuple(errors.values()), self._book, self._pauses, self._metrics
+        )

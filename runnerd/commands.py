@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any, assert_never
 
@@ -11,7 +12,7 @@ from protocol.messages import TriggerKind
 from runnerd.clock import Clock
 from runnerd.control import messages
 from runnerd.control.messages import ControlError, Reply, Request
-from runnerd.pauses import EVERYTHING, Pause, Pauses, Scope
+from runnerd.pauses import EVERYTHING, Mode, Pause, Pauses, Scope
 from runnerd.plugins import Plugins
 from runnerd.results import Results
 from runnerd.router import Router
@@ -27,7 +28,7 @@ ROOM_BYTES = messages.MAX_LINE_BYTES // 4
 
 
 class Commands:
-    """`control.server.Handle` is its `handle`."""
+    """`control.server.Handle` is its `handle`. `vaults` are the names of their actions, by vault."""
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class Commands:
         pauses: Pauses,
         store: Store,
         status: StatusReader,
-        vaults: frozenset[str],
+        vaults: Mapping[str, Collection[str]],
         clock: Clock,
     ) -> None:
         self._router = router
@@ -46,7 +47,8 @@ class Commands:
         self._pauses = pauses
         self._store = store
         self._status = status
-        self._vaults = vaults
+        self._vaults = frozenset(vaults)
+        self._actions = frozenset(f"{vault}.{action}" for vault, actions in vaults.items() for action in actions)
         self._clock = clock
 
     async def handle(self, request: Request, principal: str) -> Reply:
@@ -69,7 +71,9 @@ class Commands:
                 events = [messages.HistoryEvent(**{name: row[name] for name in names}) for row in rows]
                 return messages.History(plugin=request.plugin, events=events)
             case messages.Pause():
-                return await self._pause(request, principal)
+                return await self._pause(request, principal, Mode.PAUSED)
+            case messages.Reduce():
+                return await self._pause(request, principal, Mode.REDUCING)
             case messages.Resume():
                 return await self._resume(request)
             case messages.Restart():
@@ -157,12 +161,13 @@ class Commands:
             found.append(messages.Transaction(**values))
         return messages.Transactions(transactions=found)
 
-    async def _pause(self, request: messages.Pause, principal: str) -> Reply:
+    async def _pause(self, request: messages.Pause | messages.Reduce, principal: str, mode: Mode) -> Reply:
         scope = self._scope(request.scope, request.name)
-        pause = Pause(scope, request.name, principal, self._clock.now())
+        pause = Pause(scope, request.name, principal, self._clock.now(), mode)
+        self._check_mode(pause)
         # In force at once, and durable before the operator is told so.
         self._pauses.add(pause)
-        await self._store.commit(workers.pause(scope.value, request.name, principal, pause.paused_at))
+        await self._store.commit(workers.pause(scope.value, request.name, principal, pause.paused_at, mode.value))
         # Once more: a resume that was committed before may have taken it away meanwhile. Commits come back in their
         # order, so the one that is in the ledger last is the last here as well.
         self._pauses.add(pause)
@@ -178,15 +183,29 @@ class Commands:
         left = [str(pause) for pause in self._pauses.active.values()]
         return messages.Done(text="resumed" + (f"; still: {'; '.join(left)}" if left else ""))
 
+    def _check_mode(self, pause: Pause) -> None:
+        """Reducing lets more pass than a pause: it must not come about by a command that sounds like stopping."""
+        if pause.mode is not Mode.REDUCING:
+            return
+        if pause.scope is Scope.ACTION:
+            raise ControlError("an action is paused or not; reducing is for a plugin, a vault or all")
+        before = self._pauses.active.get((pause.scope, pause.name))
+        if before is not None and before.mode is Mode.PAUSED:
+            raise ControlError(f"{before}, and reducing would let more pass; resume it first")
+
     def _scope(self, scope: str, name: str) -> Scope:
         match scope:
+            case Scope.ACTION if name not in self._actions:
+                raise ControlError(
+                    f"there is no action {name!r}; there are: {', '.join(sorted(self._actions)) or 'none'}"
+                )
             case Scope.PLUGIN:
                 self._check_plugin(name)
             case Scope.VAULT if name not in self._vaults:
                 raise ControlError(f"there is no vault {name!r}; there are: {', '.join(sorted(self._vaults))}")
             case Scope.ALL if name != EVERYTHING:
                 raise ControlError(f"the name of scope all is {EVERYTHING!r}")
-            case Scope.VAULT | Scope.ALL:
+            case Scope.ACTION | Scope.VAULT | Scope.ALL:
                 pass
             case _:
                 raise ControlError(f"unknown scope {scope!r}; allowed: {', '.join(Scope)}")

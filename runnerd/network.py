@@ -5,15 +5,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from runnerd.chain.errors import RpcRefused
+from runnerd.chain.errors import RpcRefused, RpcUnavailable
 from runnerd.chain.fees import FeeSettings
 from runnerd.chain.head import NEWEST_BLOCK, Head
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.rpc import NodeBatches, Rpc
-from runnerd.chain.types import Block, decode_count
+from runnerd.chain.types import Block, decode_block, decode_count
 from runnerd.config.model import ChainConfig
-from runnerd.executor.intent import Patience
+from runnerd.executor.intent import Rules
+from runnerd.knobs import Knob, Knobs
 
 T = TypeVar("T")
 BLOCK_TRIES = 3
@@ -27,12 +28,26 @@ class Network:
     config: ChainConfig
     rpc: Rpc
     head: Head
-    fees: FeeSettings
+    knobs: Knobs
 
     @property
-    def patience(self) -> Patience:
-        """How deep is final here, and how long a transaction may wait."""
-        return Patience(confirmations=self.config.confirmations, replace_after_blocks=self.config.replace_after_blocks)
+    def fees(self) -> FeeSettings:
+        """What fees are made with, as the knobs stand now."""
+        return self.knobs.settings
+
+    @property
+    def rules(self) -> Rules:
+        """What is final here, and how long a transaction may wait."""
+        return Rules(
+            confirmations=self.config.confirmations,
+            replace_after_blocks=self.knobs.value(Knob.REPLACE_AFTER_BLOCKS),
+            is_final_by_tag=self.config.finality == "finalized",
+        )
+
+    def is_legacy(self, block: Block) -> bool:
+        """Whether transactions have a gas price here, instead of the two fees of EIP-1559."""
+        market = self.config.fee_market
+        return market == "legacy" or (market == "auto" and block.base_fee_wei is None)
 
     async def at_newest_block(self, ask: Callable[[NodeBatches, Block], Awaitable[T]], fresh_s: float = 0.0) -> T:
         """What `ask` finds at the newest block; asked again at a newer one when the node cannot serve that block.
@@ -54,6 +69,27 @@ class Network:
                 if not tries_left:
                     raise
         raise AssertionError("the last try returns or raises")
+
+    @property
+    def quorum(self) -> int:
+        """How many nodes must agree on what is used as proof."""
+        return 1
+
+    async def agreed(self, requests: Sequence[Request]) -> list[JsonValue | RpcRefused]:
+        """Answers that a quorum of nodes agrees on. Raises RpcUnavailable without one."""
+        return await self.rpc.batch(requests)
+
+    async def broadcast(self, raws: Sequence[bytes]) -> list[JsonValue | RpcRefused]:
+        """Offer signed bytes to the nodes; what was said of each. Raises RpcUnavailable: it may be out all the same."""
+        return await self.rpc.batch([("eth_sendRawTransaction", ["0x" + raw.hex()]) for raw in raws])
+
+    async def send_privately(self, raw: bytes) -> JsonValue:
+        """Offer signed bytes to the private endpoint alone. Raises ChainError."""
+        raise RpcUnavailable("no private endpoint", method="eth_sendRawTransaction")
+
+    async def fetch_finalized(self) -> int:
+        """The number of the chain's last finalized block. Raises RpcUnavailable or RpcRefused."""
+        return decode_block(await self.rpc.call("eth_getBlockByNumber", ["finalized", False])).number
 
     async def fetch_chain_id(self) -> int:
         """What the node says it serves. Raises RpcUnavailable or RpcRefused."""
@@ -88,5 +124,4 @@ class _CheckedNode:
 def open_network(name: str, config: ChainConfig) -> Network:
     """The chain of `[chains.NAME]`; connects when first used. Raises NodeUrlInvalid."""
     rpc = Rpc(config.rpc, timeout_s=config.rpc_timeout_s)
-    fees = FeeSettings(max_fee_cap_wei=config.max_fee_per_gas_wei, min_tip_wei=config.min_priority_fee_wei)
-    return Network(name=name, config=config, rpc=rpc, head=Head(rpc), fees=fees)
+    return Network(name=name, config=config, rpc=rpc, head=Head(rpc), knobs=Knobs(config))

@@ -16,7 +16,7 @@ from runnerd.services.systemd import Systemd
 
 logger = logging.getLogger("runnerd")
 
-TABLES = ("chains", "wallets", "vaults", "database", "http")
+TABLES = ("chains", "wallets", "vaults", "address_lists", "database", "http")
 KEYS = ("log_level", "data_dir", "runtime_dir", "control_socket")
 
 

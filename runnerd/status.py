@@ -16,7 +16,8 @@ from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultSta
 from runnerd.executor.executor import VaultDesk
 from runnerd.executor.intent import IntentState
 from runnerd.executor.tracked import Book
-from runnerd.pauses import Pauses
+from runnerd.executor.usage import Usage
+from runnerd.pauses import Pause, Pauses
 from runnerd.results import Results
 from runnerd.services.http import HttpProcess, Page
 from runnerd.services.metrics import Metrics
@@ -42,6 +43,7 @@ class StatusReader:
         vaults: dict[str, VaultDesk],
         store: Store,
         book: Book,
+        usage: Usage,
         pauses: Pauses,
         results: Results,
         metrics: Metrics,
@@ -58,6 +60,7 @@ class StatusReader:
         self._vaults = vaults
         self._store = store
         self._book = book
+        self._usage = usage
         self._pauses = pauses
         self._results = results
         self._metrics = metrics
@@ -178,6 +181,7 @@ class StatusReader:
             last_outcome=last.outcome if last else None,
             last_reason=last.reason if last else None,
             last_at=last.finished_at if last else None,
+            reducing=_text(self._pauses.reducing_of(host.name, host.config.vault)),
         )
 
     def _chain(self, name: str, chain: ChainDesk) -> ChainStatus:
@@ -202,13 +206,19 @@ class StatusReader:
             operator=desk.lane.signer.address if desk else "",
             paused=str(pause) if pause else None,
             problem=admission.refused.get(name) if admission else None,
-            spent_today_wei=desk.spent_today(self._clock.now()) if desk else 0,
+            spent_today_wei=self._usage.spent_wei(name),
             max_value_wei_per_day=config.max_value_wei_per_day,
             waiting_intents=desk.lane.waiting if desk else 0,
+            reducing=_text(self._pauses.reducing_of("", name)),
+            paused_actions=[pause.name for pause in self._pauses.of_actions(name)],
         )
 
     def _open_intents(self) -> dict[str, int]:
         return dict(Counter(tracked.intent.state.value for tracked in self._book.open.values()))
+
+
+def _text(pause: Pause | None) -> str | None:
+    return str(pause) if pause is not None else None
 
 
 def _page(status: int, lines: list[str]) -> Page:

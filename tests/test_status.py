@@ -26,8 +26,9 @@ def reader(*intents: Any, is_http_lost: bool = False) -> StatusReader:
     """Of a runnerd that is well but for these."""
     parts: dict[str, Any] = {
         "config": None, "hosts": {}, "chains": {}, "vaults": {}, "store": SimpleNamespace(is_connected=True),
-        "book": SimpleNamespace(open={each.intent.call_id: each for each in intents}), "pauses": Pauses(),
-        "results": None, "metrics": None, "cron": None, "events": SimpleNamespace(is_connected=True),
+        "book": SimpleNamespace(open={each.intent.call_id: each for each in intents}), "usage": None,
+        "pauses": Pauses(), "results": None, "metrics": None, "cron": None,
+        "events": SimpleNamespace(is_connected=True),
         "zygotes": SimpleNamespace(pid=1), "http": SimpleNamespace(is_lost=is_http_lost), "lag_s": lambda: 0.0,
         "clock": SimpleNamespace(now=lambda: EPOCH),
     }  # fmt: skip

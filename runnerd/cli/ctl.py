@@ -33,8 +33,9 @@ SECTIONS: Final[tuple[Section, ...]] = (
         "Act",
         (
             Entry("fire", "runnerd.cli.fire", "Call a plugin now."),
-            Entry("pause", "runnerd.cli.pause", "Stop a plugin, a vault or all from acting."),
-            Entry("resume", "runnerd.cli.resume", "Undo a pause."),
+            Entry("pause", "runnerd.cli.pause", "Stop a plugin, a vault, an action or all from acting."),
+            Entry("reduce", "runnerd.cli.reduce", "Let only actions pass that reduce a risk."),
+            Entry("resume", "runnerd.cli.resume", "Undo a pause or reducing mode."),
             Entry("restart", "runnerd.cli.restart", "Restart a plugin's worker; clears quarantine."),
         ),
     ),

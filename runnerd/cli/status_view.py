@@ -96,7 +96,7 @@ def _show_plugins(console: Console, status: Status) -> None:
         cells = [
             cell(plugin.name, "bold"),
             *([cell(plugin.vault)] if is_very_wide else []),
-            word("paused" if plugin.paused else plugin.state),
+            word("paused" if plugin.paused else _plugin_state(plugin)),
             cell(_or_absent(plugin.pid)),
             cell(str(plugin.generation)),
             cell(mebibytes(plugin.memory_bytes) if plugin.memory_bytes is not None else ABSENT),
@@ -154,7 +154,7 @@ def _show_vaults(console: Console, vaults: list[VaultStatus]) -> None:
         Column("VAULT", is_flexible=True),
         Column("CHAIN", is_flexible=True),
         Column("STATE"),
-        Column("SPENT TODAY / LIMIT"),
+        Column("SPENT 24 H / LIMIT"),
         Column("WAITING", is_number=True),
         *([Column("ADDRESS")] if has_address else []),
         *([Column("OPERATOR")] if has_operator else []),
@@ -179,7 +179,14 @@ def _show_vaults(console: Console, vaults: list[VaultStatus]) -> None:
 def _vault_state(vault: VaultStatus) -> Text:
     if vault.problem:
         return cell("refused", "bold red")
-    return word("paused") if vault.paused else cell("open", "green")
+    if vault.paused or vault.reducing:
+        return word("paused" if vault.paused else "reducing")
+    return cell("open", "green")
+
+
+def _plugin_state(plugin: PluginStatus) -> str:
+    """One that runs but may only reduce says so; what keeps it from running at all is more."""
+    return "reducing" if plugin.reducing and plugin.state == "ready" else plugin.state
 
 
 def _intents(status: Status) -> list[Text]:

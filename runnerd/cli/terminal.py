@@ -23,7 +23,7 @@ FINE: Final = Text("✓ ", "green")
 STYLES: Final = {
     # states of a plugin
     "ready": "green", "starting": "yellow", "unhealthy": "yellow", "backoff": "yellow", "stopping": "yellow",
-    "quarantined": "bold red", "stopped": "dim", "paused": "bold yellow",
+    "quarantined": "bold red", "stopped": "dim", "paused": "bold yellow", "reducing": "bold yellow",
     # outcomes of a call
     "acted": "green", "noop": "", "denied": "yellow", "failed": "red", "expired": "yellow", "dead": "bold red",
     "queued": "cyan", "decided": "cyan",

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 
 import psycopg
 from msgspec import structs
@@ -9,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from protocol.codec import encode
 from protocol.errors import ProtocolError
-from protocol.limits import MAX_FRAME_BYTES
+from protocol.limits import INT_MAX, MAX_FRAME_BYTES
 from protocol.messages import Welcome
 from protocol.values import Value
 from runnerd.chain.abi import AbiFunction, parse_error, parse_function
@@ -18,7 +19,15 @@ from runnerd.chain.abi_values import to_abi
 from runnerd.chain.address import address_bytes, parse_address
 from runnerd.chain.errors import AbiError, NodeUrlInvalid
 from runnerd.chain.node_url import parse_node_url
-from runnerd.config.model import ActionGrant, Config, PluginConfig, ReadGrant, VaultConfig
+from runnerd.config.model import (
+    ActionGrant,
+    ArgumentLimit,
+    BudgetConfig,
+    Config,
+    PluginConfig,
+    ReadGrant,
+    VaultConfig,
+)
 from runnerd.config.problem import Problem
 from runnerd.config.wallets import check_wallets
 from runnerd.triggers.schedule import ScheduleError
@@ -38,6 +47,7 @@ def check(config: Config) -> list[Problem]:
         *check_wallets(config.wallets),
         *(problem for name, vault in config.vaults.items() for problem in _vault(f"vaults.{name}", vault, config)),
         *_same_vaults(config.vaults),
+        *_address_lists(config),
         *(problem for name, plugin in config.plugins.items() for problem in _plugin(f"plugins.{name}", plugin, config)),
     ]
 
@@ -87,7 +97,23 @@ def _same_vaults(vaults: dict[str, VaultConfig]) -> Iterator[Problem]:
         seen[identity] = name
 
 
+def _address_lists(config: Config) -> Iterator[Problem]:
+    for name, addresses in config.address_lists.items():
+        for address in addresses:
+            yield from _address(f"address_lists.{name}", address)
+    for vault_name, vault in config.vaults.items():
+        for action_name, action in vault.actions.items():
+            for argument, limit in action.limits.items():
+                key = f"vaults.{vault_name}.actions.{action_name}.limits.{argument}"
+                for which, listed in (("in_list", limit.in_list), ("not_in_list", limit.not_in_list)):
+                    if listed is not None:
+                        yield from _known(f"{key}.{which}", listed, config.address_lists, "address_lists")
+                if limit.in_list is not None and config.address_lists.get(limit.in_list) == ():
+                    yield Problem(f"{key}.in_list", f"address_lists.{limit.in_list} is empty: nothing could ever pass")
+
+
 def _vault(key: str, vault: VaultConfig, config: Config) -> Iterator[Problem]:
+    yield from _counts(key, vault)
     yield from _known(f"{key}.chain", vault.chain, config.chains, "chains")
     yield from _known(f"{key}.wallet", vault.wallet, config.wallets, "wallets")
     yield from _address(f"{key}.address", vault.address)
@@ -98,6 +124,12 @@ def _vault(key: str, vault: VaultConfig, config: Config) -> Iterator[Problem]:
         if action.max_value_wei > vault.max_value_wei_per_day:
             text = f"is above max_value_wei_per_day = {vault.max_value_wei_per_day} of the vault"
             yield Problem(f"{key}.actions.{name}.max_value_wei", text)
+
+
+def _counts(key: str, budget: BudgetConfig | VaultConfig) -> Iterator[Problem]:
+    per_hour, per_day = budget.max_transactions_per_hour, budget.max_transactions_per_day
+    if per_hour is not None and per_day is not None and per_hour > per_day:
+        yield Problem(f"{key}.max_transactions_per_hour", f"is above max_transactions_per_day = {per_day}")
 
 
 def _address(key: str, address: str) -> Iterator[Problem]:
@@ -160,6 +192,23 @@ def _limits(key: str, action: ActionGrant, function: AbiFunction) -> Iterator[Pr
                 yield from _fits(f"{where}.{key_of_limit}", value, item, name)
         if limit.min is not None and limit.max is not None and limit.min > limit.max:
             yield Problem(where, f"min = {limit.min} is above max = {limit.max}")
+        yield from _sums(where, limit, name, str(shape), is_integer)
+        is_address = isinstance(item, Elementary) and item.kind is Kind.ADDRESS
+        if (limit.in_list is not None or limit.not_in_list is not None) and not is_address:
+            yield Problem(where, f"in_list and not_in_list are for addresses, {name} is {shape}")
+
+
+def _sums(key: str, limit: ArgumentLimit, name: str, shape: str, is_integer: bool) -> Iterator[Problem]:
+    sums = [(which, getattr(limit, which)) for which in ("max_per_call", "max_per_hour", "max_per_day")]
+    given = [(which, most) for which, most in sums if most is not None]
+    if given and not is_integer:
+        yield Problem(key, f"{given[0][0]} is for integers, {name} is {shape}")
+    for which, most in given:
+        if most > INT_MAX:
+            yield Problem(f"{key}.{which}", "is above 2^256 - 1")
+    for (shorter, less), (longer, more) in pairwise(given):
+        if less > more:
+            yield Problem(f"{key}.{shorter}", f"= {less} is above {longer} = {more}")
 
 
 def _fits(key: str, value: Value, shape: Elementary, name: str) -> Iterator[Problem]:
@@ -180,6 +229,9 @@ def _errors(key: str, errors: tuple[str, ...]) -> Iterator[Problem]:
 
 def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]:
     yield from _known(f"{key}.vault", plugin.vault, config.vaults, "vaults")
+    yield from _counts(f"{key}.budget", plugin.budget)
+    if plugin.vault in config.vaults:
+        yield from _within(f"{key}.budget", plugin.budget, config.vaults[plugin.vault])
     given = [name for name in SOURCES if getattr(plugin, name) is not None]
     if len(given) != 1:
         yield Problem(key, f"needs exactly one of {', '.join(SOURCES)}; it has {', '.join(given) or 'none'}")
@@ -201,6 +253,14 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
     if restart.backoff_max_s < restart.backoff_first_s:
         fields = [field.name for field in structs.fields(restart) if field.name.startswith("backoff")]
         yield Problem(f"{key}.restart", f"backoff_max_s is below backoff_first_s (see {', '.join(fields)})")
+
+
+def _within(key: str, budget: BudgetConfig, vault: VaultConfig) -> Iterator[Problem]:
+    """A plugin's share that is more than the whole is most likely a slip."""
+    for field in structs.fields(budget):
+        share, whole = getattr(budget, field.name), getattr(vault, field.name)
+        if share is not None and whole is not None and share > whole:
+            yield Problem(f"{key}.{field.name}", f"is above {field.name} = {whole} of the vault")
 
 
 def _known(key: str, name: str, group: object, group_name: str) -> Iterator[Problem]:

@@ -35,7 +35,7 @@ _GROUPS: dict[str, type[Struct]] = {
     "plugins": PluginConfig,
 }
 _SINGLES: dict[str, type[Struct]] = {"database": DatabaseConfig, "http": HttpConfig}
-_PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level")
+_PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level", "address_lists")
 
 
 class ConfigError(Exception):

@@ -17,6 +17,8 @@ from protocol.values import Value
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 Wei: TypeAlias = Annotated[int, Meta(ge=0)]
+Magnitude: TypeAlias = Annotated[int, Meta(ge=0)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
 Bigint: TypeAlias = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 """Fits a column of the ledger; EIP-2294 bounds chain ids about there too."""
 Address: TypeAlias = Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
@@ -48,9 +50,13 @@ class ChainConfig(_Table, frozen=True):
     id: Bigint
     rpc: str
     confirmations: Annotated[int, Meta(ge=1, le=10_000)] = 2
+    finality: Literal["depth", "finalized"] = "depth"
+    """What is final: a block with `confirmations`, or one that the node's `finalized` block includes."""
     poll_s: Seconds = 1.0
     rpc_timeout_s: Seconds = 10.0
-    replace_after_blocks: Annotated[int, Meta(ge=1, le=1_000)] = 3
+    replace_after_blocks: Annotated[int, Meta(ge=1, le=1_000)] = 2
+    fee_market: Literal["auto", "eip1559", "legacy"] = "auto"
+    """`auto`: EIP-1559 fees where blocks have a base fee, a gas price where they have none."""
     max_fee_per_gas_wei: Bigint = 500 * 10**9
     min_priority_fee_wei: Wei = 10**6
     gas_limit_factor: Annotated[float, Meta(ge=1, le=10)] = 1.2
@@ -84,6 +90,12 @@ class WalletConfig(_Table, frozen=True):
     """PEM file of the only authorities that may vouch for `signer_url`. Without it the host's are trusted."""
     signer_client_cert_file: Path | None = None
     """PEM file with our certificate and its key, for a signer that asks who we are."""
+    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 16
+    """Signed transactions of this wallet that may wait for their inclusion at once. Many nodes hold no more than 16."""
+    max_fee_per_gas_wei: Bigint | None = None
+    """A lower cap than the chain's."""
+    max_gas_wei_per_day: Wei | None = None
+    """The most that transactions of this wallet may cost in gas in 24 hours, on each chain for itself."""
 
 
 class ReadGrant(_Table, frozen=True):
@@ -100,6 +112,16 @@ class ArgumentLimit(_Table, frozen=True):
     min: int | None = None
     max: int | None = None
     one_of: tuple[Value, ...] | None = None
+    in_list: str | None = None
+    """Only addresses of this `[address_lists]` entry."""
+    not_in_list: str | None = None
+    """No address of this `[address_lists]` entry."""
+    max_per_call: Magnitude | None = None
+    """The most that one Decision may ask for: all its Actions of this name, and all items of a list, together."""
+    max_per_hour: Magnitude | None = None
+    """The most in any 3,600 seconds, over all Decisions of all plugins of the vault."""
+    max_per_day: Magnitude | None = None
+    """The same in any 86,400 seconds. These three count magnitudes: a negative integer gives nothing back."""
 
 
 class ActionGrant(_Table, frozen=True):
@@ -109,6 +131,8 @@ class ActionGrant(_Table, frozen=True):
     function: str
     max_value_wei: Wei = 0
     limits: dict[str, ArgumentLimit] = {}
+    reducing: bool = False
+    """It only ever lowers a risk (closes, repays, withdraws to the vault): it passes in reducing mode too."""
     errors: tuple[str, ...] = ()
     """Custom errors of the contract, as fragments, so that a revert can be named in the record."""
 
@@ -122,6 +146,10 @@ class VaultConfig(_Table, frozen=True):
     adapter: Literal["erc7821"] = "erc7821"
     max_actions: Annotated[int, Meta(ge=1, le=MAX_ACTIONS)] = 8
     max_value_wei_per_day: Wei = 0
+    max_gas_wei_per_day: Wei | None = None
+    """The most that the vault's transactions may cost in gas in 24 hours."""
+    max_transactions_per_hour: Count | None = None
+    max_transactions_per_day: Count | None = None
     reads: dict[Name, ReadGrant] = {}
     actions: dict[Name, ActionGrant] = {}
 
@@ -153,6 +181,16 @@ class SandboxConfig(_Table, frozen=True):
     readable_paths: tuple[Path, ...] = ()
 
 
+class BudgetConfig(_Table, frozen=True):
+    """`[plugins.NAME.budget]`: what this plugin may take of its vault's budget. What is left out has no limit."""
+
+    max_value_wei_per_day: Wei | None = None
+    max_gas_wei_per_day: Wei | None = None
+    """Reserved at the highest price when a transaction is signed, corrected to what was paid."""
+    max_transactions_per_hour: Count | None = None
+    max_transactions_per_day: Count | None = None
+
+
 class PluginConfig(_Table, frozen=True):
     """`[plugins.NAME]`: where the code is (exactly one of path, module, entry_point), and how it is run."""
 
@@ -172,11 +210,18 @@ class PluginConfig(_Table, frozen=True):
     decide_deadline_s: Seconds = 5.0
     call_deadline_s: Seconds = 60.0
     """A JobCall that has not begun to decide this long after it fired is recorded as expired."""
+    intent_deadline_s: Seconds = 600.0
+    """What was decided must be included this long after: then it is not signed any more, and what waits is cancelled."""
+    max_fee_per_gas_wei: Bigint | None = None
+    """A lower cap than the chain's."""
+    broadcast: Literal["public", "private", "private_first"] = "public"
+    """`private` needs the chain's `private_rpc`; `private_first` goes public after its `private_blocks`."""
     attempts: Annotated[int, Meta(ge=1, le=100)] = 3
     """A call that ended its worker this many times is recorded as dead."""
     stop_grace_s: Seconds = 5.0
     restart: RestartPolicy = RestartPolicy()
     sandbox: SandboxConfig = SandboxConfig()
+    budget: BudgetConfig = BudgetConfig()
 
 
 class Config(_Table, frozen=True):
@@ -191,5 +236,7 @@ class Config(_Table, frozen=True):
     http: HttpConfig = HttpConfig()
     chains: dict[str, ChainConfig] = {}
     wallets: dict[str, WalletConfig] = {}
+    address_lists: dict[Name, tuple[Address, ...]] = {}
+    """`[address_lists]`: addresses by the name of their list, for limits of arguments."""
     vaults: dict[str, VaultConfig] = {}
     plugins: dict[str, PluginConfig] = {}

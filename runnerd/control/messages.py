@@ -63,14 +63,21 @@ class GetHistory(_Message, frozen=True, tag="history"):
 
 
 class Pause(_Message, frozen=True, tag="pause"):
-    """Switch a scope off: `plugin`, `vault` or `all` (name "*")."""
+    """Switch a scope off: `action` (name VAULT.ACTION), `plugin`, `vault` or `all` (name "*")."""
+
+    scope: str
+    name: str
+
+
+class Reduce(_Message, frozen=True, tag="reduce"):
+    """Let only reducing actions pass in a scope: `plugin`, `vault` or `all` (name "*")."""
 
     scope: str
     name: str
 
 
 class Resume(_Message, frozen=True, tag="resume"):
-    """Switch a scope on again."""
+    """Switch a scope on again, paused or reducing."""
 
     scope: str
     name: str
@@ -82,7 +89,7 @@ class Restart(_Message, frozen=True, tag="restart"):
     plugin: str
 
 
-Request: TypeAlias = GetStatus | Fire | GetRuns | GetTransactions | GetHistory | Pause | Resume | Restart
+Request: TypeAlias = GetStatus | Fire | GetRuns | GetTransactions | GetHistory | Pause | Reduce | Resume | Restart
 
 
 # --- replies ---------------------------------------------------------------------------------------------------------
@@ -111,6 +118,8 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
     last_outcome: str | None
     last_reason: str | None
     last_at: datetime | None
+    reducing: str | None = None
+    """Which switch lets only reducing actions pass."""
 
 
 class ChainStatus(Struct, frozen=True, kw_only=True):
@@ -133,8 +142,12 @@ class VaultStatus(Struct, frozen=True, kw_only=True):
     paused: str | None
     problem: str | None
     spent_today_wei: int
+    """Of the last 24 hours."""
     max_value_wei_per_day: int
     waiting_intents: int
+    reducing: str | None = None
+    paused_actions: list[str] = []
+    """As `VAULT.ACTION`; who paused them is among the problems."""
 
 
 class Status(_Message, frozen=True, tag="status_reply"):

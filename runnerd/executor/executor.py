@@ -1,25 +1,27 @@
 """The door of the executor: a Decision comes in, is judged, and is committed together with what follows from it.
 
-Owns the order "store, then act" and the day's spending. Signing is `lane`, watching is `follow`.
+Owns the order "store, then act". Signing is `lane`, watching is `follow`, what was spent is `usage`.
 """
 
 import asyncio
 import hashlib
 import logging
-from datetime import UTC, date, datetime, time
+from datetime import timedelta
 
 from protocol.actions import Noop
 from protocol.codec import encode_outcome
+from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.clock import Clock
 from runnerd.executor.decided import Decided
-from runnerd.executor.intent import Intent, IntentState
+from runnerd.executor.intent import WITHOUT_EFFECT, Intent, IntentState
 from runnerd.executor.lane import Lane
-from runnerd.executor.policy import Approved, Denied, judge
+from runnerd.executor.policy import Approved, Circumstances, Denied, judge
 from runnerd.executor.review import Grant, find_objection
 from runnerd.executor.tracked import Book
+from runnerd.executor.usage import Usage
 from runnerd.log import fields
 from runnerd.pauses import Pauses
 from runnerd.results import Results
@@ -37,47 +39,23 @@ MAX_REASON = 500
 
 
 class VaultDesk:
-    """One vault in operation: its catalogue, its adapter, its wallet's lane, and what it spent today."""
+    """One vault in operation: its catalogue, its adapter, its wallet's lane, and the mirror of its own caps if any."""
 
-    def __init__(self, name: str, address: str, catalogue: Catalogue, adapter: VaultAdapter, lane: Lane) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        catalogue: Catalogue,
+        adapter: VaultAdapter,
+        lane: Lane,
+        mirror: CapsMirror | None = None,
+    ) -> None:
         self.name = name
         self.address = address
         self.catalogue = catalogue
         self.adapter = adapter
         self.lane = lane
-        self._spent_wei: dict[int, int] = {}
-        self._day = date.min
-
-    def spent_today(self, now: datetime) -> int:
-        """Wei sent, or on the way, since midnight UTC."""
-        self._turn_page(now)
-        return sum(self._spent_wei.values())
-
-    def grant_beside(self, call_id: int, now: datetime) -> Grant:
-        """What is granted to this call today, beside what all the others have spent."""
-        return Grant(
-            chain_id=self.lane.network.config.id,
-            wallet=self.lane.signer.address,
-            address=self.address,
-            catalogue=self.catalogue,
-            adapter=self.adapter,
-            spent_today_wei=self.spent_today(now) - self._spent_wei.get(call_id, 0),
-        )
-
-    def spend(self, call_id: int, value_wei: int, now: datetime) -> None:
-        """Count what an approved Decision may send. Counted before the commit: two at once cannot both fit."""
-        self._turn_page(now)
-        if value_wei:
-            self._spent_wei[call_id] = value_wei
-
-    def give_back(self, call_id: int) -> None:
-        """It ended without effect. What was spent on another day is not given back to this one."""
-        self._spent_wei.pop(call_id, None)
-
-    def _turn_page(self, now: datetime) -> None:
-        if now.date() != self._day:
-            self._day = now.date()
-            self._spent_wei.clear()
+        self.mirror = mirror
 
 
 class Executor:
@@ -91,6 +69,7 @@ class Executor:
         results: Results,
         pauses: Pauses,
         book: Book,
+        usage: Usage,
         clock: Clock,
     ) -> None:
         self._vaults = vaults
@@ -99,6 +78,7 @@ class Executor:
         self._results = results
         self._pauses = pauses
         self._book = book
+        self._usage = usage
         self._clock = clock
         self._tasks = Tasks()
         book.on_ended(self._on_ended)
@@ -151,21 +131,21 @@ class Executor:
         if isinstance(outcome, Noop):
             await self._results.finish(decided.call, JobOutcome.NOOP, outcome.reason, *with_decision)
             return
-        pause = self._pauses.of(decided.call.plugin, decided.vault)
-        if pause is not None:
-            await self._results.finish(decided.call, JobOutcome.DENIED, str(pause), *with_decision)
+        names = [action.name for action in outcome.actions]
+        objection = self._pauses.objection(decided.call.plugin, decided.vault, names)
+        if objection is not None:
+            await self._results.finish(decided.call, JobOutcome.DENIED, objection[:MAX_REASON], *with_decision)
             return
         vault = self._vaults[decided.vault]
-        now = self._clock.now()
-        judgement = judge(outcome.actions, vault.catalogue, vault.spent_today(now))
+        judgement = judge(outcome.actions, vault.catalogue, self._circumstances(vault, decided.call))
         match judgement:
             case Denied(reason):
                 await self._results.finish(decided.call, JobOutcome.DENIED, reason[:MAX_REASON], *with_decision)
             case Approved():
-                await self._plan(decided, vault, judgement, with_decision)
+                await self._plan(decided, vault, judgement, names, with_decision)
 
     async def resume(self, vaults: frozenset[str]) -> None:
-        """Take up what a former process left of these vaults: the day's spending, and planned intents.
+        """Take up the planned intents that a former process left of these vaults. `usage` has what they count already.
 
         Only what today's configuration still grants is given to a lane, the rest is denied. Signed ones are `follow`'s.
         """
@@ -173,14 +153,9 @@ class Executor:
         planned = [tracked for tracked in self._book.planned() if tracked.intent.vault in served]
         rows = await self._store.fetch(decisions.outcomes_of([tracked.intent.call_id for tracked in planned]))
         decided = {row["call_id"]: row["outcome"] for row in rows}
-        now = self._clock.now()
-        midnight = datetime.combine(now.date(), time.min, UTC)
-        for row in await self._store.fetch(intents.spent_since(midnight)):
-            if row["vault"] in served:
-                self._vaults[row["vault"]].spend(row["call_id"], int(row["value_wei"]), now)
         for tracked in planned:
             call_id = tracked.intent.call_id
-            grant = self._vaults[tracked.intent.vault].grant_beside(call_id, now)
+            grant = self._grant(self._vaults[tracked.intent.vault], tracked.call)
             objection = find_objection(tracked.intent, decided.get(call_id), self._intent_id(call_id), grant)
             if objection is not None:
                 await self._book.give_up(tracked, JobOutcome.DENIED, f"not granted any more: {objection}")
@@ -206,7 +181,12 @@ class Executor:
         return len(planned)
 
     async def _plan(
-        self, decided: Decided, vault: VaultDesk, approved: Approved, with_decision: list[Statement]
+        self,
+        decided: Decided,
+        vault: VaultDesk,
+        approved: Approved,
+        actions: list[str],
+        with_decision: list[Statement],
     ) -> None:
         call_id = decided.call.id
         try:
@@ -214,6 +194,7 @@ class Executor:
         except AbiError as error:
             await self._results.finish(decided.call, JobOutcome.DENIED, str(error)[:MAX_REASON], *with_decision)
             return
+        now = self._clock.now()
         intent = Intent(
             call_id=call_id,
             plugin=decided.call.plugin,
@@ -223,17 +204,22 @@ class Executor:
             target=vault.address,
             calldata=calldata,
             value_wei=approved.value_wei,
+            deadline_at=now + timedelta(seconds=decided.terms.deadline_s),
+            route=decided.terms.route,
+            max_fee_per_gas_wei=decided.terms.max_fee_per_gas_wei,
+            actions=tuple(actions),
         )
-        now = self._clock.now()
-        vault.spend(call_id, approved.value_wei, now)
+        counted = self._usage.take(intent, approved.uses)  # no await since it was judged: two at once cannot both fit
         # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.
         rehearsing = asyncio.get_running_loop().create_task(vault.lane.rehearse(intent), name=f"rehearse:{call_id}")
         try:
-            await self._store.commit(*with_decision, calls.decided(call_id), intents.plan(intent, now))
+            await self._store.commit(
+                *with_decision, calls.decided(call_id), intents.plan(intent, self._clock.now()), *counted
+            )
             # From here on nothing may raise: the intent stands in the ledger, and needs its lane.
             rehearsal = await rehearsing
         except Exception:
-            vault.give_back(call_id)
+            self._usage.ended(intent, is_success=False)
             raise
         finally:
             rehearsing.cancel()
@@ -245,9 +231,37 @@ class Executor:
         """32 bytes, unique to this ledger and call: the vault refuses a second execution under the same id."""
         return hashlib.sha256(self._ledger_id + call_id.to_bytes(8, "big")).digest()
 
+    def ids_on_the_way(self, vault: str) -> dict[int, bytes]:
+        """Intent ids, by call, of a vault's signed intents that send value and have not ended."""
+        signed = (call_id for call_id in self._usage.on_the_way(vault) if call_id in self._book.open)
+        return {call_id: self._intent_id(call_id) for call_id in signed if self._book.open[call_id].intent.attempts}
+
+    def _circumstances(self, vault: VaultDesk, call: JobCall) -> Circumstances:
+        """Of this moment, beside what the call itself has been counted with."""
+        caps = vault.mirror.of(vault.name, self._clock.now()) if vault.mirror is not None else None
+        counted = caps.executed | {call.id} if caps is not None else {call.id}
+        return Circumstances(
+            plugin=call.plugin,
+            budget=self._usage.budget_of(call.plugin),
+            used=self._usage.beside(call.id),
+            caps=caps,
+            on_the_way_wei=sum(
+                wei for other, wei in self._usage.on_the_way(vault.name).items() if other not in counted
+            ),
+        )
+
+    def _grant(self, vault: VaultDesk, call: JobCall) -> Grant:
+        return Grant(
+            chain_id=vault.lane.network.config.id,
+            wallet=vault.lane.signer.address,
+            address=vault.address,
+            catalogue=vault.catalogue,
+            adapter=vault.adapter,
+            circumstances=self._circumstances(vault, call),
+        )
+
     def _on_ended(self, intent: Intent) -> None:
-        if intent.state in (IntentState.DENIED, IntentState.REVERTED) and intent.vault in self._vaults:
-            self._vaults[intent.vault].give_back(intent.call_id)
+        self._usage.ended(intent, is_success=intent.state not in WITHOUT_EFFECT)
 
 
 def _record(decided: Decided) -> DecisionRecord:

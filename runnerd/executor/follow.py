@@ -1,19 +1,35 @@
 """Follows the open intents of one chain, block by block, until each is final: receipts in, observations out.
 
-Asks the node and applies `intent.observe`; what follows from it (send again, replace) the wallet's lane carries out.
+Asks the node and applies `intent.observe`; what follows from it is carried out by `push`, `lane` and `audit`.
 """
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any, TypeAlias
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias, assert_never
 
 from runnerd.chain.errors import ChainError, RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.types import Receipt, decode_count, decode_receipt
-from runnerd.executor.intent import Broadcast, Mined, NonceTaken, NotSeen, Observation, Replace
+from runnerd.executor.auditor import Auditor
+from runnerd.executor.intent import (
+    Broadcast,
+    Cancel,
+    Effect,
+    Finish,
+    Investigate,
+    Mined,
+    NonceTaken,
+    NotSeen,
+    Observation,
+    Prove,
+    Push,
+    Replan,
+)
 from runnerd.executor.lane import Lane
+from runnerd.executor.push import Pusher
 from runnerd.executor.tracked import Book, Tracked
 from runnerd.log import fields
 from runnerd.network import Network
@@ -29,21 +45,19 @@ Answer: TypeAlias = JsonValue | RpcRefused
 
 
 class Follower:
-    """One per chain. `lanes` are the chain's wallets by address."""
+    """One per chain. `pushers` are those of the chain's wallets, by address."""
 
-    def __init__(self, network: Network, lanes: dict[str, Lane], book: Book) -> None:
+    def __init__(self, network: Network, pushers: Mapping[str, Pusher], book: Book, auditor: Auditor) -> None:
         self._network = network
-        self._lanes = lanes
+        self._pushers = pushers
         self._book = book
+        self._auditor = auditor
         self._tasks = Tasks()
 
     async def run(self) -> None:
-        """Until cancelled: first send again what a former process left open, then look at every new block."""
+        """Until cancelled: look at once, for what a former process left open, and then at every new block."""
         for tracked in self._book.of_chain(self._network.config.id):
-            lane = self._lanes.get(tracked.intent.wallet)
-            if lane is not None:
-                await self._guarded(tracked, lane.broadcast(tracked, tracked.intent.latest))
-            else:
+            if tracked.intent.wallet not in self._pushers:
                 logger.warning(
                     "intent %d is only watched: wallet %s is no operator here any more", tracked.intent.call_id,
                     tracked.intent.wallet, extra=fields("intent_without_wallet", call=tracked.intent.call_id),
@@ -70,11 +84,13 @@ class Follower:
         await self._tasks.cancel()
 
     async def _look(self, head: int) -> None:
+        finalized = await self._network.fetch_finalized() if self._network.rules.is_final_by_tag else None
         open_intents = self._book.of_chain(self._network.config.id)
         for start in range(0, len(open_intents), MAX_BATCH):
-            await self._look_at(open_intents[start : start + MAX_BATCH], head)
+            await self._look_at(open_intents[start : start + MAX_BATCH], head, finalized)
+        await self._carry_out(await self._auditor.look(head))
 
-    async def _look_at(self, group: list[Tracked], head: int) -> None:
+    async def _look_at(self, group: list[Tracked], head: int, finalized: int | None) -> None:
         wallets = sorted({tracked.intent.wallet for tracked in group})
         requests: list[Request] = [("eth_getTransactionCount", [wallet, "latest"]) for wallet in wallets]
         hashes = [[attempt.hash for attempt in tracked.intent.attempts] for tracked in group]
@@ -82,9 +98,14 @@ class Follower:
         answers = await self._network.rpc.batch(requests)
         nonces = dict(zip(wallets, answers, strict=False))
         receipts = iter(answers[len(wallets) :])
+        wanted: list[tuple[Tracked, Effect]] = []
         for tracked, per_intent in zip(group, hashes, strict=True):
             found = [next(receipts) for _ in per_intent]
-            await self._guarded(tracked, self._apply(tracked, per_intent, found, nonces[tracked.intent.wallet], head))
+            nonce = nonces[tracked.intent.wallet]
+            await self._guarded(tracked, self._apply(tracked, per_intent, found, nonce, head, finalized, wanted))
+        deep = [tracked for tracked, effect in wanted if effect == Prove()]
+        await asyncio.gather(*(self._guarded(each, self._prove(each, head, finalized)) for each in deep))
+        await self._carry_out(wanted)
 
     async def _guarded(self, tracked: Tracked, work: Coroutine[Any, Any, None]) -> None:
         """One intent that cannot be looked at, or not be stored, must not keep the others from their ends."""
@@ -100,43 +121,76 @@ class Follower:
                 extra=fields("follow_failed", call=tracked.intent.call_id, plugin=tracked.intent.plugin),
             )  # fmt: skip
 
-    async def _apply(self, tracked: Tracked, hashes: list[str], found: list[Answer], nonce: Answer, head: int) -> None:
+    async def _apply(
+        self, tracked: Tracked, hashes: list[str], found: list[Answer], nonce: Answer, head: int, finalized: int | None,
+        wanted: list[tuple[Tracked, Effect]],
+    ) -> None:  # fmt: skip
         next_nonce = decode_count(_result(nonce), "eth_getTransactionCount")
-        observation = _observation(tracked, list(map(_receipt, hashes, found)), next_nonce, head)
-        lane = self._lanes.get(tracked.intent.wallet)
-        effects = await tracked.see(observation, self._network.patience)
-        for effect in effects if lane is not None else ():
-            assert lane is not None
-            match effect:
-                case Broadcast(attempt):
-                    self._tasks.spawn(lane.broadcast(tracked, attempt), f"broadcast:{tracked.intent.call_id}")
-                case Replace() if not tracked.is_replacing:
-                    self._tasks.spawn(self._replace(lane, tracked), f"replace:{tracked.intent.call_id}")
+        receipts = list(map(_receipt, hashes, found))
+        if hashes != [attempt.hash for attempt in tracked.intent.attempts]:
+            return  # signed again, or dead, since we asked: the next look asks about all of it
+        tracked.take_turn(head, is_lowest=tracked.intent.nonce is not None and tracked.intent.nonce <= next_nonce)
+        observation = _observation(tracked, receipts, next_nonce, head)
+        if isinstance(observation, Mined):
+            # One node's word is enough to wait for more, not to end anything: see `Prove`.
+            observation = replace(observation, finalized=finalized, is_agreed=self._network.quorum == 1)
+        wanted += [(tracked, effect) for effect in await tracked.see(observation, self._network.rules)]
 
-    async def _replace(self, lane: Lane, tracked: Tracked) -> None:
-        tracked.is_replacing = True
-        try:
-            await lane.replace(tracked)
-        finally:
-            tracked.is_replacing = False
+    async def _prove(self, tracked: Tracked, head: int, finalized: int | None) -> None:
+        """Ask a quorum for the receipt. Raises NoQuorum: then it stays included, and the next block asks again."""
+        seen = tracked.seen
+        if seen is None:
+            return
+        (answer,) = await self._network.agreed([("eth_getTransactionReceipt", [seen.hash])])
+        receipt = _receipt(seen.hash, answer)
+        if receipt is not None and receipt.block_hash == seen.block_hash:
+            mined = replace(_mined(receipt, head), finalized=finalized)
+            await tracked.see(mined, self._network.rules)
+
+    async def _carry_out(self, wanted: Sequence[tuple[Tracked, Effect]]) -> None:
+        pushes: dict[str, list[tuple[Tracked, Push]]] = {}
+        for tracked, effect in wanted:
+            pusher = self._pushers.get(tracked.intent.wallet)
+            if pusher is None:
+                continue  # only watched
+            call_id = tracked.intent.call_id
+            match effect:
+                case Push():
+                    pushes.setdefault(tracked.intent.wallet, []).append((tracked, effect))
+                case Cancel(cancellation):
+                    self._tasks.spawn(pusher.cancel(tracked, cancellation), f"cancel:{call_id}")
+                case Investigate():
+                    self._auditor.suspect(tracked)
+                case Replan():
+                    pusher.lane.put(tracked)
+                case Prove() | Finish() | Broadcast():
+                    pass  # proved above; finished by `see`; broadcast by who signed
+                case _:
+                    assert_never(effect)
+        for wallet, group in pushes.items():
+            self._tasks.spawn(self._pushers[wallet].push(group), f"push:{wallet}")
 
 
 def _observation(tracked: Tracked, receipts: list[Receipt | None], next_nonce: int, head: int) -> Observation:
     for receipt in receipts:
         if receipt is not None:
-            return Mined(
-                hash=receipt.transaction_hash,
-                block=receipt.block_number,
-                block_hash=receipt.block_hash,
-                is_success=receipt.status == 1,
-                head=max(head, receipt.block_number),
-                gas_used=receipt.gas_used,
-                effective_gas_price_wei=receipt.effective_gas_price_wei,
-            )
+            return _mined(receipt, head)
     # Only a nonce that this very node counts as used, in the same batch, says more than "not seen".
     if tracked.intent.nonce is not None and next_nonce > tracked.intent.nonce:
         return NonceTaken(head)
-    return NotSeen(head)
+    return NotSeen(head, tracked.in_turn_since)
+
+
+def _mined(receipt: Receipt, head: int) -> Mined:
+    return Mined(
+        hash=receipt.transaction_hash,
+        block=receipt.block_number,
+        block_hash=receipt.block_hash,
+        is_success=receipt.status == 1,
+        head=max(head, receipt.block_number),
+        gas_used=receipt.gas_used,
+        effective_gas_price_wei=receipt.effective_gas_price_wei,
+    )
 
 
 def _receipt(tx_hash: str, answer: Answer) -> Receipt | None:

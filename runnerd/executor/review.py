@@ -13,19 +13,19 @@ from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.executor.intent import Intent
-from runnerd.executor.policy import Denied, judge
+from runnerd.executor.policy import Circumstances, Denied, judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What the vault of an intent is, and grants, today. `spent_today_wei` is without the intent's own."""
+    """What the vault of an intent is, and grants, today. Its `circumstances` are without what the intent counts."""
 
     chain_id: int
     wallet: str
     address: str
     catalogue: Catalogue
     adapter: VaultAdapter
-    spent_today_wei: int
+    circumstances: Circumstances
 
 
 def find_objection(intent: Intent, decision: str | None, intent_id: bytes, grant: Grant) -> str | None:
@@ -45,7 +45,7 @@ def find_objection(intent: Intent, decision: str | None, intent_id: bytes, grant
         return f"its Decision cannot be read: {error}"
     if not isinstance(outcome, Act):
         return "its Decision asks for nothing"
-    judgement = judge(outcome.actions, grant.catalogue, grant.spent_today_wei)
+    judgement = judge(outcome.actions, grant.catalogue, grant.circumstances)
     if isinstance(judgement, Denied):
         return judgement.reason
     try:

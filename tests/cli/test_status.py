@@ -16,7 +16,7 @@ import pytest
 
 from runnerd.cli.exits import ExitCode
 from tests.cli.running import DEADLINE_S, RUNNERCTL, invoke
-from tests.cli.samples import DEGRADED, plugin, status
+from tests.cli.samples import DEGRADED, plugin, status, vault
 from tests.support.fake_daemon import FakeDaemon, fake_daemon
 
 
@@ -55,6 +55,18 @@ def test_a_healthy_daemon_is_exit_code_0_and_lists_no_problem(socket: Path) -> N
     assert "runnerd 0.1.0 is healthy" in result.stdout
     assert "!" not in result.stdout
     assert "PROBLEM" not in result.stdout
+
+
+def test_reducing_mode_stands_where_the_state_does(socket: Path) -> None:
+    """Of a vault and of its plugins; a plugin that does not run at all says that instead."""
+    plugins = [plugin("a", reducing="r"), plugin("b", reducing="r", state="quarantined"), plugin("c")]
+    with fake_daemon(socket, lambda _: status(plugins=plugins, vaults=[vault(reducing="r")])):
+        lines = invoke("--socket", str(socket), "status").stdout.splitlines()
+    states = {line.split()[0]: line for line in lines if line}
+    assert "reducing" in states["a"]
+    assert "quarantined" in states["b"]
+    assert "ready" in states["c"]
+    assert "reducing" in states["main"]
 
 
 def test_a_daemon_with_nothing_configured_has_no_empty_tables(socket: Path) -> None:

@@ -36,6 +36,7 @@ def remote(lines: str = "", *, url: str = "https://signer.example", address: str
     return text.replace('passphrase_file = "keys/passphrase"', "")
 
 
+LISTS = f'[address_lists]\nfriends = ["{MARKET}"]\nnobody = []\n'
 ACTION = "vaults.main.actions.mint"
 
 
@@ -126,6 +127,21 @@ ACTION = "vaults.main.actions.mint"
         (limit("limits.strike = { one_of = [1, 'x'] }"), f"{ACTION}.limits.strike.one_of: argument strike: text ('x') given"),
         (limit("limits.above = { one_of = [1] }"), f"{ACTION}.limits.above.one_of: argument above: "),
         (limit("limits.to = { one_of = ['0x12'] }"), f"{ACTION}.limits.to.one_of: argument to: "),
+        (limit("limits.strike = { max_per_call = 9, max_per_day = 5 }"), f"{ACTION}.limits.strike.max_per_call: = 9 is above max_per_day = 5"),
+        (limit("limits.strike = { max_per_hour = 9, max_per_day = 5 }"), f"{ACTION}.limits.strike.max_per_hour: = 9 is above max_per_day = 5"),
+        (limit(f"limits.strike = {{ max_per_day = {1 << 256} }}"), f"{ACTION}.limits.strike.max_per_day: is above 2^256 - 1"),
+        (limit("limits.above = { max_per_hour = 1 }"), f"{ACTION}.limits.above: max_per_hour is for integers, above is bool"),
+        (limit("limits.to = { in_list = 'friends' }"), f"{ACTION}.limits.to.in_list: there is no [address_lists.friends]; there are: none"),
+        (limit("limits.to = { not_in_list = 'foes' }") + LISTS, f"{ACTION}.limits.to.not_in_list: there is no [address_lists.foes]; there are: friends, nobody"),
+        (limit("limits.to = { in_list = 'nobody' }") + LISTS, f"{ACTION}.limits.to.in_list: address_lists.nobody is empty"),
+        (limit("limits.strike = { in_list = 'friends' }") + LISTS, f"{ACTION}.limits.strike: in_list and not_in_list are for addresses, strike is uint256"),
+        (GOOD + LISTS.replace(MARKET, "0x" + "0" * 40), "address_lists.friends: is the zero address"),
+        (GOOD + LISTS.replace(MARKET, MARKET[:-1] + "3"), "address_lists.friends: "),
+        # budgets
+        (changed("max_value_wei_per_day = 1000\n", "max_value_wei_per_day = 1000\nmax_transactions_per_hour = 3\nmax_transactions_per_day = 2\n"),
+         "vaults.main.max_transactions_per_hour: is above max_transactions_per_day = 2"),
+        (plugin("budget = { max_transactions_per_hour = 3, max_transactions_per_day = 2 }"), "plugins.alpha.budget.max_transactions_per_hour: is above"),
+        (plugin("budget = { max_value_wei_per_day = 1001 }"), "plugins.alpha.budget.max_value_wei_per_day: is above max_value_wei_per_day = 1000 of the vault"),
         # plugins
         (plugin('module = "a:B"'), "plugins.alpha: needs exactly one of path, module, entry_point; it has path, module"),
         (changed('path = "plugins/alpha.py"', ""), "plugins.alpha: needs exactly one of path, module, entry_point; it has none"),
@@ -174,6 +190,9 @@ def test_contradiction_is_named_by_its_key(place: Place, text: str, expected: st
         f'control_socket = "/{"x" * 106}"\n' + GOOD,
         f'runtime_dir = "/{"x" * 80}"\n' + GOOD,
         plugin('triggers = []'),
+        limit("limits.strike = { max_per_call = 5, max_per_hour = 5, max_per_day = 5 }"),
+        limit("reducing = true\nlimits.strike = { min = 1 }"),
+        plugin("budget = { max_value_wei_per_day = 1000, max_gas_wei_per_day = 0, max_transactions_per_day = 0 }"),
     ],
 )  # fmt: skip
 def test_what_is_right_passes(place: Place, text: str) -> None:

@@ -20,6 +20,7 @@ REQUESTS: list[Request] = [
     messages.GetTransactions(limit=1),
     messages.GetHistory(plugin="alpha", limit=5),
     messages.Pause(scope="vault", name="main"),
+    messages.Reduce(scope="plugin", name="alpha"),
     messages.Resume(scope="all", name="*"),
     messages.Restart(plugin="alpha"),
 ]

@@ -73,7 +73,7 @@ def test_intent_expires_when_the_signer_does_not_come_back(ground: Ground) -> No
     async def scenario() -> None:
         async with running(ground, lane=False) as process:
             moody(process, away)
-            call = await process.act(deadline_s=1.0)
+            call = await process.act(intent_deadline_s=1.0)
             process.run()
             await process.until_ended(call)
             assert process.outcome(call) == "expired: its deadline passed before it could be signed"

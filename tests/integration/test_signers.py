@@ -131,13 +131,13 @@ def test_nothing_of_a_signer_that_tampers_reaches_the_chain(
 
 
 def test_a_call_waits_while_the_signer_is_busy_and_expires(stage: Stage, signer: RemoteServer) -> None:
-    """A transient refusal ends nothing before the call's deadline, and is in the log."""
+    """A transient refusal ends nothing before the intent's deadline, and is in the log."""
     wallet = {"signer_url": f"{signer.url}/busy", "address": ADDRESS}
-    with stage.scene({"puppet": puppet(call_deadline_s=2.0)}, operator=ADDRESS, wallet=wallet) as scene:
+    with stage.scene({"puppet": puppet(intent_deadline_s=2.0)}, operator=ADDRESS, wallet=wallet) as scene:
         fired = scene.fire("puppet", do="act", actions=[mint()])
 
         assert (fired.outcome, fired.reason) == ("expired", "its deadline passed before it could be signed")
-        (first, *more) = scene.log("signing_waits")
+        (first, *more) = scene.log("intent_waits")
         assert "HTTP 503" in first["message"]
         assert more, "it is asked again"
 

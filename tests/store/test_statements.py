@@ -433,21 +433,6 @@ def test_inclusion_is_recorded_and_taken_back_by_a_reorg(run: Callable[[Scenario
     run(scenario)
 
 
-def test_spending_counts_what_was_or_may_be_sent_since(run: Callable[[Scenario], None]) -> None:
-    """Not what was denied or reverted, not what is worth nothing, not what was before."""
-
-    async def scenario(ledger: Ledger) -> None:
-        made = [await ledger.intent(await ledger.call(), value_wei=value) for value in (1, 2, 3, 0, 5)]
-        await ledger.run(intents.set_state(made[1].call_id, IntentState.REVERTED, AT))
-        await ledger.run(intents.set_state(made[2].call_id, IntentState.FINAL, AT))
-        early = await ledger.call()
-        await ledger.run(intents.plan(an_intent(early.id), AT - timedelta(days=1)))
-        rows = await ledger.store.fetch(intents.spent_since(AT))
-        assert sorted((row["vault"], int(row["value_wei"])) for row in rows) == [("main", 1), ("main", 3), ("main", 5)]
-
-    run(scenario)
-
-
 def test_wallet_moves_forward_only(run: Callable[[Scenario], None]) -> None:
     """A node that lags must not take a nonce back."""
 
@@ -501,6 +486,15 @@ def test_pause_stays_with_who_made_it_until_it_is_taken_back(run: Callable[[Scen
         await ledger.run(workers.pause("all", "*", "uid:3", AT))
         rows = await ledger.store.fetch(workers.pauses())
         assert {(row["scope"], row["paused_by"]) for row in rows} == {("vault", "uid:1"), ("all", "uid:3")}
+        assert {row["mode"] for row in rows} == {"paused"}
+        await ledger.run(workers.pause("vault", "main", "uid:4", LATER, "reducing"))
+        await ledger.run(workers.pause("plugin", "alpha", "uid:5", AT, "reducing"))
+        await ledger.run(workers.pause("plugin", "alpha", "uid:6", LATER))
+        rows = await ledger.store.fetch(workers.pauses())
+        assert {(row["scope"], row["paused_by"], row["mode"]) for row in rows} == {
+            ("vault", "uid:1", "paused"), ("all", "uid:3", "paused"), ("plugin", "uid:6", "paused")
+        }  # fmt: skip
+        await ledger.run(workers.resume("plugin", "alpha"))
         await ledger.run(workers.resume("vault", "main"), workers.resume("plugin", "nobody"))
         assert [row["scope"] for row in await ledger.store.fetch(workers.pauses())] == ["all"]
 
@@ -514,7 +508,11 @@ def test_pause_stays_with_who_made_it_until_it_is_taken_back(run: Callable[[Scen
         "update job_calls set outcome = 'acted'",
         "update job_calls set state = 'done', outcome = 'maybe', finished_at = now()",
         "update intents set state = 'perhaps'",
-        "insert into pauses values ('action', 'x', 'y', now())",
+        "insert into pauses values ('worker', 'x', 'y', now())",
+        "insert into pauses values ('vault', 'x', 'y', now(), 'half')",
+        "insert into pauses values ('action', 'x', 'y', now(), 'reducing')",
+        "insert into usage values (1, 'luck', '', '', 1, now())",
+        "insert into usage values (404, 'gas', '', '', 1, now())",
         "insert into ledger default values",
     ],
 )
