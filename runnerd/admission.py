@@ -8,10 +8,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from runnerd.chain.erc7821 import Erc7821Vault
-from runnerd.chain.errors import AbiError, RpcRefused
-from runnerd.chain.revert import is_execution_failure, revert_reason
-from runnerd.chain.types import decode_data
 from runnerd.clock import Clock
 from runnerd.config.model import VaultConfig
 from runnerd.executor.auditor import BY_US, WHAT_TO_DO
@@ -20,6 +16,7 @@ from runnerd.network import Network
 from runnerd.pauses import Pause, Scope
 from runnerd.store import foreign, intents, workers
 from runnerd.store.ledger import Ledger
+from runnerd.vaults import find_problem
 from runnerd.wallets.signer import Signer
 
 logger = logging.getLogger("runnerd.admission")
@@ -47,7 +44,7 @@ async def admit(
         admission.chain_problem = f"the node serves chain {chain_id}, {wanted}: nothing is signed"
         return admission
     for name, vault in vaults.items():
-        problem = await _operator_problem(network, vault, signers[vault.wallet].address)
+        problem = await find_problem(network.rpc, vault, signers[vault.wallet].address)
         if problem is not None:
             admission.refused[name] = problem
     unknown: dict[str, range] = {}
@@ -78,20 +75,3 @@ async def admit(
             extra=fields("foreign_transactions", vault=pause.name, count=counts[pause.name]),
         )  # fmt: skip
     return admission
-
-
-async def _operator_problem(network: Network, vault: VaultConfig, ours: str) -> str | None:
-    adapter = Erc7821Vault(address=vault.address)
-    to, data = adapter.operator_request()
-    try:
-        answer = await network.rpc.call("eth_call", [{"to": to, "data": "0x" + data.hex()}, "latest"])
-        operator = adapter.decode_operator(decode_data(answer, "eth_call"))
-    except AbiError as error:
-        return f"{vault.address} is not a vault of kind {vault.adapter}: {error}"
-    except RpcRefused as error:
-        if not is_execution_failure(error):
-            raise  # a rate limit, or a node that lags: it says nothing of the vault
-        return f"{vault.address} does not name its operator: {revert_reason(error)}"
-    if operator != ours:
-        return f"the vault's operator is {operator}, our wallet is {ours}: the owner must call setOperator({ours})"
-    return None

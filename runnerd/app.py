@@ -11,7 +11,8 @@ from typing import Any
 from protocol.messages import VaultRef
 from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue, build_catalogue
-from runnerd.chain.erc7821 import Erc7821Vault
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
+from runnerd.chain.vaults.safe_multisig import SafeMultisigVault
 from runnerd.chains import ChainDesk
 from runnerd.clock import SystemClock
 from runnerd.commands import Commands
@@ -19,6 +20,7 @@ from runnerd.config.model import BudgetConfig, Config
 from runnerd.control.server import ControlServer
 from runnerd.directories import clear_links
 from runnerd.executor.executor import Executor, VaultDesk
+from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.tracked import Book, load_book
 from runnerd.executor.usage import Usage
 from runnerd.log import fields
@@ -28,6 +30,7 @@ from runnerd.plugins import Plugins
 from runnerd.reload import Reloader
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.safe_commands import SafeCommands
 from runnerd.services.http import HttpProcess
 from runnerd.services.lag import LagMonitor
 from runnerd.services.metrics import Metrics
@@ -44,6 +47,7 @@ from runnerd.tasks import Tasks
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
 from runnerd.unlock import close_signers, unlock
+from runnerd.vaults import build_adapter
 from runnerd.wallets.signer import Signer
 from runnerd.zygotes import Zygotes
 
@@ -148,7 +152,7 @@ class App:
             plugins.add(name, plugin)
 
         async def open_vaults(chain: ChainDesk) -> None:
-            await self._open_vaults(chain, executor, plugins)
+            await self._open_vaults(chain, book, executor, plugins)
 
         status = StatusReader(
             config, plugins.hosts, chains, self._vault_desks, store, book, usage, self._pauses, results, metrics, cron,
@@ -156,7 +160,7 @@ class App:
         )  # fmt: skip
         commands = Commands(
             router, plugins, results, self._pauses, store, status,
-            {name: vault.actions.keys() for name, vault in config.vaults.items()}, clock,
+            {name: vault.actions.keys() for name, vault in config.vaults.items()}, SafeCommands(self._vault_desks), clock,
         )  # fmt: skip
         control = ControlServer(config.control_socket, commands.handle)
         await control.open()
@@ -228,7 +232,7 @@ class App:
             await chain.close()
         await self._tasks.cancel()
 
-    async def _open_vaults(self, chain: ChainDesk, executor: Executor, plugins: Plugins) -> None:
+    async def _open_vaults(self, chain: ChainDesk, book: Book, executor: Executor, plugins: Plugins) -> None:
         """The chain has answered: open its vaults, go on with what a former process left, let its plugins run.
 
         Called again, from the beginning, when the ledger was away meanwhile. Raises StoreError.
@@ -241,13 +245,19 @@ class App:
                 await executor.give_up_vault(name, reason)
                 continue
             vault = chain.vaults[name]
-            adapter, lane = Erc7821Vault(address=vault.address), chain.lane_of(name)
+            lane = chain.lane_of(name)
+            adapter = build_adapter(vault, lane.signer.address)
+            proposals = ProposalDesk(name, adapter, lane, book) if isinstance(adapter, SafeMultisigVault) else None
             catalogue = build_catalogue(name, vault, self._config.address_lists)
-            self._vault_desks[name] = VaultDesk(name, vault.address, catalogue, adapter, lane)
+            self._vault_desks[name] = VaultDesk(name, catalogue, adapter, lane, proposals)
         self._mirror(chain, executor)
         if admission.chain_problem is None:
             await executor.resume(frozenset(chain.vaults))
             chain.run(self._fail)
+            for name in chain.vaults:
+                desk = self._vault_desks.get(name)
+                if desk is not None and desk.proposals is not None:
+                    chain.also(desk.proposals.run(), f"proposals:{name}", self._fail)
         for name, reason in refused.items():
             plugins.on_vault(name, reason)
 
@@ -258,7 +268,7 @@ class App:
         chain.mirror = CapsMirror(
             chain.network,
             {
-                desk.name: (desk.address, desk.catalogue, partial(executor.ids_on_the_way, desk.name))
+                desk.name: (desk.adapter.address, desk.catalogue, partial(executor.ids_on_the_way, desk.name))
                 for desk in mirrored
             },
         )

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
 
 from runnerd.admission import Admission, admit
 from runnerd.caps_mirror import CapsMirror
@@ -101,6 +102,10 @@ class ChainDesk:
             self._tasks.spawn(self.mirror.run(), f"caps:{name}")
         for address, lane in self.lanes.items():
             self._tasks.spawn_vital(lane.run(), f"lane:{name}:{address}", on_failure)
+
+    def also(self, coroutine: Coroutine[Any, Any, None], name: str, on_failure: Callable[[str], None]) -> None:
+        """Run something more until the chain is closed; it is as vital as the rest."""
+        self._tasks.spawn_vital(coroutine, name, on_failure)
 
     async def _open(self, open_vaults: Callable[["ChainDesk"], Awaitable[None]]) -> None:
         delay_s, longest_s = RETRY_S

@@ -10,12 +10,13 @@ from msgspec import structs
 
 from protocol.messages import TriggerKind
 from runnerd.clock import Clock
-from runnerd.control import messages
+from runnerd.control import messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request
 from runnerd.pauses import EVERYTHING, Mode, Pause, Pauses, Scope
 from runnerd.plugins import Plugins
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.safe_commands import SafeCommands
 from runnerd.status import StatusReader
 from runnerd.store import calls, intents, workers
 from runnerd.store.calls import NewCall
@@ -39,6 +40,7 @@ class Commands:
         store: Store,
         status: StatusReader,
         vaults: Mapping[str, Collection[str]],
+        safes: SafeCommands,
         clock: Clock,
     ) -> None:
         self._router = router
@@ -49,6 +51,7 @@ class Commands:
         self._status = status
         self._vaults = frozenset(vaults)
         self._actions = frozenset(f"{vault}.{action}" for vault, actions in vaults.items() for action in actions)
+        self._safes = safes
         self._clock = clock
 
     async def handle(self, request: Request, principal: str) -> Reply:
@@ -80,6 +83,8 @@ class Commands:
                 self._check_plugin(request.plugin)
                 self._plugins.restart(request.plugin)
                 return messages.Done(text=f"{request.plugin} restarts")
+            case safe_messages.GetProposals() | safe_messages.SignProposal() | safe_messages.RejectProposal():
+                return await self._safes.handle(request, principal)
             case _:
                 assert_never(request)
 

@@ -208,7 +208,7 @@ class StatusReader:
             problem=admission.refused.get(name) if admission else None,
             spent_today_wei=self._usage.spent_wei(name),
             max_value_wei_per_day=config.max_value_wei_per_day,
-            waiting_intents=desk.lane.waiting if desk else 0,
+            waiting_intents=desk.waiting if desk else 0,
             reducing=_text(self._pauses.reducing_of("", name)),
             paused_actions=[pause.name for pause in self._pauses.of_actions(name)],
         )

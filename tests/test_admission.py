@@ -163,7 +163,7 @@ def test_vault_whose_operator_call_reverts_is_refused() -> None:
         venue.refusal = RpcRefused(3, "execution reverted", "0x")
         refused = (await venue.admit()).refused
         address = venue.vaults["hot"].address
-        assert refused["hot"] == f"{address} does not name its operator: reverted without a reason"
+        assert refused["hot"] == f"{address} does not answer as a vault of kind erc7821: reverted without a reason"
 
     run(scenario())
 

@@ -36,6 +36,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Entry("pause", "runnerd.cli.pause", "Stop a plugin, a vault, an action or all from acting."),
             Entry("reduce", "runnerd.cli.reduce", "Let only actions pass that reduce a risk."),
             Entry("resume", "runnerd.cli.resume", "Undo a pause or reducing mode."),
+            Entry("safe", "runnerd.cli.safe", "Sign what waits for the owners of a Safe."),
             Entry("restart", "runnerd.cli.restart", "Restart a plugin's worker; clears quarantine."),
         ),
     ),

@@ -1,7 +1,7 @@
 """What several keys, and the world around them, must satisfy together. Pure but for looking whether files exist."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 import psycopg
@@ -36,6 +36,14 @@ from runnerd.triggers.schedule import check as check_trigger
 MAX_SOCKET_PATH = 107
 LINK_TAIL = len("/links/") + 64 + len(".99999999/link")
 SOURCES = ("path", "module", "entry_point")
+ADAPTER_KEYS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "erc7821": ((), ()),
+    "eip7702": (("delegate",), ()),
+    "safe": (("multisend",), ("intent_registry",)),
+    "safe_multisig": (("multisend",), ("intent_registry",)),
+    "roles": (("multisend", "roles_modifier", "role_key"), ("intent_registry",)),
+}
+"""Keys of `[vaults.NAME]` that each adapter needs, and those it may have."""
 
 
 def check(config: Config) -> list[Problem]:
@@ -117,6 +125,7 @@ def _vault(key: str, vault: VaultConfig, config: Config) -> Iterator[Problem]:
     yield from _known(f"{key}.chain", vault.chain, config.chains, "chains")
     yield from _known(f"{key}.wallet", vault.wallet, config.wallets, "wallets")
     yield from _address(f"{key}.address", vault.address)
+    yield from _adapter(key, vault)
     for name, read in vault.reads.items():
         yield from _read(f"{key}.reads.{name}", read)
     for name, action in vault.actions.items():
@@ -130,6 +139,24 @@ def _counts(key: str, budget: BudgetConfig | VaultConfig) -> Iterator[Problem]:
     per_hour, per_day = budget.max_transactions_per_hour, budget.max_transactions_per_day
     if per_hour is not None and per_day is not None and per_hour > per_day:
         yield Problem(f"{key}.max_transactions_per_hour", f"is above max_transactions_per_day = {per_day}")
+
+
+def _adapter(key: str, vault: VaultConfig) -> Iterator[Problem]:
+    needed, optional = ADAPTER_KEYS[vault.adapter]
+    for name in sorted({name for keys in ADAPTER_KEYS.values() for name in (*keys[0], *keys[1])}):
+        value = getattr(vault, name)
+        if value is None:
+            if name in needed:
+                yield Problem(f"{key}.{name}", f'is missing: adapter = "{vault.adapter}" needs {", ".join(needed)}')
+        elif name not in (*needed, *optional):
+            kinds = [kind for kind, keys in ADAPTER_KEYS.items() if name in (*keys[0], *keys[1])]
+            yield Problem(f"{key}.{name}", f'is not for adapter = "{vault.adapter}"; it is for: {", ".join(kinds)}')
+        elif name != "role_key":
+            yield from _address(f"{key}.{name}", value)
+    for name, action in vault.actions.items():
+        # The reference vault refuses this on chain. A Safe that calls itself may change its owners and modules.
+        if vault.adapter != "erc7821" and action.contract.lower() == vault.address.lower():
+            yield Problem(f"{key}.actions.{name}.contract", "is the vault itself: an action could change who owns it")
 
 
 def _address(key: str, address: str) -> Iterator[Problem]:

@@ -143,7 +143,18 @@ class VaultConfig(_Table, frozen=True):
     chain: str
     address: Address
     wallet: str
-    adapter: Literal["erc7821"] = "erc7821"
+    adapter: Literal["erc7821", "eip7702", "safe", "safe_multisig", "roles"] = "erc7821"
+    delegate: Address | None = None
+    """eip7702: the contract that the wallet delegates to, such as deploy/contracts/BatchExecutor.vy."""
+    multisend: Address | None = None
+    """safe, safe_multisig, roles: MultiSendCallOnly, through which several calls become one."""
+    roles_modifier: Address | None = None
+    """roles: the Zodiac Roles modifier (v2) that the Safe has enabled as a module."""
+    role_key: Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{64}\Z")] | None = None
+    """roles: the key of the role that the wallet is a member of."""
+    intent_registry: Address | None = None
+    """safe, safe_multisig, roles: deploy/contracts/IntentRegistry.vy, called first in each batch so that one intent id
+    takes effect once on chain. Without it the nonce of the transaction is the only lock."""
     max_actions: Annotated[int, Meta(ge=1, le=MAX_ACTIONS)] = 8
     max_value_wei_per_day: Wei = 0
     max_gas_wei_per_day: Wei | None = None

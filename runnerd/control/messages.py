@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
+from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
 
 MAX_LINE_BYTES = 8 << 20
@@ -89,7 +90,9 @@ class Restart(_Message, frozen=True, tag="restart"):
     plugin: str
 
 
-Request: TypeAlias = GetStatus | Fire | GetRuns | GetTransactions | GetHistory | Pause | Reduce | Resume | Restart
+Request: TypeAlias = (
+    GetStatus | Fire | GetRuns | GetTransactions | GetHistory | Pause | Reduce | Resume | Restart | SafeRequest
+)
 
 
 # --- replies ---------------------------------------------------------------------------------------------------------
@@ -269,7 +272,7 @@ class Failure(_Message, frozen=True, tag="failure"):
     reason: str
 
 
-Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Done | Failure
+Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Done | Failure
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -19,6 +19,7 @@ from runnerd.executor.decided import Decided
 from runnerd.executor.intent import WITHOUT_EFFECT, Intent, IntentState
 from runnerd.executor.lane import Lane
 from runnerd.executor.policy import Approved, Circumstances, Denied, judge
+from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.review import Grant, find_objection
 from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage
@@ -44,18 +45,25 @@ class VaultDesk:
     def __init__(
         self,
         name: str,
-        address: str,
         catalogue: Catalogue,
         adapter: VaultAdapter,
         lane: Lane,
+        proposals: ProposalDesk | None = None,
         mirror: CapsMirror | None = None,
     ) -> None:
         self.name = name
-        self.address = address
         self.catalogue = catalogue
         self.adapter = adapter
         self.lane = lane
         self.mirror = mirror
+        self.proposals = proposals
+        self.door: Lane | ProposalDesk = proposals or lane
+        """Where planned intents go: with proposals they wait for signatures before the lane takes them."""
+
+    @property
+    def waiting(self) -> int:
+        """Planned intents of this wallet that have no nonce yet, and those of this vault that wait for signatures."""
+        return self.lane.waiting + (self.proposals.waiting if self.proposals is not None else 0)
 
 
 class Executor:
@@ -162,7 +170,7 @@ class Executor:
         # Only now: until here the ledger may fail us, and then all of this is done again.
         for tracked in planned:
             if tracked.intent.state is IntentState.PLANNED:
-                self._vaults[tracked.intent.vault].lane.put(tracked)
+                self._vaults[tracked.intent.vault].door.put(tracked)
 
     async def give_up_unconfigured(self, configured: frozenset[str]) -> None:
         """End what a former process planned for vaults that are not in the configuration any more."""
@@ -190,7 +198,7 @@ class Executor:
     ) -> None:
         call_id = decided.call.id
         try:
-            calldata = vault.adapter.encode_batch(approved.calls, self._intent_id(call_id))
+            batch = vault.adapter.build(approved.calls, self._intent_id(call_id))
         except AbiError as error:
             await self._results.finish(decided.call, JobOutcome.DENIED, str(error)[:MAX_REASON], *with_decision)
             return
@@ -201,8 +209,8 @@ class Executor:
             vault=vault.name,
             chain_id=vault.lane.network.config.id,
             wallet=vault.lane.signer.address,
-            target=vault.address,
-            calldata=calldata,
+            target=batch.to,
+            calldata=batch.data,
             value_wei=approved.value_wei,
             deadline_at=now + timedelta(seconds=decided.terms.deadline_s),
             route=decided.terms.route,
@@ -211,7 +219,7 @@ class Executor:
         )
         counted = self._usage.take(intent, approved.uses)  # no await since it was judged: two at once cannot both fit
         # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.
-        rehearsing = asyncio.get_running_loop().create_task(vault.lane.rehearse(intent), name=f"rehearse:{call_id}")
+        rehearsing = asyncio.get_running_loop().create_task(vault.door.rehearse(intent), name=f"rehearse:{call_id}")
         try:
             await self._store.commit(
                 *with_decision, calls.decided(call_id), intents.plan(intent, self._clock.now()), *counted
@@ -225,7 +233,7 @@ class Executor:
             rehearsing.cancel()
         tracked = self._book.add(intent, decided.call)
         tracked.rehearsal = rehearsal
-        vault.lane.put(tracked)
+        vault.door.put(tracked)
 
     def _intent_id(self, call_id: int) -> bytes:
         """32 bytes, unique to this ledger and call: the vault refuses a second execution under the same id."""
@@ -254,7 +262,6 @@ class Executor:
         return Grant(
             chain_id=vault.lane.network.config.id,
             wallet=vault.lane.signer.address,
-            address=vault.address,
             catalogue=vault.catalogue,
             adapter=vault.adapter,
             circumstances=self._circumstances(vault, call),

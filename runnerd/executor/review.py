@@ -22,7 +22,6 @@ class Grant:
 
     chain_id: int
     wallet: str
-    address: str
     catalogue: Catalogue
     adapter: VaultAdapter
     circumstances: Circumstances
@@ -33,7 +32,6 @@ def find_objection(intent: Intent, decision: str | None, intent_id: bytes, grant
     for what, planned, today in (
         ("chain", intent.chain_id, grant.chain_id),
         ("wallet", intent.wallet, grant.wallet),
-        ("vault's address", intent.target, grant.address),
     ):
         if planned != today:
             return f"its {what} was {planned}, it is {today} now"
@@ -49,9 +47,12 @@ def find_objection(intent: Intent, decision: str | None, intent_id: bytes, grant
     if isinstance(judgement, Denied):
         return judgement.reason
     try:
-        calldata = grant.adapter.encode_batch(judgement.calls, intent_id)
+        batch = grant.adapter.build(judgement.calls, intent_id)
+        planned_data = grant.adapter.without_signatures(intent.calldata)
     except AbiError as error:
         return str(error)
-    if (calldata, judgement.value_wei) != (intent.calldata, intent.value_wei):
+    if batch.to != intent.target:
+        return f"its vault's address was {intent.target}, it is {batch.to} now"
+    if (batch.data, judgement.value_wei) != (planned_data, intent.value_wei):
         return "the catalogue makes other calls of its Decision now"
     return None

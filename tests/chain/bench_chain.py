@@ -15,7 +15,6 @@ import uvloop
 from eth_account import Account
 
 from runnerd.chain.abi import decode_outputs, encode_call, parse_function
-from runnerd.chain.erc7821 import Erc7821Vault
 from runnerd.chain.fees import FeeSettings, build_fee_request, decode_fees
 from runnerd.chain.head import Head
 from runnerd.chain.reads import ReadRequest, fetch_reads
@@ -23,6 +22,7 @@ from runnerd.chain.rpc import Rpc
 from runnerd.chain.simulate import CallMessage, Simulated, build_simulation, decode_simulation
 from runnerd.chain.types import decode_quantity
 from runnerd.chain.vault import Call
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.wallets.keystore import KeystoreSigner, create_keystore, unlock_keystore
 from runnerd.wallets.passphrase import Passphrase
 from runnerd.wallets.transaction import UnsignedTransaction
@@ -117,7 +117,7 @@ async def measure_node(kind: str, url: str, venue: Venue, signer: KeystoreSigner
 
 
 def batch_of(venue: Venue, number: int) -> bytes:
-    return venue.vault.encode_batch([venue.mint()], (number + 1).to_bytes(32, "big"))
+    return venue.vault.build([venue.mint()], (number + 1).to_bytes(32, "big")).data
 
 
 def measure_computing() -> None:
@@ -125,15 +125,15 @@ def measure_computing() -> None:
     args = {"strike": 200_000, "above": True}
     measure_pure("encode_call(uint256, bool)", lambda: encode_call(mint, args))
     measure_pure("decode_outputs(uint256)", lambda: decode_outputs(mint, (7).to_bytes(32, "big")))
-    vault = Erc7821Vault(address="0x" + "11" * 20)
+    vault = Erc7821Vault(address="0x" + "11" * 20, operator="0x" + "12" * 20)
     calls = [Call(to="0x" + "22" * 20, value_wei=1, data=encode_call(mint, args))] * 3
-    measure_pure("Erc7821Vault.encode_batch, 3 calls", lambda: vault.encode_batch(calls, b"\1" * 32))
+    measure_pure("Erc7821Vault.build, 3 calls", lambda: vault.build(calls, b"\1" * 32).data)
     transaction = UnsignedTransaction(
         chain_id=1,
         nonce=5,
         to="0x" + "11" * 20,
         value_wei=0,
-        data=vault.encode_batch(calls, b"\1" * 32),
+        data=vault.build(calls, b"\1" * 32).data,
         gas_limit=300_000,
         max_fee_per_gas_wei=10**10,
         max_priority_fee_per_gas_wei=10**9,

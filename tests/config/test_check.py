@@ -37,6 +37,14 @@ def remote(lines: str = "", *, url: str = "https://signer.example", address: str
 
 
 LISTS = f'[address_lists]\nfriends = ["{MARKET}"]\nnobody = []\n'
+
+
+def adapter(kind: str, **keys: str) -> str:
+    """The good configuration with a vault of this kind."""
+    lines = "".join(f'{key} = "{value}"\n' for key, value in {"adapter": kind, **keys}.items())
+    return changed("[vaults.main]\n", f"[vaults.main]\n{lines}")
+
+
 ACTION = "vaults.main.actions.mint"
 
 
@@ -103,6 +111,14 @@ ACTION = "vaults.main.actions.mint"
         # addresses
         (changed(VAULT, VAULT[:-1] + "4"), "vaults.main.address: "),
         (changed(VAULT, "0x" + "0" * 40), "vaults.main.address: is the zero address"),
+        # adapters
+        (adapter("safe"), 'vaults.main.multisend: is missing: adapter = "safe" needs multisend'),
+        (adapter("eip7702"), 'vaults.main.delegate: is missing: adapter = "eip7702" needs delegate'),
+        (adapter("roles", multisend=MARKET), "vaults.main.role_key: is missing: adapter = \"roles\" needs multisend, roles_modifier, role_key"),
+        (adapter("erc7821", multisend=MARKET), 'vaults.main.multisend: is not for adapter = "erc7821"; it is for: safe, safe_multisig, roles'),
+        (adapter("eip7702", delegate=MARKET, intent_registry=MARKET), 'vaults.main.intent_registry: is not for adapter = "eip7702"'),
+        (adapter("safe", multisend=MARKET).replace(MARKET, VAULT), "vaults.main.actions.mint.contract: is the vault itself"),
+        (adapter("safe", multisend="0x" + "0" * 40), "vaults.main.multisend: is the zero address"),
         (changed(f'contract = "{MARKET}"\nfunction = "mint', 'contract = "0x' + "0" * 40 + '"\nfunction = "mint'),
          f"{ACTION}.contract: is the zero address"),
         (changed(f'contract = "{MARKET}"\nfunction = "spot', f'contract = "{MARKET.swapcase().replace("X", "x")}"\nfunction = "spot'),
@@ -186,6 +202,10 @@ def test_contradiction_is_named_by_its_key(place: Place, text: str, expected: st
         remote(f"[wallets.two]\nsigner_url = 'https://signer.example'\naddress = '{MARKET}'"),
         changed('path = "plugins/alpha.py"', 'module = "strategies.alpha:Alpha"'),
         changed("http://127.0.0.1:8545", "ipc:///run/node.ipc"),
+        adapter("safe", multisend=MARKET),
+        adapter("safe_multisig", multisend=MARKET, intent_registry=MARKET),
+        adapter("eip7702", delegate=MARKET),
+        adapter("roles", multisend=MARKET, roles_modifier=MARKET, role_key="0x" + "ab" * 32),
         GOOD + '\n[database]\ndsn = "postgresql:///runnerd?host=/run"\nevent_dsn = "host=h dbname=d"\n',
         f'control_socket = "/{"x" * 106}"\n' + GOOD,
         f'runtime_dir = "/{"x" * 80}"\n' + GOOD,

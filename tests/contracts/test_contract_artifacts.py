@@ -55,7 +55,7 @@ def test_a_changed_source_is_named_and_a_rebuild_settles_it(
     assert build.main(check) == 1
 
 
-@pytest.mark.parametrize("name", ["OperatorVault", "RangeMarket"])
+@pytest.mark.parametrize("name", ["BatchExecutor", "IntentRegistry", "OperatorVault", "RangeMarket"])
 def test_an_artifact_has_the_agreed_shape(name: str) -> None:
     """Stable keys in a stable order, pretty, newline at the end; code within EIP-170 that holds its runtime."""
     text = (CONTRACTS_DIR / f"artifacts/{name}.json").read_text()

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
-from runnerd.control import messages
+from runnerd.control import messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -23,6 +23,9 @@ REQUESTS: list[Request] = [
     messages.Reduce(scope="plugin", name="alpha"),
     messages.Resume(scope="all", name="*"),
     messages.Restart(plugin="alpha"),
+    safe_messages.GetProposals(),
+    safe_messages.SignProposal(call_id=1, signature="0x" + "ab" * 65),
+    safe_messages.RejectProposal(call_id=1),
 ]
 PLUGIN = messages.PluginStatus(
     name="alpha", vault="main", state="ready", reason="", generation=2, pid=7, memory_bytes=None, since=AT, paused=None,
@@ -50,6 +53,11 @@ TRANSACTION = messages.Transaction(
     target="0x01", value_wei=WEI, max_fee_per_gas_wei=WEI, max_priority_fee_wei=1, gas_limit=21_000, signed_at=AT,
     accepted_at=AT, included_block=None, is_success=True, gas_used=None, effective_gas_price_wei=None, error=None,
 )  # fmt: skip
+PROPOSAL = safe_messages.Proposal(
+    call_id=1, plugin="alpha", vault="main", chain_id=1, safe="0x01", state="waiting", deadline_at=AT, operator="0x02",
+    threshold=None, owners=["0x02"], signed_by=[], safe_nonce=None, safe_tx_hash=None, to="0x03", value_wei=WEI,
+    data="0x", operation=0,
+)  # fmt: skip
 REPLIES: list[Reply] = [
     STATUS,
     messages.Fired(call_id=1, is_new=False, outcome="acted", reason="", transaction="0x03"),
@@ -58,6 +66,7 @@ REPLIES: list[Reply] = [
     messages.History(
         plugin="alpha", events=[messages.HistoryEvent(at=AT, generation=1, kind="exited", detail="code 1")]
     ),
+    safe_messages.Proposals(proposals=[PROPOSAL]),
     messages.Done(text="paused"),
     messages.Failure(reason="no such plugin"),
 ]

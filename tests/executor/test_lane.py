@@ -517,7 +517,7 @@ def test_intent_that_would_revert_now_is_cancelled_by_a_noop_at_its_nonce(ground
         )
         assert fields["nonce"] == 0
         assert ground.effects() == []
-        assert process.vaults["main"].spent_today(process.clock.now()) == 0
+        assert process.usage.spent_wei("main") == 0
 
     run_async(scenario())
 

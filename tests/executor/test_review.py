@@ -8,7 +8,7 @@ import pytest
 from protocol.actions import Act, Action, Noop
 from protocol.codec import encode_outcome
 from runnerd.catalogue import build_catalogue
-from runnerd.chain.erc7821 import Erc7821Vault
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.config.model import ActionGrant, ArgumentLimit, BudgetConfig, VaultConfig
 from runnerd.executor.intent import Intent
 from runnerd.executor.policy import Approved, Circumstances, judge
@@ -19,6 +19,7 @@ from tests.support.virtual_time import EPOCH
 MARKET, OTHER = "0x" + "11" * 20, "0x" + "12" * 20
 VAULT, WALLET = "0x" + "22" * 20, "0x" + "33" * 20
 INTENT_ID = b"\x07" * 32
+MOVED = Erc7821Vault(address=MARKET, operator=WALLET)
 DECISION = Act(actions=(Action("mint", {"strike": 500}, 10),))
 
 
@@ -32,9 +33,8 @@ def grant(*, spent: int = 0, budget: int = 100, max_actions: int = 8, **action: 
     return Grant(
         chain_id=1,
         wallet=WALLET,
-        address=VAULT,
         catalogue=build_catalogue("main", config),
-        adapter=Erc7821Vault(address=VAULT),
+        adapter=Erc7821Vault(address=VAULT, operator=WALLET),
         circumstances=Circumstances(
             plugin="alpha", budget=BudgetConfig(), used=lambda meter: spent if meter.measure is Measure.VALUE else 0,
             caps=None, on_the_way_wei=0,
@@ -49,7 +49,7 @@ def planned(decision: Act = DECISION) -> Intent:
     assert isinstance(approved, Approved)
     return Intent(
         call_id=1, plugin="alpha", vault="main", chain_id=1, wallet=WALLET, target=VAULT,
-        calldata=then.adapter.encode_batch(approved.calls, INTENT_ID), value_wei=approved.value_wei, deadline_at=EPOCH,
+        calldata=then.adapter.build(approved.calls, INTENT_ID).data, value_wei=approved.value_wei, deadline_at=EPOCH,
     )  # fmt: skip
 
 
@@ -70,7 +70,10 @@ def test_intent_that_is_granted_as_it_was_may_be_signed() -> None:
     [
         (replace(grant(), wallet=MARKET), f"its wallet was {WALLET}, it is {MARKET} now"),
         (replace(grant(), chain_id=2), "its chain was 1, it is 2 now"),
-        (replace(grant(), address=MARKET), f"its vault's address was {VAULT}, it is {MARKET} now"),
+        (
+            replace(grant(), adapter=Erc7821Vault(address=MARKET, operator=WALLET)),
+            f"its vault's address was {VAULT}, it is {MARKET} now",
+        ),
         (grant(max_value_wei=9), "action 1 (mint): value_wei = 10 is above max_value_wei = 9"),
         (grant(limits={"strike": ArgumentLimit(max=499)}), "action 1 (mint): strike = 500 is above max = 499"),
         (

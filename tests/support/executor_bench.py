@@ -24,7 +24,7 @@ from protocol.actions import Act, Action, Noop, Outcome
 from protocol.messages import StateWrite, TriggerKind
 from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import build_catalogue
-from runnerd.chain.erc7821 import Erc7821Vault
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.clock import SystemClock
 from runnerd.config.model import (
     ActionGrant,
@@ -223,15 +223,15 @@ class Process:
         )  # fmt: skip
         await self.auditor.load()
         self.follower = Follower(self.network, {signer.address: self.pusher}, self.book, self.auditor)
-        address = self.ground.vault.address
-        self.vaults["main"] = VaultDesk("main", address, catalogue, Erc7821Vault(address=address), self.lane)
+        adapter = Erc7821Vault(address=self.ground.vault.address, operator=signer.address)
+        self.vaults["main"] = VaultDesk("main", catalogue, adapter, self.lane)
         await self.executor.resume(frozenset({"main"}))
 
     def mirror(self) -> CapsMirror:
         """Begin to read what the vault itself allows."""
         desk = self.vaults["main"]
         ids = partial(self.executor.ids_on_the_way, "main")
-        desk.mirror = CapsMirror(self.network, {"main": (desk.address, desk.catalogue, ids)})
+        desk.mirror = CapsMirror(self.network, {"main": (desk.adapter.address, desk.catalogue, ids)})
         self.tasks.spawn(desk.mirror.run(), "caps")
         return desk.mirror
 

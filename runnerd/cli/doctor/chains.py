@@ -1,4 +1,4 @@
-"""Each chain's node: reachable, of the configured chain. Each vault on it: a contract whose operator is our wallet.
+"""Each chain's node: reachable, of the configured chain. Each vault on it: whether it lets our wallet act.
 
 Only asks. Node urls are shown without what may be secret in them.
 """
@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runnerd.chain.address import checksum_address
-from runnerd.chain.erc7821 import Erc7821Vault
-from runnerd.chain.errors import AbiError, ChainError, RpcRefused, RpcUnavailable
+from runnerd.chain.errors import ChainError, RpcRefused, RpcUnavailable
 from runnerd.chain.rpc import NodeCalls, Rpc
-from runnerd.chain.types import decode_data, decode_quantity
+from runnerd.chain.types import decode_quantity
 from runnerd.cli.doctor.finding import Finding, bad, good, weak
 from runnerd.cli.text import ether
 from runnerd.config.model import ChainConfig, Config, VaultConfig
+from runnerd.vaults import find_problem
 
 TIMEOUT_S = 5.0
 
@@ -58,23 +58,17 @@ async def _examine(chain: _Chain, addresses: Mapping[str, str]) -> list[Finding]
 
 
 async def _vault(rpc: NodeCalls, name: str, config: VaultConfig, ours: str | None) -> Finding:
-    subject, cost = f"vault {name}", "its plugins are refused"
-    adapter = Erc7821Vault(address=config.address)
-    to, data = adapter.operator_request()
-    try:
-        answer = await rpc.call("eth_call", [{"to": to, "data": "0x" + data.hex()}, "latest"])
-        operator = adapter.decode_operator(decode_data(answer, "eth_call"))
-    except RpcUnavailable as error:
-        return weak(subject, str(error), cost="not known whether we may act for it")
-    except (AbiError, RpcRefused) as error:
-        text = f"{config.address} is not a vault of kind {config.adapter}: {error}"
-        return bad(subject, text, cost=cost, remedy=f"correct vaults.{name}.address")
+    subject = f"vault {name}"
     if ours is None:
-        return weak(subject, f"its operator is {operator}", cost=f"wallet {config.wallet} does not name its address")
-    if operator != ours:
-        text = f"its operator is {operator}, wallet {config.wallet} is {ours}"
-        return bad(subject, text, cost=cost, remedy=f"its owner must call setOperator({ours})")
-    return good(subject, f"{config.address} names wallet {config.wallet} as its operator")
+        return weak(subject, f"wallet {config.wallet} does not name its address", cost="not known whether we may act")
+    try:
+        problem = await find_problem(rpc, config, checksum_address(ours))
+    except (RpcUnavailable, RpcRefused) as error:
+        return weak(subject, str(error), cost="not known whether we may act for it")
+    if problem is not None:
+        remedy = f"its owner must change it, or correct vaults.{name}"
+        return bad(subject, problem, cost="its plugins are refused", remedy=remedy)
+    return good(subject, f"{config.address} lets wallet {config.wallet} act")
 
 
 async def _balance(rpc: NodeCalls, wallet: str, address: str) -> Finding:
