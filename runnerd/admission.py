@@ -49,7 +49,7 @@ async def admit(
             admission.refused[name] = problem
     unknown: dict[str, range] = {}
     for address in sorted({signers[vault.wallet].address for vault in vaults.values()}):
-        on_chain = await network.fetch_nonce(address)
+        on_chain = await network.fetch_agreed_nonce(address)  # one node's lie would leave a gap for ever
         rows = await store.fetch(intents.wallet(chain_id, address))
         ours = rows[0]["next_nonce"] if rows else on_chain
         unknown[address] = range(ours, on_chain)

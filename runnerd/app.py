@@ -106,7 +106,7 @@ class App:
         usage = await self._open_usage(store, catalogues, signers, router)
         chains = {
             name: ChainDesk(
-                open_network(name, chain),
+                open_network(name, chain, metrics),
                 {key: vault for key, vault in config.vaults.items() if vault.chain == name},
                 config.wallets, signers, catalogues, store, book, self._pauses, metrics, clock,
             )
@@ -160,14 +160,15 @@ class App:
         )  # fmt: skip
         commands = Commands(
             router, plugins, results, self._pauses, store, status,
-            {name: vault.actions.keys() for name, vault in config.vaults.items()}, SafeCommands(self._vault_desks), clock,
+            {name: vault.actions.keys() for name, vault in config.vaults.items()},
+            SafeCommands(self._vault_desks), clock,
         )  # fmt: skip
         control = ControlServer(config.control_socket, commands.handle)
         await control.open()
         if self._http is not None:
             self._http.serve(status.page)
         self._start_services(store, cron, events)
-        admissions = [chain.start(open_vaults) for chain in chains.values()]
+        admissions = [chain.start(open_vaults, self._fail) for chain in chains.values()]
         if admissions:
             await asyncio.wait(admissions, timeout=ADMISSION_PATIENCE_S)
         await router.recover()

@@ -69,14 +69,21 @@ class ChainDesk:
     def problem(self) -> str | None:
         """What keeps the chain from working, in words."""
         if self._problem is None and self.network.head.problem is not None:
-            return f"node {self.network.rpc.url_for_display}: {self.network.head.problem}"
+            return f"{self._where}: {self.network.head.problem}"
         return self._problem
 
-    def start(self, open_vaults: Callable[["ChainDesk"], Awaitable[None]]) -> "asyncio.Task[None]":
-        """Begin to ask, and `open_vaults` when the chain has answered; the task ends then.
+    def start(
+        self, open_vaults: Callable[["ChainDesk"], Awaitable[None]], on_failure: Callable[[str], None]
+    ) -> "asyncio.Task[None]":
+        """Begin to poll and to ask, and `open_vaults` when the chain has answered; the task ends then.
 
         What fails because a node or the ledger is away is tried again, `open_vaults` as well: from its beginning.
         """
+        self._warn_without_quorum()
+        # Polled from now on: a node that is silent at first has no vote until it was seen well a few times.
+        self._tasks.spawn_vital(
+            self.network.head.run(self.network.config.poll_s), f"head:{self.network.name}", on_failure
+        )
         return self._tasks.spawn(self._open(open_vaults), f"admission:{self.network.name}")
 
     async def close(self) -> None:
@@ -84,7 +91,7 @@ class ChainDesk:
         if self._follower is not None:
             await self._follower.close()
         await self._tasks.cancel()
-        await self.network.rpc.close()
+        await self.network.close()
 
     def lane_of(self, vault: str) -> Lane:
         """The wallet of a vault on this chain."""
@@ -96,12 +103,25 @@ class ChainDesk:
         assert self.auditor is not None  # it has answered
         pushers = {address: Pusher(lane, self._book, self._pauses) for address, lane in self.lanes.items()}
         self._follower = Follower(self.network, pushers, self._book, self.auditor)
-        self._tasks.spawn_vital(self.network.head.run(self.network.config.poll_s), f"head:{name}", on_failure)
         self._tasks.spawn_vital(self._follower.run(), f"follow:{name}", on_failure)
         if self.mirror is not None:
             self._tasks.spawn(self.mirror.run(), f"caps:{name}")
         for address, lane in self.lanes.items():
             self._tasks.spawn_vital(lane.run(), f"lane:{name}:{address}", on_failure)
+
+    @property
+    def _where(self) -> str:
+        nodes = self.network.rpc.nodes
+        return f"node {nodes[0].name}" if len(nodes) == 1 else f"all {len(nodes)} nodes"
+
+    def _warn_without_quorum(self) -> None:
+        if self.network.config.needed_nodes == 1:
+            logger.warning(
+                "CHAIN %s HAS NO QUORUM: what one node says is taken as proof. If it lies or is wrong, a transaction "
+                "can be made twice. Name a second node of another operator in [chains.%s] rpc",
+                self.network.name, self.network.name,
+                extra=fields("no_quorum", chain=self.network.name, nodes=len(self.network.rpc.nodes)),
+            )  # fmt: skip
 
     def also(self, coroutine: Coroutine[Any, Any, None], name: str, on_failure: Callable[[str], None]) -> None:
         """Run something more until the chain is closed; it is as vital as the rest."""
@@ -114,7 +134,7 @@ class ChainDesk:
                 admission = self.admission or await self._look()
                 await open_vaults(self)
             except (ChainError, StoreError) as error:
-                where = f"node {self.network.rpc.url_for_display}" if isinstance(error, ChainError) else "the ledger"
+                where = self._where if isinstance(error, ChainError) else "the ledger"
                 self._problem = f"{where}: {error}"
                 logger.warning(
                     "chain %s: %s", self.network.name, error, extra=fields("chain_waits", chain=self.network.name)

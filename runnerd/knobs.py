@@ -45,10 +45,14 @@ class Knobs:
     turned: dict[Knob, Turned] = field(default_factory=dict)
 
     def load(self, rows: list[DictRow]) -> None:
-        """Take over what stands in the ledger; what a later release does not know any more is left alone."""
+        """Take over what stands in the ledger; what another release knew or allowed, and this one does not, is not."""
         for row in rows:
-            if row["name"] in set(Knob):
-                self.turned[Knob(row["name"])] = Turned(int(row["value"]), row["set_by"], row["set_at"])
+            if row["name"] not in set(Knob):
+                continue
+            knob, value = Knob(row["name"]), int(row["value"])
+            lowest, highest = BOUNDS[knob]
+            if lowest <= value <= highest:
+                self.turned[knob] = Turned(value, row["set_by"], row["set_at"])
 
     def value(self, knob: Knob) -> int:
         """Where it stands now."""
@@ -70,7 +74,9 @@ class Knobs:
 
     @property
     def settings(self) -> FeeSettings:
-        """What `chain.fees` needs to know."""
-        return FeeSettings(
-            max_fee_cap_wei=self.value(Knob.MAX_FEE_PER_GAS_WEI), min_tip_wei=self.value(Knob.MIN_PRIORITY_FEE_WEI)
-        )
+        """What `chain.fees` needs to know.
+
+        The cap wins: a tip that was turned up before the configuration's cap went down must not stop the chain.
+        """
+        cap = self.value(Knob.MAX_FEE_PER_GAS_WEI)
+        return FeeSettings(max_fee_cap_wei=cap, min_tip_wei=min(self.value(Knob.MIN_PRIORITY_FEE_WEI), cap))

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from protocol.triggers import Cron, Trigger
 from runnerd import __version__
+from runnerd.chain.pool.health import Fault, NodeState
 from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
 from runnerd.config.model import Config
-from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
+from runnerd.control.messages import ChainStatus, NodeStatus, PluginStatus, Status, VaultStatus
 from runnerd.executor.executor import VaultDesk
 from runnerd.executor.intent import IntentState
 from runnerd.executor.tracked import Book
@@ -123,6 +124,12 @@ class StatusReader:
         for name, host in sorted(self._hosts.items()):
             if host.state.phase in (Phase.QUARANTINED, Phase.BACKOFF, Phase.UNHEALTHY):
                 yield f"plugin {name} is {host.state.phase}: {host.state.reason}"
+        for name, chain in self._chains.items():
+            # While all are away, the chain's own problem says it.
+            if chain.problem is None:
+                for node in chain.network.rpc.nodes:
+                    if node.health.state is NodeState.OUT and node.health.fault is not Fault.NOT_ASKED:
+                        yield f"chain {name}: node {node.name} is out: {node.health.reason}"
         if not self._events.is_connected:
             yield "not listening for notifications: the event database is not reachable"
         if self._http is not None and self._http.is_lost:
@@ -192,6 +199,16 @@ class StatusReader:
             node=chain.network.rpc.url_for_display,
             head=latest.number if latest else None,
             problem=chain.problem,
+            nodes=[
+                NodeStatus(
+                    name=node.name,
+                    head=node.health.head,
+                    state=node.health.state.value,
+                    reason=node.health.reason,
+                )
+                for node in chain.network.rpc.nodes
+            ],
+            quorum=chain.network.config.needed_nodes,
         )
 
     def _vault(self, name: str) -> VaultStatus:

@@ -7,6 +7,7 @@ Asked only when something is wrong. The node must know the account's state at th
 import re
 from dataclasses import dataclass
 
+from runnerd.chain.address import checksum_address
 from runnerd.chain.errors import RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.rpc import NodeCalls
@@ -18,7 +19,7 @@ _DATA = re.compile(r"0x([0-9a-fA-F]{2})*\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundTransaction:
-    """A mined transaction. `target` is None for a created contract; `selector` the first four bytes of its data."""
+    """A mined transaction. `target` is None for a created contract; `selector` is what a call begins with."""
 
     hash: str
     nonce: int
@@ -84,13 +85,14 @@ async def _find_block(rpc: NodeCalls, sender: str, nonce: int, head: int) -> int
 def _decode(wire: dict[str, JsonValue], block: int, block_hash: str) -> FoundTransaction:
     method = "eth_getBlockByNumber"
     target, data = wire.get("to"), wire.get("input")
-    is_call = isinstance(data, str) and _DATA.match(data) is not None and len(data) >= 10
+    has_target = isinstance(target, str) and _ADDRESS.match(target) is not None
+    is_call = has_target and isinstance(data, str) and _DATA.match(data) is not None and len(data) >= 10
     return FoundTransaction(
         hash=decode_hash(wire.get("hash"), method),
         nonce=decode_count(wire.get("nonce"), method),
         block=block,
         block_hash=block_hash,
-        target=target if isinstance(target, str) and _ADDRESS.match(target) else None,
+        target=checksum_address(str(target)) if has_target else None,
         selector=str(data)[:10].lower() if is_call else None,
         value_wei=decode_quantity(wire.get("value"), method),
     )

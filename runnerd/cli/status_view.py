@@ -141,11 +141,31 @@ def _show_chains(console: Console, chains: list[ChainStatus]) -> None:
                 cell(_or_absent(chain.head)),
                 cell(chain.node),
                 *([cell(chain.problem or ABSENT, "red" if chain.problem else "")] if has_problem else []),
-            )
+            ),
+            _nodes(chain),
         )
         for chain in chains
     ]
     show_listing(console, columns, rows)
+
+
+def _nodes(chain: ChainStatus) -> tuple[Text, ...]:
+    """A line for each node; one that is well and alone has been named already."""
+    if len(chain.nodes) == 1 and chain.nodes[0].state == "in":
+        return ()
+    return tuple(
+        Text.assemble(
+            word(node.state),
+            "  ",
+            cell(_or_absent(node.head)),
+            "  ",
+            cell(node.name),
+            cell(f"  {node.reason}" if node.reason else "", "dim"),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+        for node in chain.nodes
+    )
 
 
 def _show_vaults(console: Console, vaults: list[VaultStatus]) -> None:

@@ -30,6 +30,8 @@ STYLES: Final = {
     # states of an intent
     "planned": "cyan", "signed": "cyan", "sent": "cyan", "included": "cyan", "final": "green", "reverted": "red",
     "unresolved": "bold yellow",
+    # states of a node
+    "in": "green", "probation": "yellow", "out": "red",
     # health
     "healthy": "green", "degraded": "bold yellow", "down": "bold red",
 }  # fmt: skip

@@ -23,6 +23,7 @@ from runnerd.config.model import (
     ActionGrant,
     ArgumentLimit,
     BudgetConfig,
+    ChainConfig,
     Config,
     PluginConfig,
     ReadGrant,
@@ -88,12 +89,31 @@ def _chains(config: Config) -> Iterator[Problem]:
         if chain.id in seen:  # two of us would give the same nonces of the same wallet
             yield Problem(f"chains.{name}.id", f"is the id of chains.{seen[chain.id]} too")
         seen[chain.id] = name
-        try:
-            parse_node_url(chain.rpc)
-        except NodeUrlInvalid as error:
-            yield Problem(f"chains.{name}.rpc", str(error))
+        yield from _nodes(f"chains.{name}", chain)
         if chain.min_priority_fee_wei > chain.max_fee_per_gas_wei:
             yield Problem(f"chains.{name}.min_priority_fee_wei", "is above max_fee_per_gas_wei")
+
+
+def _nodes(key: str, chain: ChainConfig) -> Iterator[Problem]:
+    """Never repeats a url: it may hold a password."""
+    places = [f"{key}.rpc"] if isinstance(chain.rpc, str) else [f"{key}.rpc[{i}]" for i in range(len(chain.urls))]
+    if chain.private_rpc is not None:
+        places.append(f"{key}.private_rpc")
+    seen: dict[str, str] = {}
+    for place, url in zip(places, (*chain.urls, *([chain.private_rpc] if chain.private_rpc else [])), strict=True):
+        try:
+            parse_node_url(url)
+        except NodeUrlInvalid as error:
+            yield Problem(place, str(error))
+        if url in seen and not place.endswith("private_rpc"):
+            yield Problem(place, f"is {seen[url]} too: one node has one voice")
+        elif url in seen:
+            yield Problem(place, f"is {seen[url]} too: what is sent there is public")
+        seen.setdefault(url, place)
+    if chain.quorum is not None and chain.quorum > len(chain.urls):
+        yield Problem(f"{key}.quorum", f"is {chain.quorum}, and rpc names {len(chain.urls)} nodes")
+    if chain.private_method is not None and chain.private_rpc is None:
+        yield Problem(f"{key}.private_method", "needs private_rpc")
 
 
 def _same_vaults(vaults: dict[str, VaultConfig]) -> Iterator[Problem]:

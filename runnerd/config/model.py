@@ -48,7 +48,20 @@ class ChainConfig(_Table, frozen=True):
     """`[chains.NAME]`: one EVM chain and how careful to be on it."""
 
     id: Bigint
-    rpc: str
+    rpc: str | Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)]
+    """One node or a list of them: `http(s)://`, `ws(s)://` or `ipc:///absolute/path`. The highest healthy one is read
+    from, another one when it does not answer; transactions go to all. Credentials and path are never shown."""
+    quorum: Annotated[int, Meta(ge=1, le=16)] | None = None
+    """How many nodes must say the same before it is proof (of a nonce that was used, of a receipt that is final). By
+    default 2, or 1 with a single node: then that node is believed whatever it says, and a warning says so."""
+    max_lag_blocks: Annotated[int, Meta(ge=1, le=10_000)] = 5
+    """A node that is further behind the others leaves the pool, until it has caught up for three polls in a row."""
+    private_rpc: str | None = None
+    """Endpoint for transactions that are not to be seen in the public mempool. Used only where a policy says so."""
+    private_method: Literal["eth_sendRawTransaction", "eth_sendPrivateTransaction"] | None = None
+    """How `private_rpc` takes a transaction; by default `eth_sendRawTransaction`."""
+    private_blocks: Annotated[int, Meta(ge=1, le=10_000)] = 25
+    """How many blocks a transaction may wait in the private lane."""
     confirmations: Annotated[int, Meta(ge=1, le=10_000)] = 2
     finality: Literal["depth", "finalized"] = "depth"
     """What is final: a block with `confirmations`, or one that the node's `finalized` block includes."""
@@ -60,6 +73,16 @@ class ChainConfig(_Table, frozen=True):
     max_fee_per_gas_wei: Bigint = 500 * 10**9
     min_priority_fee_wei: Wei = 10**6
     gas_limit_factor: Annotated[float, Meta(ge=1, le=10)] = 1.2
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The nodes."""
+        return (self.rpc,) if isinstance(self.rpc, str) else self.rpc
+
+    @property
+    def needed_nodes(self) -> int:
+        """The quorum that is in force."""
+        return self.quorum if self.quorum is not None else min(2, len(self.urls))
 
 
 class WalletConfig(_Table, frozen=True):
@@ -222,7 +245,7 @@ class PluginConfig(_Table, frozen=True):
     call_deadline_s: Seconds = 60.0
     """A JobCall that has not begun to decide this long after it fired is recorded as expired."""
     intent_deadline_s: Seconds = 600.0
-    """What was decided must be included this long after: then it is not signed any more, and what waits is cancelled."""
+    """What was decided must be included this long after; else it is not signed any more, or cancelled."""
     max_fee_per_gas_wei: Bigint | None = None
     """A lower cap than the chain's."""
     broadcast: Literal["public", "private", "private_first"] = "public"

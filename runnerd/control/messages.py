@@ -125,14 +125,25 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
     """Which switch lets only reducing actions pass."""
 
 
+class NodeStatus(Struct, frozen=True, kw_only=True):
+    """One node of a chain: its url without secrets, and whether it is `in` the pool, on `probation` or `out`."""
+
+    name: str
+    head: int | None
+    state: str
+    reason: str
+
+
 class ChainStatus(Struct, frozen=True, kw_only=True):
-    """One chain."""
+    """One chain. `node` is the one that is read from, `head` its newest block."""
 
     name: str
     chain_id: int
     node: str
     head: int | None
     problem: str | None
+    nodes: list[NodeStatus] = []
+    quorum: int = 1
 
 
 class VaultStatus(Struct, frozen=True, kw_only=True):

@@ -80,7 +80,7 @@ class Auditor:
         self._suspects[tracked.intent.call_id] = tracked
 
     async def look(self, head: int) -> list[tuple[Tracked, Effect]]:
-        """At every block; returns what follows for intents. Raises ChainError, StoreError; the next block tries again."""
+        """At every block; what follows for intents. Raises ChainError, StoreError: the next block tries again."""
         for wallet, lane in self._lanes.items():
             used = await self._fetch_used(wallet, head)
             if used is None:
@@ -123,7 +123,7 @@ class Auditor:
         (answer,) = await self._network.rpc.batch(requests)
         lane = self._lanes[wallet]
         if not isinstance(answer, RpcRefused) and decode_count(answer, requests[0][0]) > lane.next_nonce:
-            (answer,) = await self._network.agreed(requests)  # one node's word moves no nonce
+            (answer,) = await self._network.agreed(requests, min_head=head)  # one node's word moves no nonce
         if isinstance(answer, RpcRefused):
             return None  # it does not have this block any more
         return decode_count(answer, requests[0][0])
@@ -217,7 +217,8 @@ class Auditor:
                 return False
         elif head - found.block + 1 < rules.confirmations:
             return False
-        (answer,) = await self._network.agreed([("eth_getTransactionReceipt", [found.hash])])
+        requests = [("eth_getTransactionReceipt", [found.hash])]
+        (answer,) = await self._network.agreed(requests, min_head=rules.final_at(found.block))
         receipt = None if isinstance(answer, RpcRefused) else decode_receipt(answer)
         return receipt is not None and receipt.block_hash == found.block_hash
 

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from runnerd.chain.errors import ChainError, RpcRefused
+from runnerd.chain.errors import ChainError, RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.types import decode_hash
 from runnerd.executor.intent import ENDED, Accepted, Attempt, is_public
@@ -21,6 +21,7 @@ logger = logging.getLogger("runnerd.executor")
 
 _KNOWN = ("already known", "already imported", "known transaction", "already in mempool")
 MAX_ERROR = 500
+METHOD = "eth_sendRawTransaction"
 
 
 class Broadcaster:
@@ -41,43 +42,34 @@ class Broadcaster:
         await asyncio.gather(*answers, *(self._send_privately(*one) for one in private))
 
     async def _send_publicly(self, outgoing: Sequence[tuple[Tracked, Attempt]]) -> None:
-        try:
-            answers = await self._network.broadcast([attempt.raw for _, attempt in outgoing])
-        except ChainError as error:
-            for tracked, attempt in outgoing:
-                await self._unclear(tracked, attempt, error)
-            return
-        accepted = []
-        for (tracked, attempt), answer in zip(outgoing, answers, strict=True):
-            if await self._is_taken(tracked, attempt, answer):
-                accepted.append((tracked, attempt))
-        await self._accepted(accepted)
+        """To all nodes at once. Each node's answer counts as it comes: a dead one does not hold up a good one's."""
+        waiting = list(outgoing)
+        errors: dict[str, ChainError] = {}
+        async for _, said in await self._network.broadcast([attempt.raw for _, attempt in outgoing]):
+            answers = [said] * len(outgoing) if isinstance(said, ChainError) else said
+            taken = []
+            for one, answer in zip(outgoing, answers, strict=True):
+                error = _find_error(one[1], answer)
+                if error is not None:
+                    errors[one[1].hash] = error
+                elif one in waiting:
+                    taken.append(one)
+                    waiting.remove(one)
+            await self._accepted(taken)
+            if not waiting:
+                return
+        for tracked, attempt in waiting:
+            await self._unclear(tracked, attempt, errors[attempt.hash])
 
     async def _send_privately(self, tracked: Tracked, attempt: Attempt) -> None:
         try:
-            answer: JsonValue | RpcRefused = await self._network.send_privately(attempt.raw)
-        except RpcRefused as refused:
-            answer = refused
-        except ChainError as error:
+            error = _find_error(attempt, await self._network.send_privately(attempt.raw))
+        except ChainError as raised:
+            error = _find_error(attempt, raised)
+        if error is not None:
             await self._unclear(tracked, attempt, error)
-            return
-        if await self._is_taken(tracked, attempt, answer):
+        else:
             await self._accepted([(tracked, attempt)])
-
-    async def _is_taken(self, tracked: Tracked, attempt: Attempt, answer: JsonValue | RpcRefused) -> bool:
-        if isinstance(answer, RpcRefused):
-            if any(word in answer.message.lower() for word in _KNOWN):
-                return True
-            await self._unclear(tracked, attempt, answer)
-            return False
-        try:
-            named = decode_hash(answer, "eth_sendRawTransaction")
-        except ChainError as error:
-            await self._unclear(tracked, attempt, error)
-            return False
-        if named != attempt.hash:
-            logger.error("the node answers with another hash", extra=fields("node_lies", tx=attempt.hash, answer=named))
-        return named == attempt.hash
 
     async def _accepted(self, taken: Sequence[tuple[Tracked, Attempt]]) -> None:
         if not taken:
@@ -96,3 +88,19 @@ class Broadcaster:
             extra=fields("broadcast_unclear", call=tracked.intent.call_id, tx=attempt.hash),
         )  # fmt: skip
         await self._book.store.commit(intents.send_error(attempt.hash, str(error)[:MAX_ERROR]))
+
+
+def _find_error(attempt: Attempt, answer: JsonValue | ChainError) -> ChainError | None:
+    """What is wrong with a node's answer to these bytes; None if it says that it has them."""
+    if isinstance(answer, RpcRefused) and any(word in answer.message.lower() for word in _KNOWN):
+        return None
+    if isinstance(answer, ChainError):
+        return answer
+    try:
+        named = decode_hash(answer, METHOD)
+    except ChainError as error:
+        return error
+    if named == attempt.hash:
+        return None
+    logger.error("the node answers with another hash", extra=fields("node_lies", tx=attempt.hash, answer=named))
+    return RpcMalformed(f"it names another hash: {named}", method=METHOD)

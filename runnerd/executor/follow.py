@@ -28,7 +28,6 @@ from runnerd.executor.intent import (
     Push,
     Replan,
 )
-from runnerd.executor.lane import Lane
 from runnerd.executor.push import Pusher
 from runnerd.executor.tracked import Book, Tracked
 from runnerd.log import fields
@@ -133,7 +132,7 @@ class Follower:
         observation = _observation(tracked, receipts, next_nonce, head)
         if isinstance(observation, Mined):
             # One node's word is enough to wait for more, not to end anything: see `Prove`.
-            observation = replace(observation, finalized=finalized, is_agreed=self._network.quorum == 1)
+            observation = replace(observation, finalized=finalized, is_agreed=self._network.config.needed_nodes == 1)
         wanted += [(tracked, effect) for effect in await tracked.see(observation, self._network.rules)]
 
     async def _prove(self, tracked: Tracked, head: int, finalized: int | None) -> None:
@@ -141,7 +140,8 @@ class Follower:
         seen = tracked.seen
         if seen is None:
             return
-        (answer,) = await self._network.agreed([("eth_getTransactionReceipt", [seen.hash])])
+        requests = [("eth_getTransactionReceipt", [seen.hash])]
+        (answer,) = await self._network.agreed(requests, min_head=self._network.rules.final_at(seen.block))
         receipt = _receipt(seen.hash, answer)
         if receipt is not None and receipt.block_hash == seen.block_hash:
             mined = replace(_mined(receipt, head), finalized=finalized)

@@ -249,6 +249,10 @@ class Rules:
     """Final is what the chain's `finalized` block includes, instead of a number of confirmations."""
     private_blocks: int = 25
 
+    def final_at(self, block: int) -> int:
+        """The head from which on `block` may be final: a node that is not there cannot say so."""
+        return block if self.is_final_by_tag else block + self.confirmations - 1
+
 
 class IllegalObservation(Exception):
     """An observation that cannot belong to an intent in this state: a defect in the shell."""

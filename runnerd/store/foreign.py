@@ -23,7 +23,10 @@ class Filler:
 
 
 def seen(chain_id: int, wallet: str, nonce: int, found: FoundTransaction | None, at: datetime) -> Statement:
-    """A nonce of the wallet is used by a stranger; named at once or later. Who adopted it stays."""
+    """A nonce of the wallet is used by a stranger; named at once or later. Who adopted it stays.
+
+    Unless a reorg put another one in its place: that one nobody has adopted.
+    """
     return Statement(
         """
         insert into foreign_transactions (chain_id, wallet, nonce, hash, block, target, selector, value_wei, seen_at)
@@ -33,7 +36,11 @@ def seen(chain_id: int, wallet: str, nonce: int, found: FoundTransaction | None,
             block = coalesce(excluded.block, foreign_transactions.block),
             target = coalesce(excluded.target, foreign_transactions.target),
             selector = coalesce(excluded.selector, foreign_transactions.selector),
-            value_wei = coalesce(excluded.value_wei, foreign_transactions.value_wei)
+            value_wei = coalesce(excluded.value_wei, foreign_transactions.value_wei),
+            adopted_by = case when coalesce(excluded.hash, foreign_transactions.hash) = foreign_transactions.hash
+                              then foreign_transactions.adopted_by end,
+            adopted_at = case when coalesce(excluded.hash, foreign_transactions.hash) = foreign_transactions.hash
+                              then foreign_transactions.adopted_at end
         """,
         {
             "chain_id": chain_id,

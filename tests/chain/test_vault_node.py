@@ -17,7 +17,7 @@ from runnerd.chain.types import decode_hash, decode_quantity
 from runnerd.wallets.keystore import KeystoreSigner, create_keystore, unlock_keystore
 from runnerd.wallets.passphrase import Passphrase
 from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction
-from tests.chain.asking import fetch_fees, simulate
+from tests.chain.asking import fetch_market, simulate
 from tests.chain.conftest import Node
 from tests.chain.venue import ETHER, SPOT, Venue, open_venue
 
@@ -89,7 +89,7 @@ def test_a_batch_takes_effect_as_one_transaction(node: Node, venue: Venue, signe
         data = venue.vault.build([venue.mint(), venue.mint(SPOT + 1, value_wei=20)], INTENT).data
         simulated = await simulate(rpc, block, message(venue, data))
         assert isinstance(simulated, Simulated)
-        transaction = await build(rpc, venue, data, simulated.gas_limit, await fetch_fees(rpc, SETTINGS))
+        transaction = await build(rpc, venue, data, simulated.gas_limit, (await fetch_market(rpc, SETTINGS)).suggested)
         signed = await signer.sign(transaction)
         assert await send(rpc, signed) == signed.hash
         receipt = venue.receipt(signed.hash)
@@ -110,7 +110,7 @@ def test_an_intent_takes_effect_once(node: Node, venue: Venue, signer: KeystoreS
 
     async def scenario(rpc: Rpc) -> None:
         data = venue.vault.build([venue.mint()], INTENT).data
-        fees = await fetch_fees(rpc, SETTINGS)
+        fees = (await fetch_market(rpc, SETTINGS)).suggested
         for expected in (1, 0):
             signed = await signer.sign(await build(rpc, venue, data, 500_000, fees))
             assert await send(rpc, signed) == signed.hash
@@ -227,20 +227,21 @@ def test_a_bump_replaces_a_pending_transaction(node: Node, venue: Venue, signer:
     async def scenario(rpc: Rpc) -> None:
         await rpc.call("evm_setAutomine", [False])
         try:
-            fees = await fetch_fees(rpc, SETTINGS)
+            fees = (await fetch_market(rpc, SETTINGS)).suggested
             data = venue.vault.build([venue.mint()], INTENT).data
             first = await build(rpc, venue, data, 500_000, fees)
-            await send(rpc, await signer.sign(first))
+            stored = await signer.sign(first)
+            await send(rpc, stored)
             other = venue.vault.build([venue.mint(SPOT + 5)], INTENT).data
             with pytest.raises(RpcRefused):
                 await send(rpc, await signer.sign(await build(rpc, venue, other, 500_000, fees)))
-            raised = bump(fees, await fetch_fees(rpc, SETTINGS), SETTINGS)
-            assert raised is not None
+            raised = bump(fees, await fetch_market(rpc, SETTINGS), SETTINGS.max_fee_cap_wei)
+            assert isinstance(raised, Fees)
             replacement = await signer.sign(await build(rpc, venue, other, 500_000, raised))
             await send(rpc, replacement)
             await rpc.call("evm_mine", [])
             assert venue.receipt(replacement.hash).status == 1
-            assert await rpc.call("eth_getTransactionReceipt", [(await signer.sign(first)).hash]) is None
+            assert await rpc.call("eth_getTransactionReceipt", [stored.hash]) is None
         finally:
             await rpc.call("evm_setAutomine", [True])
 
@@ -255,7 +256,7 @@ def test_the_base_fee_of_the_next_block_drives_the_suggestion(node: Node, venue:
         await rpc.call("evm_mine", [])
         block = await Head(rpc).fetch()
         assert block.base_fee_wei == 7 * 10**9
-        fees = await fetch_fees(rpc, SETTINGS)
+        fees = (await fetch_market(rpc, SETTINGS)).suggested
         # An empty block lowers the next base fee by an eighth (EIP-1559).
         expected = 2 * (7 * 10**9 * 7 // 8) + fees.max_priority_fee_per_gas_wei
         assert fees.max_fee_per_gas_wei == expected

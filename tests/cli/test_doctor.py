@@ -312,8 +312,9 @@ def test_chain_vault_and_gas_are_checked_on_a_real_node(tmp_path: Path, venue: V
         "node": Mark.GOOD,
         "vault main": Mark.GOOD,
         "gas of operator": Mark.GOOD,
+        "quorum": Mark.WEAK,
     }
-    (_, not_ours, _) = examine_chains(good, {"operator": venue.stranger})["local"]
+    (_, not_ours, _, _) = examine_chains(good, {"operator": venue.stranger})["local"]
     assert f"the owner must call setOperator({venue.stranger})" in not_ours.text
     assert not_ours.mark is Mark.BAD
     assert marks(examine_chains(good, {})["local"])["vault main"] is Mark.WEAK
@@ -336,6 +337,26 @@ def test_a_node_that_does_not_answer_is_a_fault_without_its_secrets(tmp_path: Pa
     assert finding.mark is Mark.BAD
     assert "KEY" not in finding.text
     assert "pw" not in finding.text
+
+
+@pytest.mark.integration
+def test_each_node_is_asked_and_the_quorum_is_judged(tmp_path: Path, venue: Venue) -> None:
+    """Two that are well make a quorum; one that is dead or of another chain is named, and leaves none."""
+    url = venue.url
+    good = load_config(write_config(tmp_path, rpc=f'{url}", "{url}/?b', vault=venue.vault, chain_rpc_is_list=True))
+    found = examine_chains(good, {"operator": venue.operator})["local"]
+    assert [(each.subject, each.mark) for each in found if each.subject in ("node", "quorum")] == [
+        ("node", Mark.GOOD), ("node", Mark.GOOD), ("quorum", Mark.GOOD),
+    ]  # fmt: skip
+    with start_anvil(chain_id=5) as foreign:
+        other = load_config(
+            write_config(tmp_path, rpc=f'{url}", "{foreign.url}', vault=venue.vault, chain_rpc_is_list=True)
+        )
+        found = examine_chains(other, {"operator": venue.operator})["local"]
+    by_mark = {(each.subject, each.mark): each for each in found}
+    assert "serves chain 5" in by_mark["node", Mark.BAD].text
+    assert by_mark["quorum", Mark.BAD].text == "2 nodes must agree, 1 of 2 are well and at the same height"
+    assert ("vault main", Mark.GOOD) in by_mark
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

@@ -45,6 +45,11 @@ def adapter(kind: str, **keys: str) -> str:
     return changed("[vaults.main]\n", f"[vaults.main]\n{lines}")
 
 
+def nodes(rpc: str) -> str:
+    """The good configuration with other nodes."""
+    return changed('rpc = "http://127.0.0.1:8545"', f"rpc = {rpc}")
+
+
 ACTION = "vaults.main.actions.mint"
 
 
@@ -107,6 +112,14 @@ ACTION = "vaults.main.actions.mint"
         (changed("keys/passphrase", "keys/none"), "wallets.hot.passphrase_file: no such file: DIR/keys/none"),
         # chains
         (changed("http://127", "ftp://127"), "chains.local.rpc: scheme or host is missing or not supported; allowed: http://"),
+        (changed("http://127.0.0.1:8545", "http://u:hunter2@[x"), "chains.local.rpc: the url does not parse"),
+        (nodes('["http://a", "ftp://b"]'), "chains.local.rpc[1]: scheme or host is missing"),
+        (nodes('["http://u:hunter2@a", "http://b", "http://u:hunter2@a"]'), "chains.local.rpc[2]: is chains.local.rpc[0] too"),
+        (nodes('["http://a", "http://b"]\nquorum = 3'), "chains.local.quorum: is 3, and rpc names 2 nodes"),
+        (nodes('"http://a"\nquorum = 2'), "chains.local.quorum: is 2, and rpc names 1 nodes"),
+        (nodes('"http://a"\nprivate_method = "eth_sendRawTransaction"'), "chains.local.private_method: needs private_rpc"),
+        (nodes('"http://a"\nprivate_rpc = "x"'), "chains.local.private_rpc: scheme or host is missing"),
+        (nodes('["http://b", "http://a"]\nprivate_rpc = "http://a"'), "chains.local.private_rpc: is chains.local.rpc[1] too: what is sent there is public"),
         (changed("id = 31337", "id = 1\nmax_fee_per_gas_wei = 5"), "chains.local.min_priority_fee_wei: is above max_fee_per_gas_wei"),
         # addresses
         (changed(VAULT, VAULT[:-1] + "4"), "vaults.main.address: "),

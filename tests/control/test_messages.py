@@ -35,7 +35,13 @@ PLUGIN = messages.PluginStatus(
 STATUS = messages.Status(
     version="0.1", pid=1, health="degraded", problems=["no head"], started_at=AT, now=AT, database="up", http=None,
     zygote_pid=2, loop_lag_ms=0.25, plugins=[PLUGIN], open_intents={"sent": 1},
-    chains=[messages.ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent")],
+    chains=[
+        messages.ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent"),
+        messages.ChainStatus(
+            name="two", chain_id=1, node="http://a", head=7, problem=None, quorum=2,
+            nodes=[messages.NodeStatus(name="http://a", head=None, state="out", reason="lags")],
+        ),
+    ],
     vaults=[
         messages.VaultStatus(
             name="main", address="0x01", chain="local", operator="0x02", paused=None, problem=None,

@@ -1,4 +1,4 @@
-"""One operator: strangers on our key are found, pause their vaults, and prove what is dead; gaps are filled. Real node."""
+"""One operator: strangers on our key are found, pause their vaults and prove what is dead; gaps are filled."""
 
 import json
 from typing import Any

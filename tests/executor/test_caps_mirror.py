@@ -9,6 +9,7 @@ import pytest
 from protocol.actions import Action
 from runnerd.caps_mirror import CapsMirror
 from runnerd.chain.vault_caps import VaultCaps
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.executor.attempt import prepare
 from runnerd.executor.intent import Intent, SimulationReverted
 from runnerd.executor.policy import Approved, Circumstances, judge
@@ -160,7 +161,7 @@ async def simulated(process: Process, values: tuple[int, ...]) -> bool:
     desk = process.vaults["main"]
     intent = Intent(
         call_id=1, plugin="alpha", vault="main", chain_id=31337, wallet=process.lane.signer.address,
-        target=desk.address, calldata=desk.adapter.encode_batch(approved.calls, bytes(31) + b"\1"),
+        target=desk.adapter.address, calldata=desk.adapter.build(approved.calls, bytes(31) + b"\1").data,
         value_wei=approved.value_wei, deadline_at=NOW,
     )  # fmt: skip
     (outcome,) = await prepare(process.network, process.lane.signer.address, [intent], ())
@@ -194,7 +195,8 @@ def test_vault_without_such_views_is_not_mirrored(ground: Ground) -> None:
 
     async def scenario() -> None:
         async with running(ground) as process:
-            process.vaults["main"].address = ground.market.address  # a contract with other views
+            # A contract with other views.
+            process.vaults["main"].adapter = Erc7821Vault(address=ground.market.address, operator=ground.signer.address)
             mirror = process.mirror()
             ground.mine()
             await until(lambda: not mirror._vaults, every_s=0.01)

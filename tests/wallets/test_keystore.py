@@ -1,5 +1,6 @@
 """Keystores: written once and safely, opened by the right passphrase only, readable by other wallets and from them."""
 
+import asyncio
 import json
 import os
 import resource
@@ -16,7 +17,6 @@ from runnerd.wallets.errors import KeystoreExists, KeystoreUnreadable, KeystoreU
 from runnerd.wallets.keystore import create_keystore, unlock_keystore
 from runnerd.wallets.passphrase import Passphrase
 from runnerd.wallets.transaction import UnsignedTransaction
-from tests.support.aio import run_async
 
 KEY = bytes(range(1, 33))
 ADDRESS = Account.from_key(KEY).address
@@ -69,9 +69,9 @@ def test_a_created_keystore_opens_with_its_passphrase(path: Path) -> None:
         max_fee_per_gas_wei=2,
         max_priority_fee_per_gas_wei=1,
     )
-    signed = run_async(signer.sign(transaction))
+    signed = asyncio.run(signer.sign(transaction))
     assert Account.recover_transaction(signed.raw) == ADDRESS
-    assert run_async(signer.sign(transaction)) == signed
+    assert asyncio.run(signer.sign(transaction)) == signed
 
 
 def test_other_wallets_read_our_keystores(path: Path) -> None:
