@@ -47,7 +47,7 @@ from runnerd.tasks import Tasks
 from runnerd.trail import Trail
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
-from runnerd.unlock import unlock
+from runnerd.unlock import close_signers, unlock
 from runnerd.vaults import build_adapter
 from runnerd.wallets.signer import Signer
 from runnerd.zygotes import Zygotes
@@ -92,6 +92,7 @@ class App:
                 await trail.record_stop()
             finally:
                 await self._zygotes.close()
+                await close_signers(signers)
                 await store.close()
         logger.info("stopped", extra=fields("stopped"))
         return self._exit_code

@@ -84,7 +84,7 @@ async def prepare_noop(network: Network, wallet: str) -> tuple[Ready, int]:
 
 
 async def sign_attempt(signer: Signer, intent: Intent, nonce: int, ready: Ready, fees: Fees) -> Attempt:
-    """The batch of `intent`, as the ledger has it, signed at `nonce`. Raises WalletError."""
+    """The batch of `intent`, as the ledger has it, signed at `nonce`. Raises WalletError; SignerUnavailable passes."""
     signed = await _sign(signer, intent.chain_id, nonce, intent.target, intent.calldata, ready, fees)
     return _attempt(signed, ready, fees, AttemptKind.BATCH)
 
