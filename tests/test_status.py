@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from runnerd.chain.pool.health import Fault, Health, NodeState
-from runnerd.executor.intent import Intent, IntentState
+from runnerd.executor.wanted import Intent, IntentState
 from runnerd.pauses import Pauses
 from runnerd.status import StatusReader
 from tests.support.virtual_time import EPOCH

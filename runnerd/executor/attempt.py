@@ -14,7 +14,8 @@ from runnerd.chain.jsonrpc import Request
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.simulate import CallMessage, Reverted, build_simulation, decode_simulation
 from runnerd.chain.types import Block, decode_count
-from runnerd.executor.intent import Attempt, AttemptKind, Intent, SimulationReverted
+from runnerd.executor.observation import SimulationReverted
+from runnerd.executor.wanted import Attempt, AttemptKind, Intent
 from runnerd.network import Network
 from runnerd.wallets.signer import Signer
 from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction

@@ -12,9 +12,10 @@ from runnerd.chain.errors import RpcRefused
 from runnerd.chain.search import FoundTransaction, find_transaction
 from runnerd.chain.types import decode_count, decode_receipt
 from runnerd.executor.gaps import GapFiller
-from runnerd.executor.intent import Died, Effect, IntentState
 from runnerd.executor.lane import Lane
+from runnerd.executor.observation import Died, Effect
 from runnerd.executor.tracked import Book, Tracked
+from runnerd.executor.wanted import IntentState
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Mode, Pause, Pauses, Scope

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from runnerd.chain.errors import ChainError, RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.types import decode_hash
-from runnerd.executor.intent import ENDED, Accepted, Attempt, is_public
+from runnerd.executor.intent import is_public
+from runnerd.executor.observation import Accepted
 from runnerd.executor.tracked import Book, Tracked
+from runnerd.executor.wanted import ENDED, Attempt
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.services.metrics import Metrics

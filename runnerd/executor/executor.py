@@ -16,13 +16,13 @@ from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.clock import Clock
 from runnerd.executor.decided import Decided
-from runnerd.executor.intent import WITHOUT_EFFECT, Intent, IntentState
 from runnerd.executor.lane import Lane
 from runnerd.executor.policy import Approved, Circumstances, Denied, judge
 from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.review import Grant, find_objection
 from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage
+from runnerd.executor.wanted import WITHOUT_EFFECT, Intent, IntentState
 from runnerd.log import fields
 from runnerd.pauses import Pauses
 from runnerd.results import Results

@@ -13,7 +13,7 @@ from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.types import Receipt, decode_count, decode_receipt
 from runnerd.executor.auditor import Auditor
-from runnerd.executor.intent import (
+from runnerd.executor.observation import (
     Broadcast,
     Cancel,
     Effect,

@@ -16,8 +16,9 @@ from runnerd.chain.fees import Fees
 from runnerd.config.model import WalletConfig
 from runnerd.executor.attempt import FRESH_S, Prepared, Ready, prepare, sign_attempt
 from runnerd.executor.broadcast import Broadcaster
-from runnerd.executor.intent import Attempt, Broadcast, Intent, Signed, SimulationReverted
+from runnerd.executor.observation import Broadcast, Signed, SimulationReverted
 from runnerd.executor.tracked import Book, Rehearsal, Tracked
+from runnerd.executor.wanted import Attempt, Intent
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pauses

@@ -11,21 +11,10 @@ from dataclasses import replace
 from runnerd.chain.errors import ChainError
 from runnerd.chain.fees import Fees, NoBump, bump
 from runnerd.executor.attempt import Ready, prepare, prepare_noop, sign_attempt, sign_cancel
-from runnerd.executor.intent import (
-    Attempt,
-    AttemptKind,
-    Cancel,
-    Cancellation,
-    Effect,
-    Intent,
-    IntentState,
-    Push,
-    Signed,
-    SimulationReverted,
-    Stale,
-)
 from runnerd.executor.lane import MAX_GROUP, Lane
+from runnerd.executor.observation import Cancel, Effect, Push, Signed, SimulationReverted, Stale
 from runnerd.executor.tracked import Book, Tracked
+from runnerd.executor.wanted import Attempt, AttemptKind, Cancellation, Intent, IntentState
 from runnerd.log import fields
 from runnerd.pauses import Pauses
 from runnerd.store import audit, intents

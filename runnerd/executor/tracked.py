@@ -9,18 +9,9 @@ from psycopg.rows import DictRow
 
 from runnerd.clock import Clock
 from runnerd.executor.attempt import Prepared
-from runnerd.executor.intent import (
-    ENDED,
-    Died,
-    Effect,
-    Finish,
-    Intent,
-    IntentState,
-    Mined,
-    Observation,
-    Rules,
-    observe,
-)
+from runnerd.executor.intent import Rules, observe
+from runnerd.executor.observation import Died, Effect, Finish, Mined, Observation
+from runnerd.executor.wanted import ENDED, Intent, IntentState
 from runnerd.log import fields
 from runnerd.results import Results
 from runnerd.store import audit, intents
