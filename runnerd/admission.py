@@ -14,6 +14,7 @@ from runnerd.chain.revert import is_execution_failure, revert_reason
 from runnerd.chain.types import decode_data
 from runnerd.clock import Clock
 from runnerd.config.model import VaultConfig
+from runnerd.crash_points import reached
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pause, Scope
@@ -62,11 +63,13 @@ async def admit(
         for name, count in counts.items()
         if count
     ]
+    reached("wallet.storing")
     # One commit, after the last question: a nonce that was moved without its pause would hide the stranger for ever.
     await store.commit(
         *(intents.set_wallet(chain_id, address, nonce) for address, nonce in admission.next_nonces.items()),
         *(workers.pause(pause.scope.value, pause.name, pause.paused_by, pause.paused_at) for pause in admission.pauses),
     )
+    reached("wallet.stored")
     for pause in admission.pauses:
         # Bot or human, not both: two who give out nonces for one operator replace each other's transactions.
         logger.error(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runnerd.clock import Clock
+from runnerd.crash_points import reached
 from runnerd.log import fields
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, JobOutcome, JobResult
@@ -55,7 +56,9 @@ class Results:
     ) -> JobResult:
         """Commit the outcome, in one transaction with `together_with`, and publish it."""
         at = self._clock.now()
+        reached("finish.storing")
         await self._store.commit(*together_with, calls.finish(call.id, outcome, reason, at))
+        reached("finish.stored")
         result = JobResult(call=call, outcome=outcome, reason=reason, finished_at=at, transaction=transaction)
         level = logging.INFO if outcome in (JobOutcome.ACTED, JobOutcome.NOOP) else logging.WARNING
         logger.log(

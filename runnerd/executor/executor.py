@@ -14,6 +14,7 @@ from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.clock import Clock
+from runnerd.crash_points import reached
 from runnerd.executor.decided import Decided
 from runnerd.executor.intent import Intent, IntentState
 from runnerd.executor.lane import Lane
@@ -188,6 +189,7 @@ class Executor:
         for tracked in planned:
             if tracked.intent.state is IntentState.PLANNED:
                 self._vaults[tracked.intent.vault].lane.put(tracked)
+        reached("resume.done")
 
     async def give_up_unconfigured(self, configured: frozenset[str]) -> None:
         """End what a former process planned for vaults that are not in the configuration any more."""
@@ -229,7 +231,9 @@ class Executor:
         # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.
         rehearsing = asyncio.get_running_loop().create_task(vault.lane.rehearse(intent), name=f"rehearse:{call_id}")
         try:
+            reached("decision.storing")
             await self._store.commit(*with_decision, calls.decided(call_id), intents.plan(intent, now))
+            reached("decision.stored")
             # From here on nothing may raise: the intent stands in the ledger, and needs its lane.
             rehearsal = await rehearsing
         except Exception:

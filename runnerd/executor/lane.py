@@ -14,6 +14,7 @@ from runnerd.chain.abi import AbiFunction
 from runnerd.chain.errors import ChainError, FeeCapTooLow, RpcRefused, RpcUnavailable
 from runnerd.chain.fees import bump
 from runnerd.chain.types import decode_hash
+from runnerd.crash_points import reached
 from runnerd.executor.attempt import FRESH_S, prepare, sign_attempt
 from runnerd.executor.intent import (
     ENDED,
@@ -189,8 +190,10 @@ class Lane:
             await self._book.give_up(tracked, JobOutcome.FAILED, f"not signed: {error}")
             return ()
         at = self._book.clock.now()
+        reached("attempt.signed")
         # Stored, durably, before anyone can see the bytes. If this raises nothing was given away.
         await self._book.store.commit(intents.allot_nonce(tracked.intent, nonce, attempt, at))
+        reached("attempt.stored")
         self.next_nonce = nonce + 1
         return tracked.note(Signed(nonce, attempt), self.network.patience)
 
@@ -248,7 +251,9 @@ class Lane:
             return
         attempt = sign_attempt(self.signer, intent, intent.nonce, Ready(ready.block, ready.gas_limit, fees))
         add = intents.add_attempt(intent.call_id, intent.nonce, attempt, self._book.clock.now())
+        reached("replacement.signed")
         await self._book.store.commit(add)
+        reached("replacement.stored")
         await self._send(tracked, tracked.note(Signed(intent.nonce, attempt), self.network.patience))
 
     def _is_paused(self, intent: Intent) -> bool:
@@ -258,6 +263,7 @@ class Lane:
     async def broadcast(self, tracked: Tracked, attempt: Attempt) -> None:
         """Hand the stored bytes to the node. The bytes may be out whatever it answers: an error concludes nothing."""
         method = "eth_sendRawTransaction"
+        reached("broadcast.sending")
         try:
             answer = decode_hash(await self.network.rpc.call(method, ["0x" + attempt.raw.hex()]), method)
         except (RpcRefused, RpcUnavailable) as error:
@@ -275,6 +281,7 @@ class Lane:
                     "the node answers with another hash", extra=fields("node_lies", tx=attempt.hash, answer=answer)
                 )
                 return
+        reached("broadcast.answered")
         self._metrics.accepted(tracked.intent.plugin)
         at = self._book.clock.now()
         if tracked.intent.state not in (IntentState.FINAL, IntentState.REVERTED):
@@ -283,3 +290,4 @@ class Lane:
                 self.network.patience,
                 intents.accepted(attempt.hash, at),
             )
+            reached("acceptance.stored")

@@ -9,6 +9,7 @@ from psycopg.rows import DictRow
 from runnerd.chain.fees import Fees
 from runnerd.chain.types import Block
 from runnerd.clock import Clock
+from runnerd.crash_points import reached
 from runnerd.executor.intent import (
     ENDED,
     Effect,
@@ -99,7 +100,13 @@ class Tracked:
             if finish is not None:
                 await self._book.end(self, finish, changes)
             elif changes:
+                if isinstance(observation, Mined):
+                    reached("inclusion.storing")
                 await self._book.store.commit(*changes)
+                if isinstance(observation, Mined):
+                    reached("inclusion.stored")
+                elif before.state is IntentState.INCLUDED:
+                    reached("fallen.stored")
         except StoreError:
             # Nothing of it stands in the ledger: go back, so that the next observation tries it again.
             if self.intent is after:
