@@ -1,5 +1,6 @@
 """`make faults N=10000`: one campaign, by environment: FAULT_SEED, N, BREAK, KINDS and POINTS (comma-separated)."""
 
+import logging
 import os
 import secrets
 import sys
@@ -13,6 +14,7 @@ DEFAULT_FAULTS = 1_000
 
 def main() -> int:
     """0 if nothing is wrong, 1 otherwise, 64 for a wrong word in the environment."""
+    logging.basicConfig(level=logging.CRITICAL)  # that PostgreSQL ended is no news here
     given = os.environ
     broken = given.get("BREAK") or None
     kinds = [kind.strip() for kind in given.get("KINDS", "").split(",") if kind.strip()]

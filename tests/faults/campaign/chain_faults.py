@@ -15,7 +15,7 @@ POLL_S: Final = 0.02
 
 def drop_one(world: World, fault: Fault) -> bool:
     """The node forgets one transaction of the operator that is not in a block yet."""
-    waiting = waiting_hashes(world)
+    waiting = _await_waiting(world)
     if waiting:
         world.node.rpc("anvil_dropTransaction", fault.dice.choice(waiting))
     return bool(waiting)
@@ -23,9 +23,17 @@ def drop_one(world: World, fault: Fault) -> bool:
 
 def drop_all(world: World) -> bool:
     """The node forgets all that is not in a block yet."""
-    waiting = waiting_hashes(world)
+    waiting = _await_waiting(world)
     world.node.rpc("anvil_dropAllTransactions")
     return bool(waiting)
+
+
+def _await_waiting(world: World) -> list[str]:
+    """`waiting_hashes`, as soon as there are some: at most for a few blocks."""
+    deadline = time.monotonic() + 3 * BLOCK_TIME_S
+    while not (waiting := waiting_hashes(world)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return waiting
 
 
 def waiting_hashes(world: World) -> list[str]:

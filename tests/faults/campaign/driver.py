@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Collection
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import psycopg
@@ -48,7 +48,8 @@ class Order:
     broken: str | None = None
     judge_every: int = JUDGE_EVERY
     say: Callable[[str], None] = print
-    quiet_between_s: float = field(default=30.0)
+    say_every_s: float = 30.0
+    rest_deadline_s: float = REST_DEADLINE_S
 
 
 def run_campaign(order: Order) -> Report:
@@ -111,7 +112,7 @@ class _Campaign:
         if self._can_adopt:
             self._stranger.settle()
         began = time.monotonic()
-        while time.monotonic() - began < REST_DEADLINE_S:
+        while time.monotonic() - began < self._order.rest_deadline_s:
             world.daemon.keep()
             world.daemon.signal(signal.SIGHUP)  # again and again: one that comes during the start is not heard
             if self._is_at_rest():
@@ -212,7 +213,7 @@ class _Campaign:
                     self._report.problems.append(f"nonce {gap[0]} has waited for {gap[1]} blocks")
         self._report.problems += self._witness.problems
         self._report.starts = self._world.daemon.starts
-        if time.monotonic() - self._said_at > self._order.quiet_between_s:
+        if time.monotonic() - self._said_at > self._order.say_every_s:
             self._said_at = time.monotonic()
             self._order.say(self._report.progress(fault))
 
