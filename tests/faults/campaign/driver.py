@@ -126,7 +126,7 @@ class _Campaign:
     def judge(self) -> None:
         """The last word is the checker's."""
         self._witness.look(self._world.database.dsn)
-        self._report.problems += self._witness.problems
+        self._note()
         self._report.findings = check_settled(self._case())
 
     def _do(self, fault: Fault) -> None:
@@ -143,6 +143,20 @@ class _Campaign:
             self._report.crashed_at[str(fault.parameters["point"])] += 1
 
     def _inject(self, fault: Fault) -> bool:
+        """Do it. Whether it could be done: there may be nothing to drop, or nobody to kill."""
+        for do in (self._hurt_chain, self._hurt_processes, self._hurt_database):
+            has_happened = do(fault)
+            if has_happened is not None:
+                return has_happened
+        if fault.kind == "foreign transaction":
+            return self._can_adopt and self._stranger.act()
+        if fault.kind == "clock jump":  # there and back: every second one sets it right
+            page = self._world.daemon.page
+            page.clock_offset_s = 0.0 if page.clock_offset_s else fault.seconds_of("seconds")
+            return True
+        raise AssertionError(f"nobody does {fault}")
+
+    def _hurt_chain(self, fault: Fault) -> bool | None:
         world = self._world
         match fault.kind:
             case "drop transaction":
@@ -155,8 +169,12 @@ class _Campaign:
                 return chain_faults.fill_blocks(world, fault.number_of("blocks"))
             case "base fee jump":
                 return chain_faults.jump_base_fee(world, fault.number_of("blocks"))
-            case "foreign transaction":
-                return self._can_adopt and self._stranger.act()
+            case _:
+                return None
+
+    def _hurt_processes(self, fault: Fault) -> bool | None:
+        world = self._world
+        match fault.kind:
             case "kill at a crash point":
                 return process_faults.crash(world, fault)
             case "kill supervisor":
@@ -171,15 +189,10 @@ class _Campaign:
                 return process_faults.kill_zygote(world)
             case "rpc wrong chain id":
                 return process_faults.start_with_wrong_chain(world, fault)
-            case "clock jump":
-                # There and back: every second one sets it right.
-                is_right = world.daemon.page.clock_offset_s == 0
-                world.daemon.page.clock_offset_s = fault.seconds_of("seconds") if is_right else 0.0
-                return True
             case _:
-                return self._hurt_database(fault)
+                return None
 
-    def _hurt_database(self, fault: Fault) -> bool:
+    def _hurt_database(self, fault: Fault) -> bool | None:
         database = self._world.database
         match fault.kind:
             case "database sessions ended":
@@ -191,7 +204,7 @@ class _Campaign:
             case "database restart":
                 database.restart(str(fault.parameters["signal"]))
             case _:
-                raise AssertionError(f"nobody does {fault}")
+                return None
         return True
 
     def _fire(self, fault: Fault) -> None:
@@ -211,11 +224,17 @@ class _Campaign:
                 self._report.longest_gap = max(self._report.longest_gap, gap[1])
                 if gap[1] > MAX_GAP_BLOCKS:
                     self._report.problems.append(f"nonce {gap[0]} has waited for {gap[1]} blocks")
-        self._report.problems += self._witness.problems
+        self._note()
         self._report.starts = self._world.daemon.starts
         if time.monotonic() - self._said_at > self._order.say_every_s:
             self._said_at = time.monotonic()
             self._order.say(self._report.progress(fault))
+
+    def _note(self) -> None:
+        """What was seen on the way becomes a problem of the report, once."""
+        for seen in (self._witness.problems, self._world.daemon.stalls):
+            self._report.problems += seen
+            seen.clear()
 
     def _case(self) -> Case:
         return self._world.case(frozenset(self._stranger.hashes), frozenset(self._accepted))

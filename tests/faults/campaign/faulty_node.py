@@ -32,6 +32,7 @@ METHOD_OF: Final = {
     "rpc null receipts": RECEIPT,
     "rpc wrong chain id": CHAIN_ID,
 }
+FORWARDED_FIRST: Final = ("rpc timeout after accepted", "rpc hang-up after accepted", "rpc refused after accepted")
 BATCHES: Final = ("rpc reordered", "rpc duplicated", "rpc missing answer")
 JUNK: Final = (b"", b"<html>502 Bad Gateway</html>", b'{"jsonrpc":"2.0","id":', b"[]", b"\xff\xfe{}")
 WRONG_TYPES: Final[tuple[Any, ...]] = (17, "0xzz", [], {"number": "latest"}, "")
@@ -113,23 +114,15 @@ def _requests(fault: Fault) -> int:
 
 async def _disturb(exchange: Exchange, fault: Fault) -> Answer:
     """What the daemon gets."""
+    if fault.kind in FORWARDED_FIRST:
+        await exchange.forward()
     match fault.kind:
-        case "rpc timeout after accepted":
-            await exchange.forward()
+        case "rpc timeout after accepted" | "rpc timeout":
             await asyncio.sleep(BEYOND_PATIENCE_S)
             return None
-        case "rpc timeout":
-            await asyncio.sleep(BEYOND_PATIENCE_S)
+        case "rpc hang-up after accepted" | "rpc never sent":
             return None
-        case "rpc hang-up after accepted":
-            await exchange.forward()
-            return None
-        case "rpc never sent":
-            return None
-        case "rpc refused after accepted":
-            await exchange.forward()
-            return _refusal(exchange, -32000, str(fault.parameters["message"]))
-        case "rpc refused":
+        case "rpc refused after accepted" | "rpc refused":
             return _refusal(exchange, -32000, str(fault.parameters["message"]))
         case "rpc error":
             return _refusal(exchange, fault.dice.choice((-32603, -32005, -32000)), "backend is overloaded")

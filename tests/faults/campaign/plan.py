@@ -5,7 +5,7 @@ cannot shift those after it. Waits are in requests that the daemon makes, not in
 """
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -116,36 +116,41 @@ def plan(seed: int, *, kinds: Collection[str] = (), points: Collection[str] = ()
 
 
 def _parameters(kind: str, dice: random.Random) -> dict[str, object]:
-    match kind:
-        case "rpc refused" | "rpc refused after accepted":
-            return {"message": dice.choice(REFUSALS)}
-        case "rpc http error":
-            return {"status": dice.choice((429, 500, 502, 503))}
-        case "rpc stale nonce":
-            return {"behind": dice.randint(1, 3)}
-        case "rpc lagging node":
-            return {"behind": dice.randint(1, 12), "requests": dice.randint(2, 12)}
-        case "rpc slow":
-            return {"seconds": round(dice.uniform(0.02, 0.35), 2)}
-        case "rpc junk" | "rpc wrong type":
-            return {"form": dice.randrange(5)}
-        case "reorg":
-            return {"depth": dice.randint(1, MAX_REORG)}
-        case "blocks without room":
-            return {"blocks": dice.randint(1, 5)}
-        case "base fee jump":
-            return {"blocks": dice.randint(1, 5)}
-        case "clock jump":
-            return {"seconds": dice.choice(JUMPS_S)}
-        case "kill supervisor":
-            return {"early": dice.random() < 0.25, "after": round(dice.uniform(0.0, 0.6), 2)}
-        case "kill worker":
-            return {"stopped first": dice.random() < 0.4, "all": dice.random() < 0.15}
-        case "freeze supervisor":
-            return {"seconds": round(dice.uniform(0.05, 0.5), 2)}
-        case "database silent":
-            return {"seconds": round(dice.uniform(0.05, 0.4), 2)}
-        case "database restart":
-            return {"signal": dice.choice(("SIGQUIT", "SIGKILL", "SIGINT"))}
-        case _:
-            return {}
+    return {name: choose(dice) for name, choose in PARAMETERS.get(kind, {}).items()}
+
+
+def _seconds(low: float, high: float) -> Callable[[random.Random], object]:
+    return lambda dice: round(dice.uniform(low, high), 2)
+
+
+def _whole(low: int, high: int) -> Callable[[random.Random], object]:
+    return lambda dice: dice.randint(low, high)
+
+
+def _chance(of_true: float) -> Callable[[random.Random], object]:
+    return lambda dice: dice.random() < of_true
+
+
+def _one_of(*choices: object) -> Callable[[random.Random], object]:
+    return lambda dice: dice.choice(choices)
+
+
+PARAMETERS: Final[Mapping[str, Mapping[str, Callable[[random.Random], object]]]] = {
+    "rpc refused": {"message": _one_of(*REFUSALS)},
+    "rpc refused after accepted": {"message": _one_of(*REFUSALS)},
+    "rpc http error": {"status": _one_of(429, 500, 502, 503)},
+    "rpc stale nonce": {"behind": _whole(1, 3)},
+    "rpc lagging node": {"behind": _whole(1, 12), "requests": _whole(2, 12)},
+    "rpc slow": {"seconds": _seconds(0.02, 0.35)},
+    "rpc junk": {"form": _whole(0, 4)},
+    "rpc wrong type": {"form": _whole(0, 4)},
+    "reorg": {"depth": _whole(1, MAX_REORG)},
+    "blocks without room": {"blocks": _whole(1, 5)},
+    "base fee jump": {"blocks": _whole(1, 5)},
+    "clock jump": {"seconds": _one_of(*JUMPS_S)},
+    "kill supervisor": {"early": _chance(0.25), "after": _seconds(0.0, 0.6)},
+    "kill worker": {"stopped first": _chance(0.4), "all": _chance(0.15)},
+    "freeze supervisor": {"seconds": _seconds(0.05, 0.5)},
+    "database silent": {"seconds": _seconds(0.05, 0.4)},
+    "database restart": {"signal": _one_of("SIGQUIT", "SIGKILL", "SIGINT")},
+}

@@ -12,16 +12,19 @@ from tests.faults.campaign.plan import Fault
 from tests.faults.campaign.world import World
 
 CRASH_DEADLINE_S: Final = 2.5
-PROGRESS_DEADLINE_S: Final = 15.0
+PROGRESS_DEADLINE_S: Final = 20.0
 START_DEADLINE_S: Final = 10.0
 POLL_S: Final = 0.01
 AT_START: Final = ("wallet.storing", "wallet.stored", "resume.done")
 
 
-def wait_progress(world: World, *, deadline_s: float = PROGRESS_DEADLINE_S) -> None:
+def wait_progress(world: World) -> None:
     """Until a call has ended since now: kills alone, one after the other, would show nothing but starts."""
-    ended = world.daemon.page.counts["finish.stored"]
-    _wait(lambda: world.daemon.page.counts["finish.stored"] > ended or not world.daemon.is_running, deadline_s)
+    daemon = world.daemon
+    ended = daemon.page.counts["finish.stored"]
+    has_ended = _wait(lambda: daemon.page.counts["finish.stored"] > ended or not daemon.is_running, PROGRESS_DEADLINE_S)
+    if not has_ended:
+        daemon.stalls.append(f"no call ended within {PROGRESS_DEADLINE_S:g} s:\n{daemon.log_tail(5)}")
 
 
 def crash(world: World, fault: Fault) -> bool:

@@ -23,7 +23,7 @@ STOP_DEADLINE_S = 45.0
 
 
 class Supervisor:
-    """Made by `supervisor`. `unexpected` tells the ends that nobody here caused."""
+    """Made by `supervisor`. `unexpected` are ends that nobody here caused, `stalls` when it ran and did nothing."""
 
     def __init__(
         self, nursery: "subprocess.Popen[str]", directory: Path, page: CrashPage, order: dict[str, str]
@@ -33,6 +33,7 @@ class Supervisor:
         self.log = directory / "runnerd.log"
         self.starts = 0
         self.unexpected: list[str] = []
+        self.stalls: list[str] = []
         self._nursery = nursery
         self._order = order
         self._pid = 0
@@ -119,7 +120,7 @@ class Supervisor:
         os.close(self._pidfd)
         self._pidfd = None
         code = self._ask({"wait": self._pid})
-        if not self._is_ours and self.page.killed_at is None:
+        if not self._is_ours:
             self.unexpected.append(f"exit code {code}: {self.log_tail(3)}")
         return code
 
