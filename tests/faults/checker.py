@@ -87,7 +87,8 @@ class Witness:
     def look(self, dsn: str) -> None:
         """Compare the table with everything that was seen of it before."""
         with closing(_connect(dsn)) as connection:
-            now = {row["hash"]: bytes(row["raw"]) for row in _rows(connection, "select hash, raw from attempts")}
+            rows = [*_rows(connection, "select hash, raw from attempts"), *_fillers(connection)]
+        now = {row["hash"]: bytes(row["raw"]) for row in rows}
         changed = [tx for tx, raw in self.raw_of.items() if tx in now and now[tx] != raw]
         vanished = [tx for tx in self.raw_of if tx not in now]
         if changed:
@@ -150,7 +151,7 @@ class _Tables:
             self.intents = {row["call_id"]: row for row in _rows(connection, "select * from intents")}
             self.attempts = _rows(connection, "select * from attempts order by call_id, signed_at")
             self.wallets = _rows(connection, "select * from wallets")
-            self.foreign = _foreign(connection)
+            self.fillers = _fillers(connection)
         self.call_of_intent = {
             "0x" + hashlib.sha256(ledger["id"].bytes + call_id.to_bytes(8, "big")).hexdigest(): call_id
             for call_id in self.calls
@@ -172,12 +173,10 @@ def _short(row: Row | None) -> str:
     return ", ".join(f"{name} {value}" for name, value in shown.items() if value not in (None, "")) or "no row"
 
 
-def _foreign(connection: psycopg.Connection[Row]) -> frozenset[str]:
-    """Foreign transactions that the operator adopted, if the schema has a table of them."""
-    (found,) = _rows(connection, "select to_regclass('foreign_transactions') is not null as is_there")
-    if not found["is_there"]:
-        return frozenset()
-    return frozenset(row["hash"] for row in _rows(connection, "select hash from foreign_transactions"))
+def _fillers(connection: psycopg.Connection[Row]) -> list[Row]:
+    """Signed no-ops for nonces that no intent has, if the schema has a table of them."""
+    (found,) = _rows(connection, "select to_regclass('fillers') is not null as is_there")
+    return _rows(connection, "select hash, raw from fillers") if found["is_there"] else []
 
 
 def _connect(dsn: str) -> psycopg.Connection[Row]:
@@ -305,13 +304,15 @@ def _decided_mints(outcome: Mapping[str, Any] | None) -> tuple[tuple[object, ...
 def _judge_bytes(case: Case, transactions: list[Row], tables: _Tables, findings: Findings) -> None:
     """What is on chain was stored; what was stored is what its hash says; one intent has one nonce."""
     findings.transactions, findings.attempts = len(transactions), len(tables.attempts)
-    stored = tables.call_of_hash.keys() | tables.foreign | case.foreign
+    # Whom the daemon takes for a stranger is no excuse: only what the campaign sent itself is.
+    stored = tables.call_of_hash.keys() | case.foreign | {row["hash"] for row in tables.fillers}
     findings.add(
         "A TRANSACTION OF THE OPERATOR THAT IS NOT IN THE LEDGER",
         [f"nonce {int(tx['nonce'], 16)}, block {int(tx['blockNumber'], 16)}, {tx['hash']}" for tx in transactions
          if tx["hash"] not in stored],
     )  # fmt: skip
-    wrong = [row["hash"] for row in tables.attempts if "0x" + keccak(bytes(row["raw"])).hex() != row["hash"]]
+    signed = [*tables.attempts, *tables.fillers]
+    wrong = [row["hash"] for row in signed if "0x" + keccak(bytes(row["raw"])).hex() != row["hash"]]
     findings.add("stored bytes that do not have the hash they stand under", wrong)
     taken = {int(tx["nonce"], 16): tx["hash"] for tx in transactions}
     nonces: dict[int, set[int]] = defaultdict(set)
@@ -329,8 +330,8 @@ def _judge_ends(case: Case, effects: list[_Effect], tables: _Tables, findings: F
     findings.outcomes = dict(Counter(str(row["outcome"]) for row in tables.calls.values()))
     open_calls = [call_id for call_id, row in tables.calls.items() if row["outcome"] not in OUTCOMES]
     findings.lost_calls += findings.add("LOST CALL: no outcome", [tables.story(call_id) for call_id in open_calls])
-    known = {row["identity"] for row in tables.calls.values()}
-    lost = [key for key in case.accepted_keys if not any(key in identity for identity in known)]
+    known = {row["identity"].split()[-1] for row in tables.calls.values() if row["trigger"] == "manual"}
+    lost = sorted(case.accepted_keys - known)
     findings.lost_calls += findings.add("LOST CALL: confirmed to its caller and not in the ledger", lost)
     acted = Counter(tables.call_of_intent.get(effect.intent_id) for effect in effects)
     without = [tables.story(c) for c, row in tables.calls.items() if row["outcome"] == "acted" and not acted[c]]

@@ -16,7 +16,7 @@ from runnerd.control.client import ask
 from runnerd.control.messages import ControlError, Fire, Fired
 from tests.faults.campaign import chain_faults, process_faults
 from tests.faults.campaign.foreign import Stranger, can_adopt
-from tests.faults.campaign.plan import CRASH, Fault, plan
+from tests.faults.campaign.plan import CRASH, WEIGHTS, Fault, plan
 from tests.faults.campaign.report import Report
 from tests.faults.campaign.world import World, build_world
 from tests.faults.checker import Case, Witness, check_safety, check_settled, oldest_gap
@@ -29,6 +29,8 @@ JUDGE_EVERY: Final = 500
 FIRE_EVERY: Final = 7
 REST_DEADLINE_S: Final = 90.0
 POLL_S: Final = 0.2
+LONG: Final = 2_000
+"""From so many faults on, every kind of fault and every crash point must have been among them."""
 MAX_GAP_BLOCKS: Final = 600
 """While faults go on. Two minutes: zero room, base fees and dead daemons delay a nonce, nothing may forget it."""
 OPEN: Final = """
@@ -65,9 +67,19 @@ def run_campaign(order: Order) -> Report:
         finally:
             report.starts, report.unexpected = world.daemon.starts, world.daemon.unexpected
             report.reached = world.daemon.page.counts
+        if order.faults >= LONG and not order.kinds:
+            report.problems += _left_out(report, can_adopt=campaign.can_adopt)
         if not report.is_clean:
             report.problems.append(f"the end of the log:\n{world.daemon.log_tail()}")
     return report
+
+
+def _left_out(report: Report, *, can_adopt: bool) -> list[str]:
+    """A long campaign that never did something has not shown what it claims."""
+    kinds = WEIGHTS.keys() - report.done.keys() - (set() if can_adopt else {"foreign transaction"})
+    points = [point for point in report.reached if not report.crashed_at[point]]
+    left_out = [f"no such fault in a long campaign: {kind}" for kind in sorted(kinds)]
+    return left_out + [f"no kill at this point in a long campaign: {point}" for point in points]
 
 
 class _Campaign:
@@ -77,7 +89,7 @@ class _Campaign:
         self._report = report
         self._witness = Witness()
         self._stranger = Stranger(world)
-        self._can_adopt = can_adopt()
+        self.can_adopt = can_adopt()
         self._accepted: set[str] = set()
         self._said_at = time.monotonic()
 
@@ -109,7 +121,7 @@ class _Campaign:
         world.database.wait_ready()
         world.silence_plugins()
         world.daemon.keep()
-        if self._can_adopt:
+        if self.can_adopt:
             self._stranger.settle()
         began = time.monotonic()
         while time.monotonic() - began < self._order.rest_deadline_s:
@@ -149,7 +161,7 @@ class _Campaign:
             if has_happened is not None:
                 return has_happened
         if fault.kind == "foreign transaction":
-            return self._can_adopt and self._stranger.act()
+            return self.can_adopt and self._stranger.act()
         if fault.kind == "clock jump":  # there and back: every second one sets it right
             page = self._world.daemon.page
             page.clock_offset_s = 0.0 if page.clock_offset_s else fault.seconds_of("seconds")

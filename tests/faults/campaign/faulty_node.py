@@ -7,7 +7,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -46,14 +46,14 @@ class _Waiting:
 
 
 class FaultyNode(RpcProxy):
-    """Made by `faulty_node`. `arm` from any thread."""
+    """One view of the node. `arm` from any thread."""
 
-    def __init__(self, node_url: str, on_hit: Callable[[Fault], None]) -> None:
+    def __init__(self, node_url: str, on_hit: Callable[[Fault], None], seen: threading.Condition) -> None:
         super().__init__(node_url)
         self.requests = 0
         self._on_hit = on_hit
         self._waiting: list[_Waiting] = []
-        self._seen = threading.Condition()
+        self._seen = seen
 
     def arm(self, fault: Fault) -> None:
         """Let `fault` happen to the next request that it fits."""
@@ -70,17 +70,6 @@ class FaultyNode(RpcProxy):
     def armed(self) -> int:
         """Faults that wait for their request."""
         return len(self._waiting)
-
-    def wait_requests(self, count: int, deadline_s: float) -> bool:
-        """Until the daemon has made `count` more requests; False if it did not in time."""
-        wanted = self.requests + count
-        with self._seen:
-            return self._seen.wait_for(lambda: self.requests >= wanted, deadline_s)
-
-    def wait_armed(self, at_most: int, deadline_s: float) -> bool:
-        """Until at most `at_most` faults still wait; False if not in time."""
-        with self._seen:
-            return self._seen.wait_for(lambda: len(self._waiting) <= at_most, deadline_s)
 
     async def _answer(self, body: bytes) -> Answer:
         exchange = Exchange(body, self._node_url)
@@ -198,12 +187,52 @@ def _refusal(exchange: Exchange, code: int, message: str) -> bytes:
     return json.dumps(answers if exchange.body.startswith(b"[") else answers[0]).encode()
 
 
+class Fleet:
+    """The nodes of the chain as the daemon sees them: several views of one, each with faults of its own."""
+
+    def __init__(self, views: list[FaultyNode], seen: threading.Condition) -> None:
+        self.urls = tuple(view.url for view in views)
+        self._views = views
+        self._seen = seen
+
+    def arm(self, fault: Fault) -> None:
+        """Let `fault` happen at one of the nodes, which one its number says."""
+        self._views[fault.number % len(self._views)].arm(fault)
+
+    def disarm(self) -> int:
+        """Forget the faults that have not happened. How many there were."""
+        return sum(view.disarm() for view in self._views)
+
+    @property
+    def armed(self) -> int:
+        """Faults that wait for their request."""
+        return sum(view.armed for view in self._views)
+
+    def wait_requests(self, count: int, deadline_s: float) -> bool:
+        """Until the daemon has made `count` more requests; False if it did not in time."""
+        wanted = self._requests + count
+        with self._seen:
+            return self._seen.wait_for(lambda: self._requests >= wanted, deadline_s)
+
+    def wait_armed(self, at_most: int, deadline_s: float) -> bool:
+        """Until at most `at_most` faults still wait; False if not in time."""
+        with self._seen:
+            return self._seen.wait_for(lambda: self.armed <= at_most, deadline_s)
+
+    @property
+    def _requests(self) -> int:
+        return sum(view.requests for view in self._views)
+
+
 @contextmanager
-def faulty_node(node_url: str, on_hit: Callable[[Fault], None]) -> Iterator[FaultyNode]:
-    """A proxy for the length of the block."""
-    proxy = FaultyNode(node_url, on_hit)
-    try:
-        proxy.listen()
-        yield proxy
-    finally:
-        proxy.close()
+def faulty_fleet(node_url: str, views: int, on_hit: Callable[[Fault], None]) -> Iterator[Fleet]:
+    """That many proxies for the length of the block."""
+    seen = threading.Condition()
+    with ExitStack() as stack:
+        nodes = []
+        for _ in range(views):
+            node = FaultyNode(node_url, on_hit, seen)
+            stack.callback(node.close)
+            node.listen()
+            nodes.append(node)
+        yield Fleet(nodes, seen)

@@ -11,7 +11,7 @@ from typing import Final
 
 from deploy.demo.world import Venue, build_venue, make_keystore, render_config
 from tests.faults.campaign.database import Database, campaign_database
-from tests.faults.campaign.faulty_node import FaultyNode, faulty_node
+from tests.faults.campaign.faulty_node import Fleet, faulty_fleet
 from tests.faults.campaign.plan import MAX_REORG, Fault
 from tests.faults.campaign.supervisor import Supervisor, supervisor
 from tests.faults.checker import Case
@@ -26,6 +26,11 @@ STATES_KEPT: Final = 64
 GAS_LIMIT: Final = 30_000_000
 WEI: Final = 10**24
 """Of the operator and the vault: a campaign must not end because it ran out of money."""
+VIEWS: Final = 1
+"""Nodes in the daemon's configuration: so many proxies before the one chain."""
+CHAIN: Final[Mapping[str, object]] = {
+    "poll_s": 0.1, "confirmations": CONFIRMATIONS, "rpc_timeout_s": 0.5, "replace_after_blocks": 3,
+}  # fmt: skip
 ACTOR: Final = Path(__file__).resolve().parents[1] / "plugins/actor.py"
 STRIKES: Final = (1_000, 10_000_000)
 """The limits of `deploy.demo.world`: a strike outside of them is a denied action."""
@@ -45,7 +50,7 @@ class World:
 
     directory: Path
     node: Anvil
-    faulty: FaultyNode
+    faulty: Fleet
     database: Database
     venue: Venue
     daemon: Supervisor
@@ -84,9 +89,9 @@ class World:
         config = render_config(
             self.venue,
             {name: _plugin(mode, every_s, is_ticking=is_ticking) for name, (mode, every_s) in MODES.items()},
-            url=self.faulty.url,
+            url=self.faulty.urls[0],
             dsn=self.database.daemon_dsn,
-            chain={"poll_s": 0.1, "confirmations": CONFIRMATIONS, "rpc_timeout_s": 0.5, "replace_after_blocks": 3},
+            chain={**CHAIN, "rpc": self.faulty.urls} if VIEWS > 1 else CHAIN,
             vault={"max_value_wei_per_day": 10**20},
         )
         # The page of metrics is a process more at every start, and no part of this.
@@ -118,7 +123,7 @@ def build_world(on_hit: Callable[[Fault], None], broken: str | None) -> Iterator
             )
         )
         database = stack.enter_context(campaign_database(directory))
-        faulty = stack.enter_context(faulty_node(node.url, on_hit))
+        faulty = stack.enter_context(faulty_fleet(node.url, VIEWS, on_hit))
         operator = make_keystore(directory)
         venue = build_venue(node.url, operator)
         for address in (operator, venue.vault.address):
