@@ -1,8 +1,13 @@
-"""`make faults N=10000`: one campaign, by environment: FAULT_SEED, N, BREAK, KINDS and POINTS (comma-separated)."""
+"""`make faults N=10000`: one campaign, by environment.
+
+FAULT_SEED and N; FAULT_SECONDS ends the faults earlier; BREAK swaps two steps; KINDS and POINTS (comma-separated) leave
+out all other faults and crash points.
+"""
 
 import logging
 import os
 import secrets
+import signal
 import sys
 
 from tests.faults.campaign.driver import Order, run_campaign
@@ -15,6 +20,7 @@ DEFAULT_FAULTS = 1_000
 def main() -> int:
     """0 if nothing is wrong, 1 otherwise, 64 for a wrong word in the environment."""
     logging.basicConfig(level=logging.CRITICAL)  # that PostgreSQL ended is no news here
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every process of it is ended
     given = os.environ
     broken = given.get("BREAK") or None
     kinds = [kind.strip() for kind in given.get("KINDS", "").split(",") if kind.strip()]
@@ -30,6 +36,7 @@ def main() -> int:
             kinds=kinds,
             points=[point for point in given.get("POINTS", "").split(",") if point],
             broken=broken,
+            longest_s=float(given.get("FAULT_SECONDS") or "inf"),
             judge_every=25 if broken else 500,
             say=lambda line: print(line, flush=True),
         )

@@ -3,6 +3,7 @@
 The daemon is kept running like systemd would. Nothing here knows how the executor works: only when it has come to rest.
 """
 
+import math
 import signal
 import time
 from collections.abc import Callable, Collection
@@ -51,6 +52,8 @@ class Order:
     judge_every: int = JUDGE_EVERY
     say: Callable[[str], None] = print
     say_every_s: float = 30.0
+    longest_s: float = math.inf
+    """Faults stop after so many seconds, however many there were."""
     rest_deadline_s: float = REST_DEADLINE_S
 
 
@@ -67,7 +70,7 @@ def run_campaign(order: Order) -> Report:
         finally:
             report.starts, report.unexpected = world.daemon.starts, world.daemon.unexpected
             report.reached = world.daemon.page.counts
-        if order.faults >= LONG and not order.kinds:
+        if report.total >= LONG and not order.kinds:
             report.problems += _left_out(report, can_adopt=campaign.can_adopt)
         if not report.is_clean:
             report.problems.append(f"the end of the log:\n{world.daemon.log_tail()}")
@@ -99,7 +102,8 @@ class _Campaign:
         world.daemon.keep()
         process_faults.wait_progress(world)
         for fault in plan(self._order.seed, kinds=self._order.kinds, points=self._order.points):
-            if report.total >= self._order.faults or not report.is_clean:
+            is_over = time.monotonic() - report.began > self._order.longest_s
+            if report.total >= self._order.faults or is_over or not report.is_clean:
                 return
             world.daemon.keep()
             self._do(fault)
