@@ -32,6 +32,8 @@ REST_DEADLINE_S: Final = 90.0
 POLL_S: Final = 0.2
 LONG: Final = 2_000
 """From so many faults on, every kind of fault and every crash point must have been among them."""
+SLOW_GAP_BLOCKS: Final = 60
+"""Worth a line."""
 MAX_GAP_BLOCKS: Final = 600
 """While faults go on. Two minutes: zero room, base fees and dead daemons delay a nonce, nothing may forget it."""
 OPEN: Final = """
@@ -94,6 +96,7 @@ class _Campaign:
         self._stranger = Stranger(world)
         self.can_adopt = can_adopt()
         self._accepted: set[str] = set()
+        self._slow: set[int] = set()
         self._said_at = time.monotonic()
 
     def attack(self) -> None:
@@ -125,11 +128,11 @@ class _Campaign:
         world.database.wait_ready()
         world.silence_plugins()
         world.daemon.keep()
-        if self.can_adopt:
-            self._stranger.settle()
         began = time.monotonic()
         while time.monotonic() - began < self._order.rest_deadline_s:
             world.daemon.keep()
+            if self.can_adopt:
+                self._stranger.settle()
             world.daemon.signal(signal.SIGHUP)  # again and again: one that comes during the start is not heard
             if self._is_at_rest():
                 break
@@ -238,6 +241,9 @@ class _Campaign:
             gap = oldest_gap(self._case())
             if gap is not None:
                 self._report.longest_gap = max(self._report.longest_gap, gap[1])
+                if gap[1] > SLOW_GAP_BLOCKS and gap[0] not in self._slow:
+                    self._slow.add(gap[0])
+                    self._order.say(f"nonce {gap[0]} has waited for {gap[1]} blocks at {fault}; {self._daemon_says()}")
                 if gap[1] > MAX_GAP_BLOCKS:
                     self._report.problems.append(f"nonce {gap[0]} has waited for {gap[1]} blocks")
         self._note()
@@ -245,6 +251,9 @@ class _Campaign:
         if time.monotonic() - self._said_at > self._order.say_every_s:
             self._said_at = time.monotonic()
             self._order.say(self._report.progress(fault))
+
+    def _daemon_says(self) -> str:
+        return f"the daemon's last warnings:\n{self._world.daemon.log_tail(8)}"
 
     def _note(self) -> None:
         """What was seen on the way becomes a problem of the report, once."""

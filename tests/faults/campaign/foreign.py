@@ -32,6 +32,7 @@ class Stranger:
 
     def __init__(self, world: World) -> None:
         self.hashes: set[str] = set()
+        self._unadopted: set[str] = set()
         self._world = world
         keystore = json.loads((world.directory / "operator.json").read_text())
         passphrase = (world.directory / "passphrase").read_text().strip()
@@ -39,6 +40,7 @@ class Stranger:
 
     def act(self) -> bool:
         """Send one at the next nonce of the chain, see the vault paused, adopt, and see it go on."""
+        self.settle()  # an earlier one may have been mined only now
         world = self._world
         rpc = world.node.rpc
         nonce = int(rpc("eth_getTransactionCount", world.venue.operator, "latest"), 16)
@@ -52,21 +54,23 @@ class Stranger:
             rpc("eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex())
         except RuntimeError:
             return False  # the nonce was used while we looked
-        if not self._wait(lambda: rpc("eth_getTransactionReceipt", tx_hash) is not None):
+        self._unadopted.add(tx_hash)
+        if not self._wait(lambda: self._is_mined(tx_hash)):
             return False
         self._wait(self._is_paused)
-        self._wait(lambda: self._runnerctl("adopt", tx_hash))
-        if self._is_paused():
-            self._wait(lambda: self._runnerctl("resume", "--vault", "demo"))
+        self._wait(self.settle)
         return True
 
-    def settle(self) -> None:
-        """Adopt what the daemon has not been told of yet, as an operator would before he trusts the vault again."""
-        for tx_hash in sorted(self.hashes):
-            if self._world.node.rpc("eth_getTransactionReceipt", tx_hash) is not None:
-                self._runnerctl("adopt", tx_hash)
-        if self._is_paused():
-            self._runnerctl("resume", "--vault", "demo")
+    def settle(self) -> bool:
+        """Adopt what is on chain and was not adopted, as an operator would who trusts the vault again. Whether done."""
+        for tx_hash in [tx_hash for tx_hash in sorted(self._unadopted) if self._is_mined(tx_hash)]:
+            if not self._runnerctl("adopt", tx_hash):
+                return False
+            self._unadopted.discard(tx_hash)
+        return not self._is_paused() or self._runnerctl("resume", "--vault", "demo")
+
+    def _is_mined(self, tx_hash: str) -> bool:
+        return self._world.node.rpc("eth_getTransactionReceipt", tx_hash) is not None
 
     def _is_paused(self) -> bool:
         try:
