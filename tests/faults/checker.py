@@ -284,10 +284,13 @@ def _judge_effects(case: Case, effects: list[_Effect], tables: _Tables, findings
         if any(mint[0] == "mint_binary" and not low <= int(str(mint[1])) <= high for mint in effect.mints):
             findings.add("A DENIED ACTION ON CHAIN: a strike outside of its limits", [tables.story(call_id)])
         if tables.call_of_hash.get(effect.transaction) not in (None, call_id):
-            findings.add("a transaction of one call with the intent id of another", [effect, tables.story(call_id)])
+            findings.add(
+                "a transaction of one call with the intent id of another", [f"{effect}\n      {tables.story(call_id)}"]
+            )
         if tables.calls[call_id]["outcome"] not in ("acted", None):
             findings.add(
-                "AN EFFECT OF A CALL THAT DID NOT ACT: its outcome says otherwise", [effect, tables.story(call_id)]
+                "AN EFFECT OF A CALL THAT DID NOT ACT: its outcome says otherwise",
+                [f"{effect}\n      {tables.story(call_id)}"],
             )
 
 

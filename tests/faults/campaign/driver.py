@@ -61,7 +61,7 @@ class Order:
 
 def run_campaign(order: Order) -> Report:
     """All of it. What is wrong is in the report."""
-    report = Report(order.seed, order.faults)
+    report = Report(order.seed, order.faults, order.broken)
     order.say(f"FAULT_SEED={order.seed} N={order.faults}" + (f" BREAK={order.broken}" if order.broken else ""))
     with build_world(report.hit, order.broken) as world:
         campaign = _Campaign(world, order, report)

@@ -14,6 +14,7 @@ class Report:
 
     seed: int
     wanted: int
+    broken: str | None = None
     done: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
     crashed_at: Counter[str] = field(default_factory=Counter)
@@ -66,7 +67,7 @@ class Report:
         ]
         for end in self.unexpected[:5]:
             lines.append(f"ended by itself: {end}")
-        for problem in (*self.problems, *found.problems):
-            lines.append(f"PROBLEM: {problem}")
-        lines.append(f"{'clean' if self.is_clean else 'FAILED'}: FAULT_SEED={self.seed} make faults N={self.wanted}")
+        lines += [f"PROBLEM: {problem}" for problem in dict.fromkeys((*self.problems, *found.problems))]
+        again = f"FAULT_SEED={self.seed} make faults N={self.wanted}" + (f" BREAK={self.broken}" if self.broken else "")
+        lines.append(f"{'clean' if self.is_clean else 'FAILED'}: {again}")
         return "\n".join(lines)

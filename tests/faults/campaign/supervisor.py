@@ -19,6 +19,7 @@ from tests.support.leaks import find_descendants
 REPOSITORY = Path(__file__).resolve().parents[3]
 MAX_LOG_BYTES = 64 << 20
 TAIL_BYTES = 1 << 18
+NOISE = ('"level": "info"', '"action": "call_finished"')
 STOP_DEADLINE_S = 45.0
 
 
@@ -112,7 +113,7 @@ class Supervisor:
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - TAIL_BYTES))
             told = file.read().decode(errors="replace").splitlines()[1:]
-        return "\n".join([line for line in told if '"level": "info"' not in line][-lines:])
+        return "\n".join([line for line in told if not any(noise in line for noise in NOISE)][-lines:])
 
     def _bury(self) -> int | None:
         if self._pidfd is None:
