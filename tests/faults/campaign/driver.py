@@ -126,14 +126,18 @@ class _Campaign:
         world.daemon.page.clock_offset_s = 0.0
         chain_faults.calm(world)
         world.database.wait_ready()
-        world.silence_plugins()
         world.daemon.keep()
+        world.silence_plugins()
+        before = world.daemon.starts
         began = time.monotonic()
         while time.monotonic() - began < self._order.rest_deadline_s:
             world.daemon.keep()
             if self.can_adopt:
                 self._stranger.settle()
-            world.daemon.signal(signal.SIGHUP)  # again and again: one that comes during the start is not heard
+            if world.daemon.starts == before:
+                # Again and again: one that comes during the start is not heard, or ends it. A later one has read the file.
+                world.daemon.expect_end()
+                world.daemon.signal(signal.SIGHUP)
             if self._is_at_rest():
                 break
             time.sleep(POLL_S)
