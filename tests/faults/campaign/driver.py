@@ -135,7 +135,7 @@ class _Campaign:
             if self.can_adopt:
                 self._stranger.settle()
             if world.daemon.starts == before:
-                # Again and again: during the start it is not heard, or fatal. A daemon that starts now has read the file.
+                # Again and again: during the start it is not heard, or fatal. Who starts now has read the file.
                 world.daemon.expect_end()
                 world.daemon.signal(signal.SIGHUP)
             if self._is_at_rest():
