@@ -14,6 +14,7 @@ from runnerd.chain.abi import AbiFunction
 from runnerd.chain.errors import ChainError
 from runnerd.chain.fees import Fees
 from runnerd.config.model import WalletConfig
+from runnerd.crash_points import reached
 from runnerd.executor.attempt import FRESH_S, Prepared, Ready, prepare, sign_attempt
 from runnerd.executor.broadcast import Broadcaster
 from runnerd.executor.observation import Broadcast, Signed, SimulationReverted
@@ -237,7 +238,9 @@ class Lane:
                 )
             )
             allot = intents.allot_nonces(wanted, first, [attempt for _, attempt in signed], now)
+            reached("attempt.signed")
             await self._book.store.commit(allot, trail)
+            reached("attempt.stored")
             self.next_nonce = first + len(signed)
             for offset, (tracked, attempt) in enumerate(signed):
                 self._waiting.remove(tracked)  # before `_send`, which may raise: what was signed is not given up

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from runnerd.chain.errors import ChainError
 from runnerd.chain.fees import Fees, NoBump, bump
+from runnerd.crash_points import reached
 from runnerd.executor.attempt import Ready, prepare, prepare_noop, sign_attempt, sign_cancel
 from runnerd.executor.lane import MAX_GROUP, Lane
 from runnerd.executor.observation import Cancel, Effect, Push, Signed, SimulationReverted, Stale
@@ -158,7 +159,11 @@ class Pusher:
         now = self._book.clock.now()
         purpose = "cancel" if kind is AttemptKind.NOOP else "effect"
         trail = audit.append(audit.attempt(intent, intent.nonce, attempt, now, purpose))
+        reached("replacement.signed")
         await self._book.store.commit(intents.add_attempt(intent, attempt, now, cancellation), trail)
+        reached("replacement.stored")
+        if cancellation is not None:
+            reached("cancel.stored")
         if tracked.intent.nonce != intent.nonce:
             return None  # its nonce is dead meanwhile, and so is this attempt
         tracked.note(Signed(intent.nonce, attempt, cancellation), self._network.rules)

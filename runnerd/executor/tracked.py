@@ -8,6 +8,7 @@ from datetime import datetime
 from psycopg.rows import DictRow
 
 from runnerd.clock import Clock
+from runnerd.crash_points import reached
 from runnerd.executor.attempt import Prepared
 from runnerd.executor.intent import Rules, observe
 from runnerd.executor.observation import Died, Effect, Finish, Mined, Observation
@@ -87,7 +88,15 @@ class Tracked:
             if finish is not None:
                 await self._book.end(self, finish, changes, records)
             elif changes or records:
+                if isinstance(observation, Mined):
+                    reached("inclusion.storing")
                 await self._book.store.commit(*changes, *([audit.append(*records)] if records else []))
+                if isinstance(observation, Mined):
+                    reached("inclusion.stored")
+                elif isinstance(observation, Died):
+                    reached("death.stored")
+                elif before.state is IntentState.INCLUDED:
+                    reached("fallen.stored")
         except StoreError:
             # Nothing of it stands in the ledger: go back, so that the next observation tries it again. What was stored
             # and noted meanwhile stays.
