@@ -18,6 +18,7 @@ from runnerd.clock import SystemClock
 from runnerd.commands import Commands
 from runnerd.config.model import BudgetConfig, Config
 from runnerd.control.server import ControlServer
+from runnerd.database import Database
 from runnerd.directories import clear_links
 from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.proposals import ProposalDesk
@@ -38,7 +39,6 @@ from runnerd.services.systemd import Systemd
 from runnerd.snapshot import VaultSnapshots
 from runnerd.status import StatusReader
 from runnerd.store import intents, workers
-from runnerd.store.embedded import EmbeddedPostgres
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.context import HostServices
@@ -80,7 +80,7 @@ class App:
         """Start, serve until told to stop, drain."""
         self._catch_signals()
         started = time.monotonic()
-        async with _Database(self._config) as dsn:
+        async with Database(self._config) as dsn:
             store = Store(dsn)
             signers, _ = await asyncio.gather(unlock(self._config.wallets), self._zygotes.open())
             try:
@@ -103,16 +103,15 @@ class App:
         results.add_consumer(metrics.finished)
         await results.load(list(config.plugins))
         self._pauses.load(await store.fetch(workers.pauses()))
-        book = await self._open_book(store, results)
-
         catalogues = {name: build_catalogue(name, vault, config.address_lists) for name, vault in config.vaults.items()}
         router = Router(store, results, metrics, clock)
         usage = await self._open_usage(store, catalogues, signers, router)
+        book = await self._open_book(store, results, usage)
         chains = {
             name: ChainDesk(
                 open_network(name, chain, metrics),
                 {key: vault for key, vault in config.vaults.items() if vault.chain == name},
-                config.wallets, signers, catalogues, store, book, self._pauses, metrics, clock,
+                config.wallets, signers, catalogues, store, book, self._pauses, usage.gas, metrics, clock,
             )
             for name, chain in config.chains.items()
         }  # fmt: skip
@@ -199,9 +198,9 @@ class App:
         await executor.close()
         await self._drain(control, chains)
 
-    async def _open_book(self, store: Store, results: Results) -> Book:
+    async def _open_book(self, store: Store, results: Results, usage: Usage) -> Book:
         """With the intents that a former process left open."""
-        book = Book(store, results, self._clock)
+        book = Book(store, results, self._clock, usage.gas)
         book.on_ended(lambda intent: self._metrics.ended(intent.state))
         await load_book(book, await store.fetch(intents.open_intents()))
         return book
@@ -317,25 +316,3 @@ async def _ledger_id(store: Store) -> bytes:
 
 def _do_nothing() -> None:
     """What SIGHUP does while there is nothing to reload: by default it would end the process."""
-
-
-class _Database:
-    """The DSN to use: the configured one, or that of a private cluster that is kept alive as long as the block."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._tasks = Tasks()
-        self._embedded: EmbeddedPostgres | None = None
-
-    async def __aenter__(self) -> str:
-        if self._config.database.dsn is not None:
-            return self._config.database.dsn
-        self._embedded = EmbeddedPostgres(self._config.data_dir, self._config.runtime_dir)
-        dsn = await self._embedded.start()
-        self._tasks.spawn(self._embedded.keep(), "database:keep")
-        return dsn
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._tasks.cancel()
-        if self._embedded is not None:
-            await self._embedded.stop()

@@ -12,9 +12,10 @@ from runnerd.chain.address import parse_address
 from runnerd.chain.errors import RpcRefused, RpcUnavailable
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chains import ChainDesk
-from runnerd.config.model import ChainConfig, VaultConfig, WalletConfig
+from runnerd.config.model import BudgetConfig, ChainConfig, VaultConfig, WalletConfig
 from runnerd.executor.auditor import BY_US, WHAT_TO_DO
 from runnerd.executor.tracked import Book
+from runnerd.executor.usage import Usage
 from runnerd.network import open_network
 from runnerd.pauses import Pauses
 from runnerd.results import Results
@@ -92,10 +93,11 @@ class Venue:
     def desk(self) -> ChainDesk:
         """The chain in operation, on the same parts."""
         store = cast("Store", self.ledger)
+        gas = Usage(store, self.clock, {}, lambda _: BudgetConfig(), {}).gas
         return ChainDesk(
             self.network, self.vaults, {name: WalletConfig(keystore=Path("k")) for name in OURS}, self.signers,
             {name: build_catalogue(name, vault) for name, vault in self.vaults.items()}, store,
-            Book(store, Results(self.ledger, self.clock), self.clock), Pauses(),
+            Book(store, Results(self.ledger, self.clock), self.clock), Pauses(), gas,
             Metrics(phase.value for phase in Phase), self.clock,
         )  # fmt: skip
 

@@ -19,6 +19,7 @@ from runnerd.executor.attempt import FRESH_S, Prepared, Ready, prepare, sign_att
 from runnerd.executor.broadcast import Broadcaster
 from runnerd.executor.observation import Broadcast, Signed, SimulationReverted
 from runnerd.executor.tracked import Book, Rehearsal, Tracked
+from runnerd.executor.usage import GasBudget
 from runnerd.executor.wanted import Attempt, Intent
 from runnerd.log import fields
 from runnerd.network import Network
@@ -54,6 +55,7 @@ class Lane:
         errors: tuple[AbiFunction, ...],
         book: Book,
         pauses: Pauses,
+        gas: GasBudget,
         metrics: Metrics,
     ) -> None:
         self.network = network
@@ -66,6 +68,7 @@ class Lane:
         self._limits = limits
         self._book = book
         self._pauses = pauses
+        self.gas = gas
         self._waiting: deque[Tracked] = deque()
         self._wake = asyncio.Event()
         self._allotting = asyncio.Lock()
@@ -210,7 +213,15 @@ class Lane:
         left: list[Tracked] = []
         async with self._allotting:
             first = self.next_nonce
+            reserved: dict[int, Statement] = {}
             for number, (tracked, outcome, fees) in enumerate(ready):
+                intent, gas_wei = tracked.intent, outcome.gas_limit * fees.max_fee_per_gas_wei
+                objection = self.gas.check(intent, gas_wei)
+                if objection is not None:
+                    self._waiting.remove(tracked)
+                    await self._book.give_up(tracked, JobOutcome.DENIED, f"not signed: {objection}")
+                    continue
+                reserved[intent.call_id] = self.gas.reserve(intent, gas_wei)  # no await since it was checked
                 try:
                     attempt = await sign_attempt(self.signer, tracked.intent, first + len(signed), outcome, fees)
                 except SignerUnavailable as error:
@@ -227,6 +238,8 @@ class Lane:
             # now is forgotten, and so are those with the nonces behind it, which are signed again.
             going = set(map(id, await self._end_stopped([tracked for tracked, _ in signed])))
             signed = list(takewhile(lambda one: id(one[0]) in going, signed))
+            for call_id in reserved.keys() - {tracked.intent.call_id for tracked, _ in signed}:
+                self.gas.release(call_id)  # not stored, so there is nothing to take back in the ledger
             if not signed:
                 return left
             now, wanted = self._book.clock.now(), [tracked.intent for tracked, _ in signed]
@@ -239,7 +252,7 @@ class Lane:
             )
             allot = intents.allot_nonces(wanted, first, [attempt for _, attempt in signed], now)
             reached("attempt.signed")
-            await self._book.store.commit(allot, trail)
+            await self._book.store.commit(allot, trail, *(reserved[tracked.intent.call_id] for tracked, _ in signed))
             reached("attempt.stored")
             self.next_nonce = first + len(signed)
             for offset, (tracked, attempt) in enumerate(signed):

@@ -148,6 +148,12 @@ class Pusher:
         """A new attempt at the intent's nonce, stored; None if it cannot be signed now."""
         intent = tracked.intent
         assert intent.nonce is not None  # it was signed before
+        gas_wei = ready.gas_limit * fees.max_fee_per_gas_wei
+        objection = self.lane.gas.check(intent, gas_wei) if kind is AttemptKind.BATCH else None
+        if objection is not None:
+            logger.warning("not replaced: %s", objection, extra=fields("replacement_refused", call=intent.call_id))
+            return None
+        reserved = self.lane.gas.reserve(intent, gas_wei)
         try:
             sign = sign_cancel if kind is AttemptKind.NOOP else sign_attempt
             attempt = await sign(self.lane.signer, intent, intent.nonce, ready, fees)
@@ -160,7 +166,7 @@ class Pusher:
         purpose = "cancel" if kind is AttemptKind.NOOP else "effect"
         trail = audit.append(audit.attempt(intent, intent.nonce, attempt, now, purpose))
         reached("replacement.signed")
-        await self._book.store.commit(intents.add_attempt(intent, attempt, now, cancellation), trail)
+        await self._book.store.commit(intents.add_attempt(intent, attempt, now, cancellation), trail, reserved)
         reached("replacement.stored")
         if cancellation is not None:
             reached("cancel.stored")
