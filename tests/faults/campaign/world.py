@@ -26,7 +26,7 @@ STATES_KEPT: Final = 64
 GAS_LIMIT: Final = 30_000_000
 WEI: Final = 10**24
 """Of the operator and the vault: a campaign must not end because it ran out of money."""
-VIEWS: Final = 1
+VIEWS: Final = 3
 """Nodes in the daemon's configuration: so many proxies before the one chain."""
 CHAIN: Final[Mapping[str, object]] = {
     "poll_s": 0.1, "confirmations": CONFIRMATIONS, "rpc_timeout_s": 0.5, "replace_after_blocks": 3,
