@@ -52,8 +52,9 @@ format: $(INSTALLED) ## format the code and fix what the linter can fix
 bench: $(INSTALLED) $(ANVIL) ## measure latency, restart, memory and throughput on this machine
 	@$(BIN)/python -m tests.bench.run
 
-faults: $(INSTALLED) $(ANVIL) $(PUBLISHED) ## kill, drop and reorg campaigns
-	@$(BIN)/python -m pytest -m faults tests $(ARGS)
+# Variables of the command line reach the campaign: N, FAULT_SEED, FAULT_SECONDS, BREAK, KINDS, POINTS.
+faults: $(INSTALLED) $(ANVIL) ## attack the daemon at random and check every effect (N=10000, FAULT_SEED=… replays a run)
+	@$(BIN)/python -m tests.faults.campaign
 
 contracts: $(INSTALLED) ## compile deploy/contracts into the committed artifacts
 	@$(BIN)/python deploy/contracts/build.py

@@ -19,7 +19,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from docs.log_calls import find_log_events
 from protocol.messages import TriggerKind
 from runnerd.config.model import Config
-from runnerd.executor.intent import ENDED, IntentState
+from runnerd.executor.wanted import ENDED, IntentState
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobOutcome
 from runnerd.supervisor.machine import Phase

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from runnerd.clock import Clock
 from runnerd.config.model import VaultConfig
+from runnerd.crash_points import reached
 from runnerd.executor.auditor import BY_US, WHAT_TO_DO
 from runnerd.log import fields
 from runnerd.network import Network
@@ -61,6 +62,7 @@ async def admit(
         for name, count in counts.items()
         if count
     ]
+    reached("wallet.storing")
     # One commit, after the last question: a nonce that was moved without its pause would hide the stranger for ever.
     # Which transactions they are the auditor finds out, and says so in the pause.
     await store.commit(
@@ -68,6 +70,7 @@ async def admit(
         *(foreign.used(chain_id, wallet, nonces, now) for wallet, nonces in unknown.items() if nonces),
         *(workers.pause(pause.scope.value, pause.name, pause.paused_by, pause.paused_at) for pause in admission.pauses),
     )
+    reached("wallet.stored")
     for pause in admission.pauses:
         # Bot or human, not both: two who give out nonces for one operator replace each other's transactions.
         logger.error(

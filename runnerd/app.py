@@ -48,7 +48,7 @@ from runnerd.tasks import Tasks
 from runnerd.trail import Trail
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
-from runnerd.unlock import unlock
+from runnerd.unlock import close_signers, unlock
 from runnerd.vaults import build_adapter
 from runnerd.wallets.signer import Signer
 from runnerd.zygotes import Zygotes
@@ -93,6 +93,7 @@ class App:
                 await trail.record_stop()
             finally:
                 await self._zygotes.close()
+                await close_signers(signers)
                 await store.close()
         logger.info("stopped", extra=fields("stopped"))
         return self._exit_code
@@ -102,20 +103,12 @@ class App:
         results = Results(store, clock)
         results.add_consumer(metrics.finished)
         await results.load(list(config.plugins))
-        book = await self._open_book(store, results)
-
+        self._pauses.load(await store.fetch(workers.pauses()))
         catalogues = {name: build_catalogue(name, vault, config.address_lists) for name, vault in config.vaults.items()}
         router = Router(store, results, metrics, clock)
         usage = await self._open_usage(store, catalogues, signers, router)
-        chains = {
-            name: ChainDesk(
-                open_network(name, chain, metrics),
-                {key: vault for key, vault in config.vaults.items() if vault.chain == name},
-                config.wallets, signers, catalogues, store, book, self._pauses, metrics, clock,
-            )
-            for name, chain in config.chains.items()
-        }  # fmt: skip
-        await asyncio.gather(*(chain.load_knobs() for chain in chains.values()))
+        book = await self._open_book(store, results, usage)
+        chains = await self._open_chains(store, signers, catalogues, book, usage)
         executor = Executor(
             self._vault_desks, await _ledger_id(store), store, results, self._pauses, book, usage, clock
         )
@@ -199,18 +192,38 @@ class App:
         await executor.close()
         await self._drain(control, chains)
 
-    async def _open_book(self, store: Store, results: Results) -> Book:
+    async def _open_book(self, store: Store, results: Results, usage: Usage) -> Book:
         """With the intents that a former process left open."""
-        book = Book(store, results, self._clock)
+        book = Book(store, results, self._clock, usage.gas)
         book.on_ended(lambda intent: self._metrics.ended(intent.state))
         await load_book(book, await store.fetch(intents.open_intents()))
         return book
 
+    async def _open_chains(
+        self,
+        store: Store,
+        signers: dict[str, Signer],
+        catalogues: Mapping[str, Catalogue],
+        book: Book,
+        usage: Usage,
+    ) -> dict[str, ChainDesk]:
+        """Each with the knobs that an operator has turned. Nothing is asked or signed yet."""
+        chains = {
+            name: ChainDesk(
+                open_network(name, chain, self._metrics),
+                {key: vault for key, vault in self._config.vaults.items() if vault.chain == name},
+                self._config.wallets, signers, catalogues, store, book, self._pauses, usage.gas, self._metrics,
+                self._clock,
+            )
+            for name, chain in self._config.chains.items()
+        }  # fmt: skip
+        await asyncio.gather(*(chain.load_knobs() for chain in chains.values()))
+        return chains
+
     async def _open_usage(
         self, store: Store, catalogues: Mapping[str, Catalogue], signers: Mapping[str, Signer], router: Router
     ) -> Usage:
-        """What the last day counts against; and the kill switches, with what reducing mode lets through."""
-        self._pauses.load(await store.fetch(workers.pauses()))
+        """What the last day counts against; and which actions reducing mode lets through."""
         self._pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
         wallets = {signers[name].address: wallet.max_gas_wei_per_day for name, wallet in self._config.wallets.items()}
 

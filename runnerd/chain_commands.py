@@ -10,9 +10,9 @@ from runnerd.control.messages import ControlError, Reply
 from runnerd.executor.auditor import Auditor
 from runnerd.executor.executor import VaultDesk
 from runnerd.executor.follow import Follower
-from runnerd.executor.intent import ENDED, IntentState
 from runnerd.executor.lane import Lane
 from runnerd.executor.tracked import Book, Tracked
+from runnerd.executor.wanted import ENDED, IntentState
 from runnerd.knobs import Knob
 from runnerd.network import Network
 from runnerd.store import audit, calls, knobs

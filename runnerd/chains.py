@@ -16,6 +16,7 @@ from runnerd.executor.follow import Follower
 from runnerd.executor.lane import Lane
 from runnerd.executor.push import Pusher
 from runnerd.executor.tracked import Book
+from runnerd.executor.usage import GasBudget
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pauses
@@ -44,6 +45,7 @@ class ChainDesk:
         store: Store,
         book: Book,
         pauses: Pauses,
+        gas: GasBudget,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -57,6 +59,7 @@ class ChainDesk:
         self._store = store
         self._book = book
         self._pauses = pauses
+        self._gas = gas
         self._metrics = metrics
         self._clock = clock
         self._tasks = Tasks()
@@ -178,5 +181,13 @@ class ChainDesk:
         name, signer = next((name, signer) for name, signer in self._signers.items() if signer.address == address)
         limits = self._wallets[name]
         return Lane(
-            self.network, signer, next_nonce, limits, tuple(errors.values()), self._book, self._pauses, self._metrics
+            self.network,
+            signer,
+            next_nonce,
+            limits,
+            tuple(errors.values()),
+            self._book,
+            self._pauses,
+            self._gas,
+            self._metrics,
         )

@@ -1,4 +1,4 @@
-"""Where the ledger is: the configured PostgreSQL, or a private cluster that is kept alive. Opened by the app."""
+"""The ledger's database for the length of a run: the configured one, or a private cluster. Made by the app."""
 
 from runnerd.config.model import Config
 from runnerd.store.embedded import EmbeddedPostgres
@@ -6,7 +6,7 @@ from runnerd.tasks import Tasks
 
 
 class Database:
-    """`async with Database(config) as dsn`: the DSN to use, as long as the block lasts."""
+    """The DSN to use: the configured one, or that of a private cluster that is kept alive as long as the block."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runnerd.clock import Clock
+from runnerd.crash_points import reached
 from runnerd.log import fields
 from runnerd.store import audit, calls
 from runnerd.store.audit import Record
@@ -62,7 +63,9 @@ class Results:
         at = self._clock.now()
         denied = [audit.denial(call, reason, at)] if outcome is JobOutcome.DENIED else []
         trail = audit.append(*records, *denied, audit.result(call, outcome, reason, transaction, at))
+        reached("finish.storing")
         await self._store.commit(*together_with, trail, calls.finish(call.id, outcome, reason, at))
+        reached("finish.stored")
         result = JobResult(call=call, outcome=outcome, reason=reason, finished_at=at, transaction=transaction)
         level = logging.INFO if outcome in (JobOutcome.ACTED, JobOutcome.NOOP) else logging.WARNING
         logger.log(

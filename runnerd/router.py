@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from runnerd.clock import Clock
+from runnerd.crash_points import reached
 from runnerd.log import fields
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
@@ -38,7 +39,9 @@ class Router:
 
         Returns those that are new: one whose identity stands in the ledger already is dropped without a word.
         """
+        reached("call.storing")
         results = await self._store.commit(*(calls.insert(call) for call in new_calls), *cursors)
+        reached("call.stored")
         by_call = zip(new_calls, results[: len(new_calls)], strict=True)
         accepted = [calls.inserted(call, row) for call, rows in by_call for row in rows]
         for call in accepted:

@@ -15,9 +15,9 @@ from runnerd.clock import Clock
 from runnerd.config.model import Config
 from runnerd.control.messages import ChainStatus, NodeStatus, PluginStatus, Status, VaultStatus
 from runnerd.executor.executor import VaultDesk
-from runnerd.executor.intent import IntentState
 from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage
+from runnerd.executor.wanted import IntentState
 from runnerd.pauses import Pause, Pauses
 from runnerd.results import Results
 from runnerd.services.http import HttpProcess, Page

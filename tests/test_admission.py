@@ -12,9 +12,10 @@ from runnerd.chain.address import parse_address
 from runnerd.chain.errors import RpcRefused, RpcUnavailable
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chains import ChainDesk
-from runnerd.config.model import ChainConfig, VaultConfig, WalletConfig
+from runnerd.config.model import BudgetConfig, ChainConfig, VaultConfig, WalletConfig
 from runnerd.executor.auditor import BY_US, WHAT_TO_DO
 from runnerd.executor.tracked import Book
+from runnerd.executor.usage import Usage
 from runnerd.network import open_network
 from runnerd.pauses import Pauses
 from runnerd.results import Results
@@ -92,10 +93,11 @@ class Venue:
     def desk(self) -> ChainDesk:
         """The chain in operation, on the same parts."""
         store = cast("Store", self.ledger)
+        gas = Usage(store, self.clock, {}, lambda _: BudgetConfig(), {}).gas
         return ChainDesk(
             self.network, self.vaults, {name: WalletConfig(keystore=Path("k")) for name in OURS}, self.signers,
             {name: build_catalogue(name, vault) for name, vault in self.vaults.items()}, store,
-            Book(store, Results(self.ledger, self.clock), self.clock), Pauses(),
+            Book(store, Results(self.ledger, self.clock), self.clock), Pauses(), gas,
             Metrics(phase.value for phase in Phase), self.clock,
         )  # fmt: skip
 
@@ -117,9 +119,9 @@ def test_pause_for_strangers_is_in_the_commit_that_moves_the_nonce() -> None:
         ]
         (commit,) = venue.ledger.commits
         told = [
-            next(each.parameters[key] for key in ("next", "nonce", "name") if key in each.parameters) for each in commit
+            next(each.parameters[key] for key in ("next", "last", "name") if key in each.parameters) for each in commit
         ]
-        assert told == [5, 8, 5, 6, 7, "cold"], "two wallets, three strangers, one pause"
+        assert told == [5, 8, 7, "cold"], "two wallets, strangers up to nonce 7, one pause"
         assert admission.refused == {}
         assert admission.next_nonces == {OURS["hot"]: 5, OURS["cold"]: 8}
 
@@ -185,6 +187,7 @@ def test_chain_is_opened_although_the_ledger_was_away() -> None:
         assert (len(tries), tries[-1], desk.problem) == (3, "the ledger: away again", None)
         assert len(venue.ledger.commits) == 1
         assert [str(scope) for scope, _ in desk._pauses.active] == ["vault"]
+        await desk.close()
 
     run(scenario())
 

@@ -16,7 +16,7 @@ from runnerd.cli.ctl import main as runnerctl
 from runnerd.cli.exits import ExitCode
 from runnerd.config.load import ConfigError, load_config
 from runnerd.config.model import PluginConfig
-from runnerd.executor.intent import IntentState
+from runnerd.executor.wanted import IntentState
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobOutcome
 from runnerd.supervisor.machine import Phase

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from runnerd.chain.pool.health import Fault, Health, NodeState
-from runnerd.executor.intent import Intent, IntentState
+from runnerd.executor.wanted import Intent, IntentState
 from runnerd.pauses import Pauses
 from runnerd.status import StatusReader
 from tests.support.virtual_time import EPOCH
@@ -62,14 +62,13 @@ def test_strangers_and_gaps_are_a_problem_with_the_command_to_type() -> None:
     found = reader()
     silent = SimpleNamespace(problem="silent", admission=None, lanes={}, network=network, auditor=None)
     found._chains = {
-        "a": chain(["0x01"], {}), "b": chain(["0x02", "0x03"], {WALLET: [*range(4, 13)]}), "c": chain([], {}),
+        "a": chain(["0x1"], {}), "b": chain(["0x2", "0x3"], {WALLET: [*range(4, 13)]}), "c": chain([], {}),
         "d": cast("Any", silent),
     }  # fmt: skip
     assert list(found.problems()) == [
         "chain d: silent",
-        "chain a: a transaction is not ours, and not adopted; if it was meant so: runnerctl adopt 0x01",
-        "chain b: 2 transactions of our wallets are not ours, and not adopted; if it was meant so: "
-        "runnerctl adopt 0x02",
+        "chain a: a transaction is not ours, and not adopted; if it was meant so: runnerctl adopt 0x1",
+        "chain b: 2 transactions of our wallets are not ours, and not adopted; if it was meant so: runnerctl adopt 0x2",
         f"chain b: nonces 4, 5, 6, 7, 8, 9, 10, 11 … of wallet {WALLET} are missing, and are being filled",
     ]
 

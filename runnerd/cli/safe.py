@@ -24,7 +24,7 @@ from runnerd.clock import SystemClock
 from runnerd.control.messages import Done
 from runnerd.control.safe_messages import GetProposals, Proposal, Proposals, RejectProposal, SignProposal
 from runnerd.text import printable
-from runnerd.wallets.keystore import unlock_keystore
+from runnerd.wallets.keystore import unlock_owner
 from runnerd.wallets.passphrase import PassphraseFile, fetch_passphrase
 
 MAX_SIGNATURE_FILE_BYTES = 1_000
@@ -103,7 +103,7 @@ def sign(target: Target, call: int, keystore: Path, passphrase_file: Path | None
         passphrase = fetch_passphrase(PassphraseFile(passphrase_file.absolute()), os.environ)
     else:
         passphrase = ask_passphrase(is_new=False)
-    signature = unlock_keystore(keystore.absolute(), passphrase).sign_safe_tx(safe_tx)
+    signature = unlock_owner(keystore.absolute(), passphrase).sign_safe_tx(safe_tx)
     _hand_in(target, call, signature)
 
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from pathlib import Path
 
 import psycopg
 from msgspec import structs
@@ -29,9 +28,9 @@ from runnerd.config.model import (
     PluginConfig,
     ReadGrant,
     VaultConfig,
-    WalletConfig,
 )
 from runnerd.config.problem import Problem
+from runnerd.config.wallets import check_wallets
 from runnerd.triggers.schedule import ScheduleError
 from runnerd.triggers.schedule import check as check_trigger
 
@@ -54,7 +53,7 @@ def check(config: Config) -> list[Problem]:
         *_paths(config),
         *_database(config),
         *_chains(config),
-        *_wallets(config.wallets),
+        *check_wallets(config.wallets),
         *(problem for name, vault in config.vaults.items() for problem in _vault(f"vaults.{name}", vault, config)),
         *_same_vaults(config.vaults),
         *_address_lists(config),
@@ -115,21 +114,6 @@ def _nodes(key: str, chain: ChainConfig) -> Iterator[Problem]:
         yield Problem(f"{key}.quorum", f"is {chain.quorum}, and rpc names {len(chain.urls)} nodes")
     if chain.private_method is not None and chain.private_rpc is None:
         yield Problem(f"{key}.private_method", "needs private_rpc")
-
-
-def _wallets(wallets: dict[str, WalletConfig]) -> Iterator[Problem]:
-    seen: dict[Path, str] = {}
-    for name, wallet in wallets.items():
-        key = f"wallets.{name}"
-        if (wallet.passphrase_file is None) == (wallet.passphrase_credential is None):
-            yield Problem(key, "needs exactly one of passphrase_file and passphrase_credential")
-        for field in ("keystore", "passphrase_file"):
-            path = getattr(wallet, field)
-            if path is not None and not path.is_file():
-                yield Problem(f"{key}.{field}", f"no such file: {path}")
-        if wallet.keystore in seen:
-            yield Problem(f"{key}.keystore", f"is the keystore of wallets.{seen[wallet.keystore]} too")
-        seen[wallet.keystore] = name
 
 
 def _same_vaults(vaults: dict[str, VaultConfig]) -> Iterator[Problem]:

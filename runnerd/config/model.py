@@ -86,12 +86,33 @@ class ChainConfig(_Table, frozen=True):
 
 
 class WalletConfig(_Table, frozen=True):
-    """`[wallets.NAME]`: an encrypted keystore, and where its passphrase comes from (exactly one source)."""
+    """`[wallets.NAME]`: who signs, exactly one of `keystore`, `kms_key_id` and `signer_url`, and the keys of that kind.
 
-    keystore: Path
+    A keystore needs exactly one source of its passphrase.
+    """
+
+    keystore: Path | None = None
     passphrase_file: Path | None = None
     passphrase_credential: str | None = None
     """Name of a systemd credential (`LoadCredential=`), read from `$CREDENTIALS_DIRECTORY`."""
+    kms_key_id: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
+    """AWS KMS: id, ARN or alias of a key with spec ECC_SECG_P256K1 and usage SIGN_VERIFY. Needs `runnerd[kms]`."""
+    kms_region: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,40}\Z")] | None = None
+    """The key's region, if neither its ARN nor AWS's own configuration names it."""
+    kms_endpoint_url: str | None = None
+    """Another address of KMS than the region's own, such as a VPC endpoint."""
+    signer_url: str | None = None
+    """A remote signer that speaks `eth_signTransaction` as web3signer does: `http(s)://`. Only its host is shown."""
+    address: Address | None = None
+    """What the signer signs for. Required with `signer_url`; with `kms_key_id` another key is refused."""
+    signer_token_file: Path | None = None
+    """File with a bearer token for `signer_url`. Refused when every user could read it."""
+    signer_token_credential: str | None = None
+    """Name of a systemd credential with that token."""
+    signer_ca_file: Path | None = None
+    """PEM file of the only authorities that may vouch for `signer_url`. Without it the host's are trusted."""
+    signer_client_cert_file: Path | None = None
+    """PEM file with our certificate and its key, for a signer that asks who we are."""
     max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 16
     """Signed transactions of this wallet that may wait for their inclusion at once. Many nodes hold no more than 16."""
     max_fee_per_gas_wei: Bigint | None = None

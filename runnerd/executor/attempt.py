@@ -14,7 +14,8 @@ from runnerd.chain.jsonrpc import Request
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.simulate import CallMessage, Reverted, build_simulation, decode_simulation
 from runnerd.chain.types import Block, decode_count
-from runnerd.executor.intent import Attempt, AttemptKind, Intent, SimulationReverted
+from runnerd.executor.observation import SimulationReverted
+from runnerd.executor.wanted import Attempt, AttemptKind, Intent
 from runnerd.network import Network
 from runnerd.wallets.signer import Signer
 from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction
@@ -84,7 +85,7 @@ async def prepare_noop(network: Network, wallet: str) -> tuple[Ready, int]:
 
 
 async def sign_attempt(signer: Signer, intent: Intent, nonce: int, ready: Ready, fees: Fees) -> Attempt:
-    """The batch of `intent`, as the ledger has it, signed at `nonce`. Raises WalletError."""
+    """The batch of `intent`, as the ledger has it, signed at `nonce`. Raises WalletError; SignerUnavailable passes."""
     signed = await _sign(signer, intent.chain_id, nonce, intent.target, intent.calldata, ready, fees)
     return _attempt(signed, ready, fees, AttemptKind.BATCH)
 

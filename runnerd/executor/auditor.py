@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from runnerd.chain.errors import RpcRefused
 from runnerd.chain.search import FoundTransaction, find_transaction
 from runnerd.chain.types import decode_count, decode_receipt
+from runnerd.crash_points import reached
 from runnerd.executor.gaps import GapFiller
-from runnerd.executor.intent import Died, Effect, IntentState
 from runnerd.executor.lane import Lane
+from runnerd.executor.observation import Died, Effect
 from runnerd.executor.tracked import Book, Tracked
+from runnerd.executor.wanted import IntentState
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Mode, Pause, Pauses, Scope
@@ -122,6 +124,7 @@ class Auditor:
             audit.append(*also, audit.adopted(self._chain_id, tx_hash, by, now, nonce=stranger.nonce)),
             *(workers.resume(Scope.VAULT.value, pause.name) for pause in ending),
         )
+        reached("adopted.stored")
         stranger.is_adopted = True
         for pause in ending:
             self._pauses.remove(Scope.VAULT, pause.name)
@@ -149,6 +152,7 @@ class Auditor:
         pauses = self._make_pauses(wallet, what, is_new=True)
         # One commit: a nonce that was moved without its pause would hide the stranger for ever.
         await lane.skip_to(used, foreign.used(self._chain_id, wallet, nonces, now), *_statements(pauses))
+        reached("stranger.stored")
         for nonce in nonces[-foreign.MAX_UNNAMED :]:
             self._strangers[wallet, nonce] = _Stranger(wallet, nonce)
         self._alarm(wallet, what, pauses)

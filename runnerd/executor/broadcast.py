@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from runnerd.chain.errors import ChainError, RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.types import decode_hash
-from runnerd.executor.intent import ENDED, Accepted, Attempt, is_public
+from runnerd.crash_points import reached
+from runnerd.executor.intent import is_public
+from runnerd.executor.observation import Accepted
 from runnerd.executor.tracked import Book, Tracked
+from runnerd.executor.wanted import ENDED, Attempt
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.services.metrics import Metrics
@@ -38,8 +41,10 @@ class Broadcaster:
         head, rules = latest.number if latest is not None else 0, self._network.rules
         public = [one for one in outgoing if is_public(one[0].intent, one[1], head, rules)]
         private = [one for one in outgoing if one not in public]
+        reached("broadcast.sending")
         answers = [self._send_publicly(public)] if public else []
         await asyncio.gather(*answers, *(self._send_privately(*one) for one in private))
+        reached("broadcast.answered")
 
     async def _send_publicly(self, outgoing: Sequence[tuple[Tracked, Attempt]]) -> None:
         """To all nodes at once. Each node's answer counts as it comes: a dead one does not hold up a good one's."""
@@ -76,6 +81,7 @@ class Broadcaster:
             return
         hashes = [attempt.hash for _, attempt in taken]
         await self._book.store.commit(intents.accepted(hashes, self._book.clock.now()))
+        reached("acceptance.stored")
         for tracked, attempt in taken:
             self._metrics.accepted(tracked.intent.plugin)
             known = {known.hash for known in tracked.intent.attempts}

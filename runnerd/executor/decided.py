@@ -7,7 +7,7 @@ from datetime import datetime
 from protocol.actions import Outcome
 from protocol.messages import StateWrite
 from runnerd.config.model import PluginConfig
-from runnerd.executor.intent import Route
+from runnerd.executor.wanted import Route
 from runnerd.store.calls import JobCall
 
 

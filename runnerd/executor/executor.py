@@ -15,14 +15,15 @@ from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.clock import Clock
+from runnerd.crash_points import reached
 from runnerd.executor.decided import Decided
-from runnerd.executor.intent import WITHOUT_EFFECT, Intent, IntentState
 from runnerd.executor.lane import Lane
 from runnerd.executor.policy import Approved, Circumstances, Denied, judge
 from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.review import Grant, find_objection
 from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage
+from runnerd.executor.wanted import WITHOUT_EFFECT, Intent, IntentState
 from runnerd.log import fields
 from runnerd.pauses import Pauses
 from runnerd.results import Results
@@ -180,6 +181,7 @@ class Executor:
         for tracked in planned:
             if tracked.intent.state is IntentState.PLANNED:
                 self._vaults[tracked.intent.vault].door.put(tracked)
+        reached("resume.done")
 
     async def give_up_unconfigured(self, configured: frozenset[str]) -> None:
         """End what a former process planned for vaults that are not in the configuration any more."""
@@ -234,9 +236,11 @@ class Executor:
         rehearsing = asyncio.get_running_loop().create_task(vault.door.rehearse(intent), name=f"rehearse:{call_id}")
         try:
             trail = audit.append(recorded, audit.planned(intent, now))
+            reached("decision.storing")
             await self._store.commit(
                 *with_decision, trail, calls.decided(call_id), intents.plan(intent, self._clock.now()), *counted
             )
+            reached("decision.stored")
             # From here on nothing may raise: the intent stands in the ledger, and needs its lane.
             rehearsal = await rehearsing
         except Exception:

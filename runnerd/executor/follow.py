@@ -13,13 +13,11 @@ from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.types import Receipt, decode_count, decode_receipt
 from runnerd.executor.auditor import Auditor
-from runnerd.executor.intent import (
+from runnerd.executor.observation import (
     Broadcast,
     Cancel,
-    Cancellation,
     Effect,
     Finish,
-    IntentState,
     Investigate,
     Mined,
     NonceTaken,
@@ -32,6 +30,7 @@ from runnerd.executor.intent import (
 )
 from runnerd.executor.push import Pusher
 from runnerd.executor.tracked import Book, Tracked
+from runnerd.executor.wanted import Cancellation, IntentState
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.tasks import Tasks

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from runnerd.chain.errors import ChainError, FeeCapTooLow
 from runnerd.chain.fees import NoBump, bump
+from runnerd.crash_points import reached
 from runnerd.executor.attempt import prepare_noop, sign_noop
 from runnerd.executor.lane import Lane
 from runnerd.executor.tracked import Book
@@ -99,4 +100,5 @@ class GapFiller:
         now = self._book.clock.now()
         trail = audit.append(audit.filler(chain_id, wallet, filler, now))
         await self._book.store.commit(foreign.add_filler(chain_id, wallet, filler, now), trail)
+        reached("filler.stored")
         return filler.raw

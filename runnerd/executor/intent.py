@@ -7,240 +7,29 @@ transfer of nothing to ourselves, is how a signed intent is cancelled.
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import TypeAlias, assert_never
 
-from runnerd.chain.fees import Fees
-from runnerd.store.calls import JobOutcome
-
-
-class IntentState(StrEnum):
-    """Where an intent stands. `final`, `reverted`, `denied`, `expired` and `cancelled` are ends."""
-
-    PLANNED = "planned"
-    SIGNED = "signed"
-    SENT = "sent"
-    INCLUDED = "included"
-    FINAL = "final"
-    REVERTED = "reverted"
-    DENIED = "denied"
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"
-    UNRESOLVED = "unresolved"
-
-
-ENDED = frozenset(
-    {IntentState.FINAL, IntentState.REVERTED, IntentState.DENIED, IntentState.EXPIRED, IntentState.CANCELLED}
+from runnerd.executor.observation import (
+    Accepted,
+    Broadcast,
+    Cancel,
+    Died,
+    Effect,
+    Finish,
+    Investigate,
+    Mined,
+    NonceTaken,
+    NotSeen,
+    Observation,
+    Prove,
+    Push,
+    Replan,
+    Signed,
+    SimulationReverted,
+    Stale,
 )
-WITHOUT_EFFECT = ENDED - {IntentState.FINAL}
-"""Ends after which nothing of the batch has happened: what it was to spend is given back."""
-
-
-class AttemptKind(StrEnum):
-    """What an attempt does at the intent's nonce: the batch that was decided, or nothing, to cancel it."""
-
-    BATCH = "batch"
-    NOOP = "noop"
-
-
-class Route(StrEnum):
-    """How the bytes of an intent may go out: to every node, to the private endpoint, or private first."""
-
-    PUBLIC = "public"
-    PRIVATE = "private"
-    PRIVATE_FIRST = "private_first"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One signed transaction. The bytes under a hash never change."""
-
-    hash: str
-    raw: bytes
-    fees: Fees
-    gas_limit: int
-    signed_block: int
-    kind: AttemptKind = AttemptKind.BATCH
-    is_accepted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Cancellation:
-    """Why a signed intent is cancelled, and how it ends once the no-op is final: `expired` or `cancelled`."""
-
-    ending: IntentState
-    reason: str
-
-    def __post_init__(self) -> None:
-        if self.ending not in (IntentState.EXPIRED, IntentState.CANCELLED):
-            raise ValueError(f"a cancelled intent ends as expired or cancelled, not {self.ending}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
-    """One effect wanted on chain, keyed by its call; and what was signed for it at its nonce, oldest first."""
-
-    call_id: int
-    plugin: str
-    vault: str
-    chain_id: int
-    wallet: str
-    target: str
-    calldata: bytes
-    value_wei: int
-    deadline_at: datetime
-    """After this nothing is signed for it any more, and what was signed and is not included is cancelled."""
-    route: Route = Route.PUBLIC
-    max_fee_per_gas_wei: int | None = None
-    """The plugin's own cap, if it has one."""
-    actions: tuple[str, ...] = ()
-    """Names of its actions, for kill switches. Empty: it is older than their record."""
-    state: IntentState = IntentState.PLANNED
-    nonce: int | None = None
-    attempts: tuple[Attempt, ...] = ()
-    cancellation: Cancellation | None = None
-
-    @property
-    def latest(self) -> Attempt:
-        """The attempt that was signed last. An intent that was signed has one."""
-        return self.attempts[-1]
-
-
-# --- observations ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SimulationReverted:
-    """It would fail at block `block`; nothing was signed.
-
-    `is_breach`: it would succeed, but not have the effects that the plugin expects.
-    """
-
-    reason: str
-    block: int
-    is_breach: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """An attempt is stored, durably, and may be broadcast. A no-op is stored together with why."""
-
-    nonce: int
-    attempt: Attempt
-    cancellation: Cancellation | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A node said that it has this transaction."""
-
-    hash: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mined:
-    """A receipt was seen, when the node's head was `head` and its last finalized block `finalized`.
-
-    `is_agreed`: a quorum of nodes has this very receipt. Without it nothing becomes final.
-    """
-
-    hash: str
-    block: int
-    block_hash: str
-    is_success: bool
-    head: int
-    gas_used: int
-    effective_gas_price_wei: int
-    finalized: int | None = None
-    is_agreed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NotSeen:
-    """No receipt for any attempt, when the node's head was `head`. Proves nothing.
-
-    `in_turn_since`: the block from which on no lower nonce of the wallet was waiting, or None while one is: only the
-    lowest is replaced, since higher fees do not help one that waits for another.
-    """
-
-    head: int
-    in_turn_since: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NonceTaken:
-    """The chain's nonce is past ours at head, and no attempt of ours has a receipt."""
-
-    head: int
-
-
-@dataclass(frozen=True, slots=True)
-class Died:
-    """Proof of death: transaction `by`, which is not ours, has our nonce, final, and a quorum of nodes says so."""
-
-    by: str
-    block: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """It must not take effect any more: it would revert now, or somebody who may do so asked for its end."""
-
-    cancellation: Cancellation
-
-
-Observation: TypeAlias = SimulationReverted | Signed | Accepted | Mined | NotSeen | NonceTaken | Died | Stale
-
-
-# --- effects ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Broadcast:
-    """Send the stored bytes of this attempt, which were simulated a moment ago."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Push:
-    """Simulate again at head; if it still holds, send the same bytes again, or a replacement if that `is_due`."""
-
-    is_due: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Sign a no-op at the intent's nonce, store it with the reason, and send it."""
-
-    cancellation: Cancellation
-
-
-@dataclass(frozen=True, slots=True)
-class Prove:
-    """It is deep enough to be final: ask a quorum of nodes whether they have the same receipt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Investigate:
-    """Find out which transaction used our nonce."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replan:
-    """Nothing of it can take effect any more, and it is still wanted: back into the queue, for another nonce."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The intent has ended; so does its call."""
-
-    outcome: JobOutcome
-    reason: str
-    hash: str = ""
-
-
-Effect: TypeAlias = Broadcast | Push | Cancel | Prove | Investigate | Replan | Finish
+from runnerd.executor.wanted import ENDED, Attempt, AttemptKind, Cancellation, Intent, IntentState, Route
+from runnerd.store.calls import JobOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

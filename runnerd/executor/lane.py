@@ -8,16 +8,19 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
-from itertools import islice
+from itertools import islice, takewhile
 
 from runnerd.chain.abi import AbiFunction
 from runnerd.chain.errors import ChainError
 from runnerd.chain.fees import Fees
 from runnerd.config.model import WalletConfig
+from runnerd.crash_points import reached
 from runnerd.executor.attempt import FRESH_S, Prepared, Ready, prepare, sign_attempt
 from runnerd.executor.broadcast import Broadcaster
-from runnerd.executor.intent import Attempt, Broadcast, Intent, Signed, SimulationReverted
+from runnerd.executor.observation import Broadcast, Signed, SimulationReverted
 from runnerd.executor.tracked import Book, Rehearsal, Tracked
+from runnerd.executor.usage import GasBudget
+from runnerd.executor.wanted import Attempt, Intent
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pauses
@@ -26,7 +29,7 @@ from runnerd.store import audit, intents
 from runnerd.store.calls import JobOutcome
 from runnerd.store.errors import CommitRefused, StoreError
 from runnerd.store.statement import Statement
-from runnerd.wallets.errors import WalletError
+from runnerd.wallets.errors import SignerUnavailable, WalletError
 from runnerd.wallets.signer import Signer
 
 logger = logging.getLogger("runnerd.executor")
@@ -52,6 +55,7 @@ class Lane:
         errors: tuple[AbiFunction, ...],
         book: Book,
         pauses: Pauses,
+        gas: GasBudget,
         metrics: Metrics,
     ) -> None:
         self.network = network
@@ -64,6 +68,7 @@ class Lane:
         self._limits = limits
         self._book = book
         self._pauses = pauses
+        self.gas = gas
         self._waiting: deque[Tracked] = deque()
         self._wake = asyncio.Event()
         self._withdrawal = asyncio.Event()
@@ -178,8 +183,7 @@ class Lane:
                 left.append(tracked)
         # The node may have taken seconds, and an operator who was told "paused" meanwhile must be able to rely on it.
         going = set(map(id, await self._end_stopped([tracked for tracked, _, _ in ready])))
-        await self._sign([one for one in ready if id(one[0]) in going])
-        return left
+        return left + await self._sign([one for one in ready if id(one[0]) in going])
 
     def _postpone(self, tracked: Tracked, why: object) -> None:
         """No nonce is allotted yet, so the order is free: one must not hold up those behind it."""
@@ -219,21 +223,41 @@ class Lane:
             found |= {id(tracked): outcome for tracked, outcome in zip(unknown, prepared, strict=True)}
         return [outcome for tracked in group if (outcome := found[id(tracked)]) is not None]
 
-    async def _sign(self, ready: list[tuple[Tracked, Ready, Fees]]) -> None:
-        """Allot nonces, sign, store all of it at once, and only then send."""
+    async def _sign(self, ready: list[tuple[Tracked, Ready, Fees]]) -> list[Tracked]:
+        """Allot nonces, sign, store all of it at once, and only then send. Returns what waits for the signer."""
         signed: list[tuple[Tracked, Attempt]] = []
+        left: list[Tracked] = []
         async with self._allotting:
             first = self.next_nonce
-            for tracked, outcome, fees in ready:
+            reserved: dict[int, Statement] = {}
+            for number, (tracked, outcome, fees) in enumerate(ready):
+                intent, gas_wei = tracked.intent, outcome.gas_limit * fees.max_fee_per_gas_wei
+                objection = self.gas.check(intent, gas_wei)
+                if objection is not None:
+                    self._waiting.remove(tracked)
+                    await self._book.give_up(tracked, JobOutcome.DENIED, f"not signed: {objection}")
+                    continue
+                reserved[intent.call_id] = self.gas.reserve(intent, gas_wei)  # no await since it was checked
                 try:
                     attempt = await sign_attempt(self.signer, tracked.intent, first + len(signed), outcome, fees)
+                except SignerUnavailable as error:
+                    left = [one for one, _, _ in ready[number:]]
+                    for one in left:  # those behind it would wait as long for the same answer
+                        self._postpone(one, error)
+                    break
                 except WalletError as error:
                     self._waiting.remove(tracked)
                     await self._book.give_up(tracked, JobOutcome.FAILED, f"not signed: {error}")
                 else:
                     signed.append((tracked, attempt))
+            # A signer elsewhere may have taken seconds as well. What it signed is nowhere but here: what is stopped by
+            # now is forgotten, and so are those with the nonces behind it, which are signed again.
+            going = set(map(id, await self._end_stopped([tracked for tracked, _ in signed])))
+            signed = list(takewhile(lambda one: id(one[0]) in going, signed))
+            for call_id in reserved.keys() - {tracked.intent.call_id for tracked, _ in signed}:
+                self.gas.release(call_id)  # not stored, so there is nothing to take back in the ledger
             if not signed:
-                return
+                return left
             now, wanted = self._book.clock.now(), [tracked.intent for tracked, _ in signed]
             # Stored, durably, before anyone can see the bytes. If this raises nothing was given away.
             trail = audit.append(
@@ -243,7 +267,9 @@ class Lane:
                 )
             )
             allot = intents.allot_nonces(wanted, first, [attempt for _, attempt in signed], now)
-            await self._book.store.commit(allot, trail)
+            reached("attempt.signed")
+            await self._book.store.commit(allot, trail, *(reserved[tracked.intent.call_id] for tracked, _ in signed))
+            reached("attempt.stored")
             self.next_nonce = first + len(signed)
             for offset, (tracked, attempt) in enumerate(signed):
                 self._waiting.remove(tracked)  # before `_send`, which may raise: what was signed is not given up
@@ -255,6 +281,7 @@ class Lane:
         finally:
             for tracked, _ in signed:
                 tracked.is_busy = False
+        return left
 
     async def rehearse(self, intent: Intent) -> Rehearsal | None:
         """Simulate while the Decision is being committed. None when it is of no use. Never raises."""

@@ -15,8 +15,8 @@ from typing import Final, assert_never
 from runnerd.chain.errors import AbiError, ChainError
 from runnerd.chain.vaults.safe_multisig import SafeMultisigVault, SafeState
 from runnerd.errors import RunnerdError
-from runnerd.executor.intent import Finish, Intent, IntentState
 from runnerd.executor.lane import Lane
+from runnerd.executor.observation import Finish
 from runnerd.executor.proposal import (
     Collecting,
     Complete,
@@ -29,6 +29,7 @@ from runnerd.executor.proposal import (
 )
 from runnerd.executor.safe_node import SafeNode
 from runnerd.executor.tracked import Book, Rehearsal, Tracked
+from runnerd.executor.wanted import Intent, IntentState
 from runnerd.log import fields
 from runnerd.store import intents, proposals
 from runnerd.store.calls import JobOutcome

@@ -10,22 +10,12 @@ from dataclasses import replace
 
 from runnerd.chain.errors import ChainError
 from runnerd.chain.fees import Fees, NoBump, bump
+from runnerd.crash_points import reached
 from runnerd.executor.attempt import Ready, prepare, prepare_noop, sign_attempt, sign_cancel
-from runnerd.executor.intent import (
-    Attempt,
-    AttemptKind,
-    Cancel,
-    Cancellation,
-    Effect,
-    Intent,
-    IntentState,
-    Push,
-    Signed,
-    SimulationReverted,
-    Stale,
-)
 from runnerd.executor.lane import MAX_GROUP, Lane
+from runnerd.executor.observation import Cancel, Effect, Push, Signed, SimulationReverted, Stale
 from runnerd.executor.tracked import Book, Tracked
+from runnerd.executor.wanted import Attempt, AttemptKind, Cancellation, Intent, IntentState
 from runnerd.log import fields
 from runnerd.pauses import Pauses
 from runnerd.store import audit, intents
@@ -158,6 +148,12 @@ class Pusher:
         """A new attempt at the intent's nonce, stored; None if it cannot be signed now."""
         intent = tracked.intent
         assert intent.nonce is not None  # it was signed before
+        gas_wei = ready.gas_limit * fees.max_fee_per_gas_wei
+        objection = self.lane.gas.check(intent, gas_wei) if kind is AttemptKind.BATCH else None
+        if objection is not None:
+            logger.warning("not replaced: %s", objection, extra=fields("replacement_refused", call=intent.call_id))
+            return None
+        reserved = self.lane.gas.reserve(intent, gas_wei)
         try:
             sign = sign_cancel if kind is AttemptKind.NOOP else sign_attempt
             attempt = await sign(self.lane.signer, intent, intent.nonce, ready, fees)
@@ -169,7 +165,11 @@ class Pusher:
         now = self._book.clock.now()
         purpose = "cancel" if kind is AttemptKind.NOOP else "effect"
         trail = audit.append(audit.attempt(intent, intent.nonce, attempt, now, purpose))
-        await self._book.store.commit(intents.add_attempt(intent, attempt, now, cancellation), trail)
+        reached("replacement.signed")
+        await self._book.store.commit(intents.add_attempt(intent, attempt, now, cancellation), trail, reserved)
+        reached("replacement.stored")
+        if cancellation is not None:
+            reached("cancel.stored")
         if tracked.intent.nonce != intent.nonce:
             return None  # its nonce is dead meanwhile, and so is this attempt
         tracked.note(Signed(intent.nonce, attempt, cancellation), self._network.rules)

@@ -12,8 +12,8 @@ from protocol.errors import ProtocolError
 from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
-from runnerd.executor.intent import Intent
 from runnerd.executor.policy import Circumstances, Denied, judge
+from runnerd.executor.wanted import Intent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,19 +8,12 @@ from datetime import datetime
 from psycopg.rows import DictRow
 
 from runnerd.clock import Clock
+from runnerd.crash_points import reached
 from runnerd.executor.attempt import Prepared
-from runnerd.executor.intent import (
-    ENDED,
-    Died,
-    Effect,
-    Finish,
-    Intent,
-    IntentState,
-    Mined,
-    Observation,
-    Rules,
-    observe,
-)
+from runnerd.executor.intent import Rules, observe
+from runnerd.executor.observation import Died, Effect, Finish, Mined, Observation
+from runnerd.executor.usage import GasBudget
+from runnerd.executor.wanted import ENDED, Intent, IntentState
 from runnerd.log import fields
 from runnerd.results import Results
 from runnerd.store import audit, intents
@@ -98,7 +91,15 @@ class Tracked:
             if finish is not None:
                 await self._book.end(self, finish, changes, records)
             elif changes or records:
+                if isinstance(observation, Mined):
+                    reached("inclusion.storing")
                 await self._book.store.commit(*changes, *([audit.append(*records)] if records else []))
+                if isinstance(observation, Mined):
+                    reached("inclusion.stored")
+                elif isinstance(observation, Died):
+                    reached("death.stored")
+                elif before.state is IntentState.INCLUDED:
+                    reached("fallen.stored")
         except StoreError:
             # Nothing of it stands in the ledger: go back, so that the next observation tries it again. What was stored
             # and noted meanwhile stays.
@@ -127,12 +128,15 @@ class Tracked:
             self.seen = observation
             if after.state in ENDED:
                 records.append(audit.settled(after, observation, now))
+                changes += self._book.pay_gas(call_id, observation.gas_used * observation.effective_gas_price_wei)
         elif is_included and after.state is not IntentState.INCLUDED:
             self.seen = None
             changes.append(intents.fell_out(call_id))
             records.append(audit.fell_out(after, now))
         if isinstance(observation, Died):
             changes.append(intents.died(call_id, observation.by, now))
+            if after.state in ENDED:
+                changes += self._book.pay_gas(call_id, 0)
         if after.state is not before.state:
             changes.append(intents.set_state(call_id, after.state, now))
             logger.info(
@@ -150,12 +154,17 @@ class Book:
     What is observed while that commit is under way changes nothing, since its state in memory is an end already.
     """
 
-    def __init__(self, store: Store, results: Results, clock: Clock) -> None:
+    def __init__(self, store: Store, results: Results, clock: Clock, gas: GasBudget | None = None) -> None:
+        self._gas = gas
         self.store = store
         self.clock = clock
         self.open: dict[int, Tracked] = {}
         self._results = results
         self._on_ended: list[Callable[[Intent], None]] = []
+
+    def pay_gas(self, call_id: int, paid_wei: int) -> list[Statement]:
+        """What an intent has really cost, in place of what was reserved for it; to commit with its end."""
+        return [] if self._gas is None else [self._gas.settle(call_id, paid_wei)]
 
     def on_ended(self, listener: Callable[[Intent], None]) -> None:
         """Call `listener` with each intent that has ended."""

@@ -12,8 +12,8 @@ from runnerd.catalogue import Catalogue
 from runnerd.clock import Clock
 from runnerd.config.model import BudgetConfig
 from runnerd.executor.budget import Rule, Used, argument_rules, plugin_rules, vault_rules, wallet_rules
-from runnerd.executor.intent import Intent
 from runnerd.executor.policy import judge_gas
+from runnerd.executor.wanted import Intent
 from runnerd.executor.windows import DAY_S, Measure, Meter, Use, Windows
 from runnerd.store import usage
 from runnerd.store.ledger import Ledger

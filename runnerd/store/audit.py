@@ -13,7 +13,8 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final, LiteralString, TypeAlias
 
-from runnerd.executor.intent import Attempt, Intent, Mined
+from runnerd.executor.observation import Mined
+from runnerd.executor.wanted import Attempt, Intent
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.decisions import DecisionRecord
 from runnerd.store.foreign import Filler

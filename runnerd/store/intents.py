@@ -8,7 +8,8 @@ from typing import Final, LiteralString
 from psycopg.rows import DictRow
 
 from runnerd.chain.fees import Fees
-from runnerd.executor.intent import Attempt, AttemptKind, Cancellation, Intent, IntentState, Mined, Route
+from runnerd.executor.observation import Mined
+from runnerd.executor.wanted import Attempt, AttemptKind, Cancellation, Intent, IntentState, Route
 from runnerd.store.statement import Statement, storable
 from runnerd.store.store import Rows
 
@@ -78,7 +79,8 @@ def allot_nonces(intents: Sequence[Intent], first_nonce: int, attempts: Sequence
     return Statement(
         f"""
         with {_GIVEN}, before as (
-            select (select next_nonce from wallets where chain_id = %(chain_id)s and address = %(wallet)s) as next_nonce,
+            select (select next_nonce from wallets
+                    where chain_id = %(chain_id)s and address = %(wallet)s) as next_nonce,
                    (select count(*) from intents join given using (call_id, nonce)) as allotted
         ), moved as (
             update wallets set next_nonce = %(next)s

@@ -16,6 +16,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from runnerd.crash_points import reached
 from runnerd.log import fields
 from runnerd.store.errors import CommitRefused, StoreUnavailable
 from runnerd.store.ledger import Rows
@@ -172,6 +173,7 @@ class Store:
                 await self._reconnect()
             batch = waiting[:1] if is_one_by_one else waiting
             try:
+                reached("store.committing")
                 results = await self._run(batch)
             except Exception as error:
                 if self._writer is None or self._writer.closed:
@@ -190,6 +192,7 @@ class Store:
                 else:  # one of them is refused and took the others with it
                     is_one_by_one = True
             else:
+                reached("store.committed")
                 self.is_connected = True
                 for commit, rows in zip(batch, results, strict=True):
                     if not commit.done.done():

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from protocol.codec import encode
 from protocol.errors import ProtocolError
 from protocol.messages import Call, Decide, DecideFailed, Decision, TriggerKind
+from runnerd.crash_points import reached
 from runnerd.executor.decided import Decided, terms_of
 from runnerd.log import fields
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.errors import StoreError
+from runnerd.store.statement import Statement
 from runnerd.supervisor import machine
 from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed
 from runnerd.supervisor.desk import Deciding, Desk, blame
@@ -141,7 +143,7 @@ class Caller:
             blamed, innocent = [], [deciding.call for deciding in running]
         for call in blamed:
             count = calls.count_attempt(call.id, call.attempts)
-            self._tasks.spawn(self._services.store.commit(count), f"attempt:{self._seat.name}:{call.id}")
+            self._tasks.spawn(self._count(count), f"attempt:{self._seat.name}:{call.id}")
             if call.attempts >= self._seat.config.attempts:
                 self._end(call, JobOutcome.DEAD, f"it ended its worker {call.attempts} times, last: {reason}")
             else:
@@ -253,6 +255,10 @@ class Caller:
         except Exception as error:  # a defect of ours must not keep the call for ever
             logger.exception("no Decision", extra=fields("accept_failed", plugin=self._seat.name, call=decided.call.id))
             self._end(decided.call, JobOutcome.FAILED, f"internal error: {type(error).__name__}: {error}")
+
+    async def _count(self, count: Statement) -> None:
+        await self._services.store.commit(count)
+        reached("blame.stored")
 
     def _drop(self, call: JobCall, outcome: JobOutcome, reason: str) -> None:
         self._desk.end(call.id)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from protocol.messages import TriggerKind
@@ -31,6 +31,9 @@ logger = logging.getLogger("runnerd.cron")
 MAX_SLEEP_S = 30.0
 """The wall clock may be set while we sleep: look at it at least this often."""
 AFTER_FAILURE_S = 1.0
+MAX_WAIT_AFTER_SETBACK_S = 60.0
+"""A clock that is set back by less has drifted: each slot waits until the clock is where it was, and none comes twice.
+By more, it was wrong and is right now: waiting an hour or a day for it would leave the plugins without any tick."""
 MAX_COUNTED = 1_000
 """After a long downtime the exact number of missed slots is of no use, and counting holds the loop."""
 
@@ -67,6 +70,7 @@ class CronProducer:
         self._heap: list[_Entry] = []
         self._keys: dict[str, dict[str, Cron]] = {}
         self._changed = asyncio.Event()
+        self._latest = datetime.min.replace(tzinfo=UTC)
 
     async def declare(self, plugin: str, triggers: list[Cron], call_deadline_s: float) -> None:
         """Schedule exactly these triggers for `plugin`. Raises ScheduleError for the first that names no time."""
@@ -113,6 +117,9 @@ class CronProducer:
         """Fire what is due, or wait until something is."""
         self._changed.clear()
         now = self._clock.now()
+        if (self._latest - now).total_seconds() > MAX_WAIT_AFTER_SETBACK_S:
+            self._begin_anew(now)
+        self._latest = now
         due = self._take_due(now)
         if due:
             try:
@@ -126,6 +133,16 @@ class CronProducer:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(wait_s, 0)):
                 await self._changed.wait()
+
+    def _begin_anew(self, now: datetime) -> None:
+        """The clock was set back: every trigger's next slot is the next from now. The ledger knows those that fired."""
+        logger.warning(
+            "the clock was set back by %.0f s: schedules begin anew", (self._latest - now).total_seconds(),
+            extra=fields("clock_set_back", seconds=round((self._latest - now).total_seconds())),
+        )  # fmt: skip
+        for entry in self._heap:
+            entry.due_at = min(entry.due_at, entry.after(now))
+        heapq.heapify(self._heap)
 
     def _take_due(self, now: datetime) -> list[_Entry]:
         """Pop what is due and push its next slot, which is always in the future: a backlog never builds up."""

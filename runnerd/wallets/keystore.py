@@ -72,8 +72,22 @@ class KeystoreSigner(Redacted):
     async def close(self) -> None:
         """Nothing is open."""
 
+
+class OwnerKey(Redacted):
+    """An owner of a Safe, in a process of `runnerctl` and never in the daemon. Made by `unlock_owner`."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: _Key) -> None:
+        self._key = key
+
+    @property
+    def address(self) -> str:
+        """The owner's checksummed address."""
+        return self._key.address
+
     def sign_safe_tx(self, transaction: SafeTx) -> bytes:
-        """An owner's signature of a Safe's transaction, 65 bytes: r, s and v of 27 or 28. Used by `runnerctl safe`."""
+        """The owner's signature of a Safe's transaction, 65 bytes: r, s and v of 27 or 28."""
         signature = self._key.sign_digest(transaction.hash)
         return signature[:64] + bytes([27 + signature[64]])
 
@@ -83,6 +97,15 @@ def unlock_keystore(path: Path, passphrase: Passphrase) -> KeystoreSigner:
 
     Raises KeystoreUnreadable or WrongPassphrase; both without the cause chained, whose frames hold secrets.
     """
+    return KeystoreSigner(_open(path, passphrase))
+
+
+def unlock_owner(path: Path, passphrase: Passphrase) -> OwnerKey:
+    """Open the keystore of an owner of a Safe, as `unlock_keystore` does."""
+    return OwnerKey(_open(path, passphrase))
+
+
+def _open(path: Path, passphrase: Passphrase) -> _Key:
     document = _read_document(path)
     outcome = _decrypt(document, passphrase)
     if outcome is _Refusal.WRONG:
@@ -92,7 +115,7 @@ def unlock_keystore(path: Path, passphrase: Passphrase) -> KeystoreSigner:
     declared = document.get("address")
     if isinstance(declared, str) and declared and declared.lower().removeprefix("0x") != outcome.address[2:].lower():
         raise KeystoreUnreadable(path, f"it names the address {declared[:42]!r}, but its key is for {outcome.address}")
-    return KeystoreSigner(outcome)
+    return outcome
 
 
 def create_keystore(

@@ -1,4 +1,4 @@
-"""ECDSA signatures over secp256k1 that others made: read, brought into Ethereum's form, and proven to be of one address.
+"""ECDSA signatures over secp256k1 that others made: read, brought into Ethereum's form, proven to be of one address.
 
 Pure, no key. Used by `kms` and `remote`, which trust nothing that they have not recovered the address of.
 """
@@ -16,7 +16,7 @@ HALF_ORDER: Final = ORDER // 2
 """The highest s that a transaction may have (EIP-2)."""
 
 _SECP256K1_SPKI: Final = bytes.fromhex("3056301006072a8648ce3d020106052b8104000a034200")
-"""The head of every DER SubjectPublicKeyInfo (RFC 5480) of id-ecPublicKey on secp256k1; the uncompressed point follows."""
+"""Head of every DER SubjectPublicKeyInfo (RFC 5480) of id-ecPublicKey on secp256k1; the uncompressed point follows."""
 _DER_SEQUENCE: Final = 0x30
 _DER_INTEGER: Final = 0x02
 

@@ -94,9 +94,9 @@ def _fields(transaction: UnsignedTransaction) -> bytes:
         _rlp_bytes(transaction.data),
     )
     if transaction.is_legacy:
-        fields = (_rlp_integer(transaction.nonce), _rlp_integer(transaction.max_fee_per_gas_wei), *target)
-    else:
-        fields = (
+        return b"".join((_rlp_integer(transaction.nonce), _rlp_integer(transaction.max_fee_per_gas_wei), *target))
+    return b"".join(
+        (
             _rlp_integer(transaction.chain_id),
             _rlp_integer(transaction.nonce),
             _rlp_integer(transaction.max_priority_fee_per_gas_wei),
@@ -104,7 +104,7 @@ def _fields(transaction: UnsignedTransaction) -> bytes:
             *target,
             _EMPTY_ACCESS_LIST,
         )
-    return b"".join(fields)
+    )
 
 
 def _rlp_integer(number: int) -> bytes:

@@ -85,6 +85,7 @@ class Keys:
     """A keystore with its passphrase file, and the address."""
 
     config: WalletConfig
+    keystore: Path
     address: str
 
 
@@ -94,7 +95,7 @@ def keys(tmp_path: Path) -> Keys:
     address = create_keystore(keystore, Passphrase(b"right"), kdf_work=CHEAP)
     secret.touch(0o600)
     secret.write_text("right\n")
-    return Keys(WalletConfig(keystore=keystore, passphrase_file=secret), address)
+    return Keys(WalletConfig(keystore=keystore, passphrase_file=secret), keystore, address)
 
 
 def test_a_wallet_in_order_is_good_and_gives_its_address(keys: Keys) -> None:
@@ -122,7 +123,7 @@ def test_the_passphrase_is_used_only_when_asked_to(keys: Keys) -> None:
 )
 def test_what_is_no_keystore_is_a_fault(keys: Keys, content: bytes) -> None:
     """Whatever stands in the file."""
-    keys.config.keystore.write_bytes(content)
+    keys.keystore.write_bytes(content)
     report = examine_wallet(keys.config, is_unlocking=False)
     assert marks(report.findings)["keystore"] is Mark.BAD
     assert report.address is None
@@ -130,9 +131,9 @@ def test_what_is_no_keystore_is_a_fault(keys: Keys, content: bytes) -> None:
 
 def test_an_address_in_the_header_is_taken_only_if_it_is_one(keys: Keys) -> None:
     """Some wallets leave it out; nothing is concluded from a wrong one."""
-    document = json.loads(keys.config.keystore.read_text())
+    document = json.loads(keys.keystore.read_text())
     for odd in (None, 5, "", "0x12", "zz" * 20, "aa " * 14):
-        keys.config.keystore.write_text(json.dumps(document | {"address": odd}))
+        keys.keystore.write_text(json.dumps(document | {"address": odd}))
         report = examine_wallet(keys.config, is_unlocking=False)
         assert (marks(report.findings)["keystore"], report.address) == (Mark.GOOD, None)
 

@@ -20,6 +20,22 @@ def limit(table: str) -> str:
     return changed("limits.strike = { min = 1, max = 5 }", table)
 
 
+def wallet(lines: str, *, keystore: str = 'keystore = "keys/operator.json"') -> str:
+    """The good configuration with more keys for its wallet, or without its keystore."""
+    return changed('keystore = "keys/operator.json"', f"{keystore}\n{lines}")
+
+
+def kms(lines: str = "", *, key: str = "alias/k") -> str:
+    """The good configuration with its wallet in KMS."""
+    return wallet(f'kms_key_id = "{key}"\n{lines}', keystore="").replace('passphrase_file = "keys/passphrase"', "")
+
+
+def remote(lines: str = "", *, url: str = "https://signer.example", address: str = f'address = "{VAULT}"') -> str:
+    """The good configuration with its wallet at a remote signer."""
+    text = wallet(f'signer_url = "{url}"\n{address}\n{lines}', keystore="")
+    return text.replace('passphrase_file = "keys/passphrase"', "")
+
+
 LISTS = f'[address_lists]\nfriends = ["{MARKET}"]\nnobody = []\n'
 
 
@@ -63,6 +79,34 @@ ACTION = "vaults.main.actions.mint"
         (
             changed("[vaults.main]\n", '[wallets.two]\nkeystore = "keys/operator.json"\npassphrase_credential = "c"\n[vaults.main]\n'),
             "wallets.two.keystore: is the keystore of wallets.hot too",
+        ),
+        (wallet('kms_key_id = "alias/k"'), "wallets.hot: needs exactly one of keystore, kms_key_id, signer_url; it has keystore, kms_key_id"),
+        (wallet("", keystore=""), "wallets.hot: needs exactly one of keystore, kms_key_id, signer_url; it has none"),
+        (
+            wallet(f'address = "{VAULT}"'),
+            "wallets.hot.address: goes with kms_key_id, this wallet has keystore; allowed with it: passphrase_credential, passphrase_file",
+        ),
+        (wallet('kms_key_id = "alias/k"', keystore=""), "wallets.hot.passphrase_file: goes with keystore, this wallet has kms_key_id"),
+        (kms('signer_token_file = "keys/passphrase"'), "wallets.hot.signer_token_file: goes with signer_url, this wallet has kms_key_id"),
+        (kms(key="arn:aws:s3:eu-central-1:1:key/k"), "wallets.hot.kms_key_id: is no ARN of a KMS key"),
+        (kms("kms_region = 'us-east-1'", key="arn:aws:kms:eu-central-1:1:key/k"), "wallets.hot.kms_region: is not the region in kms_key_id, eu-central-1"),
+        (kms("kms_region = 'no region'"), "wallets.hot.kms_region: "),
+        (kms("kms_endpoint_url = 'ftp://hunter2'"), "wallets.hot.kms_endpoint_url: is not a url that can be used: write http://HOST"),
+        (kms('[wallets.two]\nkms_key_id = "alias/k"'), "wallets.two.kms_key_id: is the key of wallets.hot too"),
+        (remote(address=""), "wallets.hot.address: is missing; with signer_url it must name what the signer signs for"),
+        (remote(address=f"address = '{VAULT[:-1]}4'"), "wallets.hot.address: "),
+        (remote(url="ipc:///run/signer"), "wallets.hot.signer_url: is not a url that can be used"),
+        (remote(url="https://me:hunter2@signer"), "wallets.hot.signer_url: holds credentials: use the key that is meant for them"),
+        (remote("signer_token_file = 'keys/none'"), "wallets.hot.signer_token_file: no such file: DIR/keys/none"),
+        (
+            remote("signer_token_file = 'keys/passphrase'\nsigner_token_credential = 'c'"),
+            "wallets.hot: needs at most one of signer_token_file and signer_token_credential",
+        ),
+        (remote("signer_token_credential = 'c'", url="http://signer:9000"), "wallets.hot.signer_url: would carry the token in the clear"),
+        (remote("signer_ca_file = 'keys/passphrase'", url="http://127.0.0.1:9000"), "wallets.hot.signer_ca_file: is of no use with http://"),
+        (
+            remote(f"[wallets.two]\nsigner_url = 'http://other'\naddress = '{VAULT.lower()}'"),
+            "wallets.two.address: is the address of wallets.hot too",
         ),
         (changed("keys/operator.json", "keys/none"), "wallets.hot.keystore: no such file: DIR/keys/none"),
         (changed("keys/passphrase", "keys/none"), "wallets.hot.passphrase_file: no such file: DIR/keys/none"),
@@ -159,6 +203,16 @@ def test_contradiction_is_named_by_its_key(place: Place, text: str, expected: st
         limit("limits.above = { one_of = [true] }"),
         limit(f"limits.to = {{ one_of = ['{MARKET}', '{MARKET.lower()}'] }}"),
         changed('passphrase_file = "keys/passphrase"', 'passphrase_credential = "operator"'),
+        kms(),
+        kms(f"kms_region = 'eu-central-1'\nkms_endpoint_url = 'https://vpce.example'\naddress = '{VAULT}'"),
+        kms("kms_region = 'eu-central-1'", key="arn:aws:kms:eu-central-1:1:key/k"),
+        kms('[wallets.two]\nkms_key_id = "alias/other"'),
+        remote(),
+        remote("signer_token_file = 'keys/passphrase'\nsigner_ca_file = 'keys/passphrase'\nsigner_client_cert_file = 'keys/passphrase'"),
+        remote("signer_token_credential = 'c'", url="http://127.0.0.1:9000"),
+        remote("signer_token_credential = 'c'", url="http://[::1]:9000"),
+        remote(url="http://signer:9000"),
+        remote(f"[wallets.two]\nsigner_url = 'https://signer.example'\naddress = '{MARKET}'"),
         changed('path = "plugins/alpha.py"', 'module = "strategies.alpha:Alpha"'),
         changed("http://127.0.0.1:8545", "ipc:///run/node.ipc"),
         adapter("safe", multisend=MARKET),

@@ -11,8 +11,9 @@ from runnerd.caps_mirror import CapsMirror
 from runnerd.chain.vault_caps import VaultCaps
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.executor.attempt import prepare
-from runnerd.executor.intent import Intent, SimulationReverted
+from runnerd.executor.observation import SimulationReverted
 from runnerd.executor.policy import Approved, Circumstances, judge
+from runnerd.executor.wanted import Intent
 from tests.support.aio import run_async
 from tests.support.executor_bench import ETHER, Ground, Process, mint, running
 from tests.support.until import until

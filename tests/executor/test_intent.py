@@ -9,21 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runnerd.chain.fees import Fees
-from runnerd.executor.intent import (
-    ENDED,
-    WITHOUT_EFFECT,
+from runnerd.executor.intent import IllegalObservation, Rules, is_public, observe
+from runnerd.executor.observation import (
     Accepted,
-    Attempt,
-    AttemptKind,
     Broadcast,
     Cancel,
-    Cancellation,
     Died,
     Effect,
     Finish,
-    IllegalObservation,
-    Intent,
-    IntentState,
     Investigate,
     Mined,
     NonceTaken,
@@ -32,13 +25,19 @@ from runnerd.executor.intent import (
     Prove,
     Push,
     Replan,
-    Route,
-    Rules,
     Signed,
     SimulationReverted,
     Stale,
-    is_public,
-    observe,
+)
+from runnerd.executor.wanted import (
+    ENDED,
+    WITHOUT_EFFECT,
+    Attempt,
+    AttemptKind,
+    Cancellation,
+    Intent,
+    IntentState,
+    Route,
 )
 from runnerd.store.calls import JobOutcome
 
@@ -326,8 +325,9 @@ def test_replacement_is_waited_for_anew() -> None:
 
 
 def test_turn_is_waited_for_anew() -> None:
-    """One that waited for a lower nonce has had no chance yet: it is only sent again."""
-    assert observe(SENT, NotSeen(204, 200), NOW, RULES)[1] == (Push(is_due=False),)
+    """One that waited for a lower nonce has had no chance yet: it is only sent again, now and then."""
+    assert observe(SENT, NotSeen(200, 200), NOW, RULES)[1] == (Push(is_due=False),)
+    assert observe(SENT, NotSeen(204, 200), NOW, RULES)[1] == ()
     assert observe(SENT, NotSeen(205, 200), NOW, RULES)[1] == (Push(is_due=True),)
 
 
@@ -348,7 +348,8 @@ def test_reason_of_a_cancellation_says_what_was_exceeded() -> None:
     (over,) = observe(private, NotSeen(120), NOW, RULES)[1]
     reason = "it was not included within 20 blocks, and may not go out in public"
     assert over == Cancel(Cancellation(IntentState.EXPIRED, reason))
-    assert observe(private, NotSeen(119), NOW, RULES)[1] == (Push(is_due=False),)
+    assert observe(private, NotSeen(119), NOW, RULES)[1] == ()
+    assert observe(private, NotSeen(115), NOW, RULES)[1] == (Push(is_due=False),)
 
 
 def test_private_lane_counts_from_the_first_attempt() -> None:

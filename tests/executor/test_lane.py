@@ -369,6 +369,31 @@ def test_intent_that_is_out_is_not_denied_when_its_wallet_stops(ground: Ground) 
     run_async(scenario())
 
 
+def test_gas_is_reserved_before_it_is_signed_and_settled_by_what_was_paid(ground: Ground) -> None:
+    """What may be spent counts at once; what was not spent comes back with the receipt, over a restart as well."""
+    ground.wallet_gas_wei = 10**15
+
+    async def scenario() -> None:
+        async with running(ground, follower=False) as process:
+            first = await process.act()
+            await process.until_state(first, "sent")
+            (attempt,) = attempts(ground)
+            reserved = int(attempt["gas_limit"] * attempt["max_fee_per_gas_wei"])
+            ground.wallet_gas_wei = reserved + reserved // 2
+        async with running(ground, follower=False) as process:
+            denied = await process.act()
+            await process.until_ended(denied)
+            assert process.outcome(denied).startswith("denied: not signed: ")
+            assert "max_gas_wei_per_day" in process.outcome(denied)
+            process.run(lane=False)
+            await process.mine_until_ended(first)
+            good = await process.act()
+            await process.until_state(good, "sent")
+        assert [row["nonce"] for row in attempts(ground)] == [0, 1]
+
+    run_async(scenario())
+
+
 # --- replacement -----------------------------------------------------------------------------------------------------
 
 

@@ -10,9 +10,9 @@ from protocol.codec import encode_outcome
 from runnerd.catalogue import build_catalogue
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.config.model import ActionGrant, ArgumentLimit, BudgetConfig, VaultConfig
-from runnerd.executor.intent import Intent
 from runnerd.executor.policy import Approved, Circumstances, judge
 from runnerd.executor.review import Grant, find_objection
+from runnerd.executor.wanted import Intent
 from runnerd.executor.windows import Measure
 from tests.support.virtual_time import EPOCH
 

@@ -11,7 +11,7 @@ import pytest
 from runnerd.chain.vaults.multisend import OneCall, Operation
 from runnerd.chain.vaults.safe_tx import SafeTx, assemble, encode_exec
 from runnerd.control.safe_messages import GetProposals, Proposal, Proposals
-from runnerd.wallets.keystore import create_keystore, unlock_keystore
+from runnerd.wallets.keystore import create_keystore, unlock_owner
 from runnerd.wallets.passphrase import Passphrase
 from tests.support.published import Chain, SafeKit, create_safe, deploy_safe_kit
 from tests.support.scene import Scene, Stage, mint, puppet, wait_for
@@ -99,7 +99,7 @@ class Council:
 
     def signature(self, name: str, safe_tx: SafeTx) -> bytes:
         """The same, elsewhere."""
-        return unlock_keystore(self.keystore(name), Passphrase(b"together")).sign_safe_tx(safe_tx)
+        return unlock_owner(self.keystore(name), Passphrase(b"together")).sign_safe_tx(safe_tx)
 
 
 @contextmanager

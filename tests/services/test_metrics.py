@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runnerd.executor.intent import IntentState
+from runnerd.executor.wanted import IntentState
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobOutcome, JobResult
 from runnerd.supervisor.machine import Phase

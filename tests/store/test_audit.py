@@ -16,7 +16,8 @@ from psycopg.rows import dict_row
 
 from runnerd.chain.fees import Fees
 from runnerd.cli.audit.verify import Verdict, verify_ledger
-from runnerd.executor.intent import Attempt, Intent, IntentState, Mined
+from runnerd.executor.observation import Mined
+from runnerd.executor.wanted import Attempt, Intent, IntentState
 from runnerd.store import audit, calls, decisions, intents
 from runnerd.store.audit import Record
 from runnerd.store.audit_chain import ChainedRecord

@@ -182,7 +182,6 @@ class Process:
             "confirmations": 2, "poll_s": 0.02, "rpc_timeout_s": 5.0, "replace_after_blocks": 1_000, **ground.chain
         }  # fmt: skip
         self.network = open_network("local", ChainConfig(id=31337, rpc=ground.proxy.url, **config))
-        self.book = Book(self.store, self.results, self.clock)
         self.vaults: dict[str, VaultDesk] = {}
         self.catalogue = build_catalogue("main", ground.vault_config)
         self.pauses.reducing = {"main": self.catalogue.reducing}
@@ -190,6 +189,7 @@ class Process:
             self.store, self.clock, {"main": self.catalogue}, lambda _: BudgetConfig(**ground.budget),
             {ground.signer.address: ground.wallet_gas_wei},
         )  # fmt: skip
+        self.book = Book(self.store, self.results, self.clock, self.usage.gas)
         self.executor = Executor(
             self.vaults, LEDGER_ID, self.store, self.results, self.pauses, self.book, self.usage, self.clock
         )
@@ -217,7 +217,15 @@ class Process:
         catalogue = self.catalogue
         limits = WalletConfig(keystore=Path("unused"), **self.ground.wallet)
         self.lane = Lane(
-            self.network, signer, next_nonce, limits, catalogue.errors, self.book, self.pauses, self.metrics
+            self.network,
+            signer,
+            next_nonce,
+            limits,
+            catalogue.errors,
+            self.book,
+            self.pauses,
+            self.usage.gas,
+            self.metrics,
         )
         self.pusher = Pusher(self.lane, self.book, self.pauses)
         self.auditor = Auditor(

@@ -86,11 +86,14 @@ class PgProxy:
             there_writer.transport.abort()
 
     async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, flows: asyncio.Event) -> None:
-        with suppress(OSError):
-            while data := await source.read(1 << 16):
-                await flows.wait()
-                sink.write(data)
-                await sink.drain()
+        # A killed client resets its connection: the server must learn of that as well, or its session lives for ever.
+        try:
+            with suppress(OSError):
+                while data := await source.read(1 << 16):
+                    await flows.wait()
+                    sink.write(data)
+                    await sink.drain()
+        finally:
             sink.close()
 
 

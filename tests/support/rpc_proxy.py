@@ -17,7 +17,16 @@ from urllib.parse import urlsplit
 DEADLINE_S = 30.0
 MAX_BODY_BYTES = 1 << 24
 
-Rule: TypeAlias = Callable[["Exchange"], Awaitable[bytes | None]]
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What goes over the wire in the place of a proper answer: half a message, another status. Then it hangs up."""
+
+    message: bytes
+
+
+Answer: TypeAlias = bytes | Raw | None
+Rule: TypeAlias = Callable[["Exchange"], Awaitable[Answer]]
 """The answer to give; None: hang up without one."""
 
 
@@ -39,7 +48,8 @@ class Exchange:
         url = urlsplit(self.node_url)
         reader, writer = await asyncio.open_connection(url.hostname, url.port, limit=MAX_BODY_BYTES)
         try:
-            await _write(writer, f"POST / HTTP/1.1\r\nHost: {url.netloc}", self.body)
+            writer.write(http_message(f"POST / HTTP/1.1\r\nHost: {url.netloc}", self.body))
+            await writer.drain()
             return await _read_body(reader)
         finally:
             await _close(writer)
@@ -178,13 +188,19 @@ class RpcProxy:
         # A client that was killed, or a node that is gone: the connection ends, as it would with a real node.
         try:
             with suppress(OSError, asyncio.IncompleteReadError):
-                answer = await self._answer(await _read_body(reader))
-                if answer is not None:
-                    await _write(writer, "HTTP/1.1 200 OK", answer)
+                match await self._answer(await _read_body(reader)):
+                    case Raw(message):
+                        writer.write(message)
+                        await writer.drain()
+                    case bytes() as answer:
+                        writer.write(http_message("HTTP/1.1 200 OK", answer))
+                        await writer.drain()
+                    case None:
+                        pass
         finally:
             await _close(writer)
 
-    async def _answer(self, body: bytes) -> bytes | None:
+    async def _answer(self, body: bytes) -> Answer:
         exchange = Exchange(body, self._node_url)
         calls = exchange.calls
         self.calls.extend(calls)
@@ -235,8 +251,7 @@ async def _close(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-async def _write(writer: asyncio.StreamWriter, first_line: str, body: bytes) -> None:
+def http_message(first_line: str, body: bytes) -> bytes:
     """One HTTP message, the only one on its connection."""
     head = f"{first_line}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    writer.write(head.encode() + body)
-    await writer.drain()
+    return head.encode() + body

@@ -249,7 +249,7 @@ def test_clock_set_forward_is_noticed_while_it_sleeps() -> None:
     run(scenario)
 
 
-def test_clock_set_back_fires_no_slot_twice() -> None:
+def test_clock_set_back_a_little_fires_no_slot_twice() -> None:
     """It waits until the wall clock is where it was."""
 
     async def scenario(bench: CronBench) -> None:
@@ -258,6 +258,20 @@ def test_clock_set_back_fires_no_slot_twice() -> None:
         bench.clock.shift(-30)
         await asyncio.sleep(60)
         assert bench.fired() == [10, 20, 30, 40, 50, 60]
+
+    run(scenario)
+
+
+def test_clock_set_back_a_lot_does_not_silence_anybody() -> None:
+    """A clock that was a day ahead and is put right: plugins are called at once, not after a day without a tick."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [TEN], 60)
+        bench.clock.shift(86_400)
+        await asyncio.sleep(21)
+        bench.clock.shift(-86_400)
+        await asyncio.sleep(30)
+        assert bench.fired() == [10, 86_410, 86_420, 40, 50]
 
     run(scenario)
 

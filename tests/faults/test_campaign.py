@@ -1,0 +1,56 @@
+"""The fault campaign, short: `make faults N=10000` is the long one. And the proof that it can fail."""
+
+import os
+from itertools import islice
+
+import pytest
+
+from runnerd.crash_points import CRASH_POINTS
+from tests.faults.campaign.driver import Order, run_campaign
+from tests.faults.campaign.plan import CRASH, WEIGHTS, plan
+from tests.support.crashing_daemon import BROADCAST_BEFORE_STORE
+
+SEED = int(os.environ.get("FAULT_SEED", "20261128"))
+FAULTS = 220
+MANY = 3_000
+
+
+def test_a_seed_is_a_sequence() -> None:
+    """The same faults with the same parameters in the same order; another seed, another sequence."""
+    first, again, other = (list(islice(plan(seed), 500)) for seed in (7, 7, 8))
+    assert first == again
+    assert [fault.dice.random() for fault in first] == [fault.dice.random() for fault in again]
+    assert first != other
+
+
+def test_a_long_sequence_has_every_kind_and_every_crash_point() -> None:
+    """Nothing is left to luck: crash points come in turn."""
+    faults = list(islice(plan(SEED), MANY))
+    assert {fault.kind for fault in faults} == WEIGHTS.keys()
+    crashes = [fault.parameters["point"] for fault in faults if fault.kind == CRASH]
+    assert set(crashes[: len(CRASH_POINTS)]) == set(CRASH_POINTS)
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+def test_faults_at_random_leave_one_effect_per_decision() -> None:
+    """Plugins act all the time; whatever is killed, cut, dropped or reorged, the independent checker finds nothing."""
+    report = run_campaign(Order(seed=SEED, faults=FAULTS))
+    print(report)
+    assert report.total >= FAULTS
+    assert report.is_clean, str(report)
+    assert report.findings.effects > 0
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+def test_bytes_that_are_sent_before_they_are_stored_fail_the_campaign() -> None:
+    """The same judge, a daemon that does two steps in the wrong order: a kill between them is found out."""
+    report = run_campaign(
+        Order(
+            seed=SEED, faults=30, kinds=(CRASH,), points=("attempt.signed",),
+            broken=BROADCAST_BEFORE_STORE, judge_every=2, rest_deadline_s=0.0,
+        )
+    )  # fmt: skip
+    assert not report.is_clean
+    assert any("THE OPERATOR THAT IS NOT IN THE LEDGER" in problem for problem in report.problems), str(report)
