@@ -279,6 +279,9 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
     yield from _counts(f"{key}.budget", plugin.budget)
     if plugin.vault in config.vaults:
         yield from _within(f"{key}.budget", plugin.budget, config.vaults[plugin.vault])
+        chain = config.chains.get(config.vaults[plugin.vault].chain)
+        if plugin.broadcast != "public" and chain is not None and chain.private_rpc is None:
+            yield Problem(f"{key}.broadcast", f"{plugin.broadcast} needs private_rpc in the chain of its vault")
     given = [name for name in SOURCES if getattr(plugin, name) is not None]
     if len(given) != 1:
         yield Problem(key, f"needs exactly one of {', '.join(SOURCES)}; it has {', '.join(given) or 'none'}")

@@ -170,6 +170,7 @@ ACTION = "vaults.main.actions.mint"
         (changed("max_value_wei_per_day = 1000\n", "max_value_wei_per_day = 1000\nmax_transactions_per_hour = 3\nmax_transactions_per_day = 2\n"),
          "vaults.main.max_transactions_per_hour: is above max_transactions_per_day = 2"),
         (plugin("budget = { max_transactions_per_hour = 3, max_transactions_per_day = 2 }"), "plugins.alpha.budget.max_transactions_per_hour: is above"),
+        (plugin('broadcast = "private_first"'), "plugins.alpha.broadcast: private_first needs private_rpc in the chain of its vault"),
         (plugin("budget = { max_value_wei_per_day = 1001 }"), "plugins.alpha.budget.max_value_wei_per_day: is above max_value_wei_per_day = 1000 of the vault"),
         # plugins
         (plugin('module = "a:B"'), "plugins.alpha: needs exactly one of path, module, entry_point; it has path, module"),
