@@ -219,7 +219,8 @@ def render_metrics() -> str:
         "`trigger`": TriggerKind,
         "`outcome`": JobOutcome,
         "`state` of a worker": Phase,
-        "`state` of an intent": [state for state in IntentState if state not in ENDED],
+        "`state` of an open intent": [state for state in IntentState if state not in ENDED],
+        "`state` of an ended intent": [state for state in IntentState if state in ENDED],
     }
     labels_page = _table(
         ("label", "values"), [(name, ", ".join(f"`{v}`" for v in kinds)) for name, kinds in values.items()]

@@ -107,7 +107,7 @@ class Metrics:
         self._accepted.labels(plugin).inc()
 
     def ended(self, state: StrEnum) -> None:
-        """An intent has ended: final, reverted or denied."""
+        """An intent has ended, in one of `wanted.ENDED`."""
         self._ended.labels(state.value).inc()
 
     def saw_foreign(self, chain: str) -> None:
