@@ -39,6 +39,7 @@ class Catalogue:
     max_value_wei_per_day: int
     reads: Mapping[str, ReadEntry]
     actions: Mapping[str, ActionEntry]
+    expect_tokens: frozenset[str]
     errors: tuple[AbiFunction, ...]
     """Custom errors of all contracts in it, to name a revert."""
 
@@ -63,6 +64,7 @@ def build_catalogue(name: str, vault: VaultConfig) -> Catalogue:
             for key, grant in vault.reads.items()
         },
         actions={key: _action(grant) for key, grant in vault.actions.items()},
+        expect_tokens=frozenset(map(parse_address, vault.expect_tokens)),
         errors=tuple(errors.values()),
     )
 

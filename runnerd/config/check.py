@@ -106,6 +106,8 @@ def _vault(key: str, vault: VaultConfig, config: Config) -> Iterator[Problem]:
     yield from _known(f"{key}.chain", vault.chain, config.chains, "chains")
     yield from _known(f"{key}.wallet", vault.wallet, config.wallets, "wallets")
     yield from _address(f"{key}.address", vault.address)
+    for token in vault.expect_tokens:
+        yield from _address(f"{key}.expect_tokens", token)
     for name, read in vault.reads.items():
         yield from _read(f"{key}.reads.{name}", read)
     for name, action in vault.actions.items():

@@ -101,6 +101,8 @@ class VaultConfig(_Table, frozen=True):
     adapter: Literal["erc7821"] = "erc7821"
     max_actions: Annotated[int, Meta(ge=1, le=MAX_ACTIONS)] = 8
     max_value_wei_per_day: Wei = 0
+    expect_tokens: tuple[Address, ...] = ()
+    """ERC-20 tokens that plugins may name in what they expect of a Decision. Native value needs no grant."""
     reads: dict[Name, ReadGrant] = {}
     actions: dict[Name, ActionGrant] = {}
 

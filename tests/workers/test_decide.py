@@ -77,7 +77,7 @@ def test_a_noop_or_actions_become_the_outcome(way: type[Returning], returned: An
 @pytest.mark.parametrize(
     "returned, reason",
     [
-        (None, "decide returned a NoneType; it must return a list of Actions or a Noop"),
+        (None, "decide returned a NoneType; it must return a list of Actions, an Act"),
         ("noop", "decide returned a str"),
         (ACTION, "decide returned a Action; it must return a list"),
         ({"a": ACTION}, "decide returned a dict"),
