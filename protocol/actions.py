@@ -82,7 +82,9 @@ class Act(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, t
     def __post_init__(self) -> None:
         structs.force_setattr(self, "actions", _members(self.actions, (Action,), "actions", "Actions"))
         structs.force_setattr(
-            self, "expect", _members(self.expect, get_args(Expectation), "expect", "BalanceChange(...), SharePrice(...)")
+            self,
+            "expect",
+            _members(self.expect, get_args(Expectation), "expect", "BalanceChange(...), SharePrice(...)"),
         )
         if not self.actions:
             raise ValueError("an empty list of Actions says nothing: return a Noop with a reason")
@@ -96,12 +98,13 @@ Outcome: TypeAlias = Act | Noop
 
 
 def _members(given: object, kinds: tuple[type, ...], name: str, wanted: str) -> tuple[object, ...]:
-    if not isinstance(given, list | tuple):
+    items = tuple(given) if isinstance(given, list | tuple) else None
+    if items is None:
         raise ValueError(f"{name} must be a list of {wanted}")
-    for item in given:
-        if not isinstance(item, kinds):
-            raise ValueError(f"{name} holds a {type(item).__name__}; only {wanted} may be in it")
-    return tuple(given)
+    odd = next((type(item).__name__ for item in items if not isinstance(item, kinds)), None)
+    if odd is not None:
+        raise ValueError(f"{name} holds a {odd}; only {wanted} may be in it")
+    return items
 
 
 def _wei(amount: object) -> int:

@@ -14,10 +14,10 @@ from protocol.limits import INT_MAX, INT_MIN, MAX_CHANGE_BPS, MAX_VALUES_PER_EXP
 from protocol.names import NAME_RULE, Name, checked_arguments, is_name
 from protocol.values import PlainValue, Value, count_values
 
-TOKEN_PATTERN = r"^0x[0-9a-fA-F]{40}\Z"
-Token: TypeAlias = Annotated[str, Meta(pattern=TOKEN_PATTERN)]
+ADDRESS_PATTERN = r"^0x[0-9a-fA-F]{40}\Z"
+Token: TypeAlias = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
 
-_TOKEN = re.compile(TOKEN_PATTERN)
+_ADDRESS = re.compile(ADDRESS_PATTERN)
 
 
 class BalanceChange(Struct, frozen=True, forbid_unknown_fields=True, tag="balance_change", tag_field="kind"):
@@ -33,9 +33,7 @@ class BalanceChange(Struct, frozen=True, forbid_unknown_fields=True, tag="balanc
 
     def __post_init__(self) -> None:
         if self.token is not None:
-            if not isinstance(self.token, str) or _TOKEN.match(self.token) is None:
-                raise ValueError("a token is an address, 0x and 40 hex digits; None is the native balance")
-            structs.force_setattr(self, "token", str(self.token))
+            structs.force_setattr(self, "token", _token(self.token))
         for name in ("min", "max"):
             bound = getattr(self, name)
             if bound is not None:
@@ -63,14 +61,11 @@ class SharePrice(Struct, frozen=True, forbid_unknown_fields=True, tag="share_pri
     def __post_init__(self) -> None:
         if not is_name(self.read):
             raise ValueError(f"a read's name must be {NAME_RULE}")
-        bps = self.max_change_bps
-        if isinstance(bps, bool) or not isinstance(bps, int) or not 0 <= bps <= MAX_CHANGE_BPS:
-            raise ValueError(f"max_change_bps must be an integer from 0 to {MAX_CHANGE_BPS}")
         args = checked_arguments(self.args)
         if count_values(args.values(), MAX_VALUES_PER_EXPECTATION) > MAX_VALUES_PER_EXPECTATION:
             raise ValueError(f"arguments of an expectation hold more than {MAX_VALUES_PER_EXPECTATION} values")
         structs.force_setattr(self, "read", str(self.read))
-        structs.force_setattr(self, "max_change_bps", int(bps))
+        structs.force_setattr(self, "max_change_bps", _bps(self.max_change_bps))
         structs.force_setattr(self, "args", args)
 
 
@@ -80,6 +75,18 @@ Expectation: TypeAlias = BalanceChange | SharePrice
 def MinimumOut(amount: int, token: str | None = None) -> BalanceChange:  # noqa: N802  # stands beside the two above
     """At least `amount` more of `token` (None: native) in the vault: a BalanceChange with a lower bound."""
     return BalanceChange(token=token, min=amount)
+
+
+def _token(token: object) -> str:
+    if not isinstance(token, str) or _ADDRESS.match(token) is None:
+        raise ValueError("a token is an address, 0x and 40 hex digits; None is the native balance")
+    return str(token)
+
+
+def _bps(bps: object) -> int:
+    if isinstance(bps, bool) or not isinstance(bps, int) or not 0 <= bps <= MAX_CHANGE_BPS:
+        raise ValueError(f"max_change_bps must be an integer from 0 to {MAX_CHANGE_BPS}")
+    return int(bps)
 
 
 def _integer(value: object, name: str) -> int:

@@ -57,7 +57,9 @@ MAX_VALUES_PER_FRAME: Final = 20_000
 """Commas outside of text: `MAX_ACTIONS` times `MAX_VALUES_PER_ACTION`, and what else is in a Decision."""
 
 MAX_OBJECTS_PER_FRAME: Final = 512
-"""Opening braces outside of text: a Decision has at most 2 + 2 * (`MAX_ACTIONS` + `MAX_EXPECTATIONS`) + `MAX_STATE_WRITES`."""
+"""Opening braces outside of text: a Decision has at most 2 + 2 * (`MAX_ACTIONS` + `MAX_EXPECTATIONS`) +
+`MAX_STATE_WRITES`.
+"""
 
 MAX_QUOTES_PER_FRAME: Final = 2 * (MAX_VALUES_PER_FRAME + 4 * MAX_OBJECTS_PER_FRAME)
 

@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from runnerd.admission import Admission, admit
 from runnerd.catalogue import Catalogue
+from runnerd.chain.address import parse_address
 from runnerd.chain.errors import ChainError
 from runnerd.clock import Clock
 from runnerd.config.model import VaultConfig
+from runnerd.executor.aftermath import Aftermath
+from runnerd.executor.effect_checks import EffectChecks, Ground
 from runnerd.executor.follow import Follower
 from runnerd.executor.lane import Lane
 from runnerd.executor.tracked import Book
@@ -54,6 +57,8 @@ class ChainDesk:
         self._clock = clock
         self._tasks = Tasks()
         self._follower: Follower | None = None
+        grounds = {name: Ground(parse_address(vault.address), catalogues[name]) for name, vault in vaults.items()}
+        self._checks = EffectChecks(network, grounds)
         self.lanes: dict[str, Lane] = {}
 
     @property
@@ -84,7 +89,8 @@ class ChainDesk:
     def run(self, on_failure: Callable[[str], None]) -> None:
         """Begin to poll, write and follow, once open intents were given to the lanes. `on_failure` if one ends."""
         name = self.network.name
-        self._follower = Follower(self.network, self.lanes, self._book)
+        aftermath = Aftermath(self._checks, self._pauses, self._metrics, self._clock)
+        self._follower = Follower(self.network, self.lanes, self._book, aftermath)
         self._tasks.spawn_vital(self.network.head.run(self.network.config.poll_s), f"head:{name}", on_failure)
         self._tasks.spawn_vital(self._follower.run(), f"follow:{name}", on_failure)
         for address, lane in self.lanes.items():
@@ -127,4 +133,7 @@ class ChainDesk:
             for error in self._catalogues[name].errors
         }
         signer = next(signer for signer in self._signers.values() if signer.address == address)
-        return Lane(self.network, signer, next_nonce, tuple(errors.values()), self._book, self._pauses, self._metrics)
+        return Lane(
+            self.network, signer, next_nonce, tuple(errors.values()), self._book, self._pauses, self._metrics,
+            self._checks,
+        )  # fmt: skip

@@ -76,7 +76,8 @@ def _outcome(returned: object) -> Outcome:
         returned.close()  # nobody will await it
         hint = " (a decorator must keep `async def` visible)"
     raise PluginError(
-        f"decide returned a {type(returned).__name__}{hint}; it must return a list of Actions, an Act(actions, expect) or a Noop(reason)"
+        f"decide returned a {type(returned).__name__}{hint}; "
+        "it must return a list of Actions, an Act(actions, expect) or a Noop(reason)"
     )
 
 

@@ -1,8 +1,8 @@
 """What a transaction would change, at a named block: chosen integers of the state before it and after it. Pure.
 
-Two ways to ask a node: `eth_simulateV1` (geth 1.14.9 and its contemporaries), or an `eth_call` whose state override puts
-the probe at the sender's own address, so that the vault is called by its operator. Both are requests that go into the
-round trip of the simulation. Which way a node knows is found out once, by asking for both; `NodeWays` remembers.
+Two ways to ask a node: `eth_simulateV1` where it has it, or an `eth_call` whose state override puts the probe at the
+sender's own address, so that the vault is called by its operator. Both are requests that go into the round trip of the
+simulation. Which way a node knows is found out once, by asking for both; `NodeWays` remembers.
 
 `debug_traceCall` is not used: it shows balances but no views, and is offered by fewer nodes than a state override.
 """
@@ -90,9 +90,9 @@ class NodeWays:
         """It answered."""
         self._known[node] = way
 
-    def forget(self, node: str) -> None:
-        """It does not answer any more as it did: another release, or another node at the same address."""
-        self._known.pop(node, None)
+    def forget(self, node: str) -> bool:
+        """It does not answer as it did: another release, or another node at the same address. Whether it was known."""
+        return self._known.pop(node, None) is not None
 
 
 def build_effects(
@@ -108,17 +108,24 @@ def decode_effects(
     answers: Sequence[JsonValue | RpcRefused],
     errors: Sequence[AbiFunction] = (),
 ) -> Effects | Reverted | Unmeasurable:
-    """What the answers to `build_effects` mean: the first way that the node knows counts.
+    """What the answers to `build_effects` mean: the first way that the node went counts.
 
-    Raises RpcRefused when the node knows the way and did not run it, RpcMalformed for odd answers: neither proves
+    Raises RpcRefused when it knows a way and did not go it this time, RpcMalformed for odd answers: neither proves
     anything about the transaction.
     """
     lacking = []
+    refused: RpcRefused | None = None
     for way, answer in zip(ways, answers, strict=True):
-        outcome = _decode(way, measures, answer, errors)
+        try:
+            outcome = _decode(way, measures, answer, errors)
+        except RpcRefused as error:
+            refused = error
+            continue
         if not isinstance(outcome, str):
             return outcome
         lacking.append(f"{way.value}: {outcome}")
+    if refused is not None:
+        raise refused
     return Unmeasurable("the node cannot show what a transaction changes (" + "; ".join(lacking) + ")")
 
 

@@ -52,9 +52,7 @@ def decode_read(measures: Sequence[Measure], data: bytes) -> tuple[int | None, .
     return _numbers(measures, words)
 
 
-def decode_measure(
-    measures: Sequence[Measure], data: bytes
-) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
+def decode_measure(measures: Sequence[Measure], data: bytes) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
     """The numbers before and after the call. Raises AbiError."""
     before, after = _decode([_WORDS, _WORDS], data)
     return _numbers(measures, before), _numbers(measures, after)

@@ -10,6 +10,8 @@ from runnerd.chain.fees import build_fee_request, decode_fees
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.simulate import CallMessage, Reverted, build_simulation, decode_simulation
 from runnerd.chain.types import Block
+from runnerd.executor.effect_checks import EffectChecks
+from runnerd.executor.expectations import ExpectationBroken
 from runnerd.executor.intent import Attempt, Intent, SimulationReverted
 from runnerd.executor.tracked import Ready
 from runnerd.network import Network
@@ -21,21 +23,25 @@ FRESH_S = 0.25
 
 
 async def prepare(
-    network: Network, sender: str, intent: Intent, errors: Sequence[AbiFunction]
-) -> Ready | SimulationReverted:
-    """Simulate at the newest block and fetch fees, in one round trip. Raises what proves nothing.
+    network: Network, sender: str, intent: Intent, errors: Sequence[AbiFunction], checks: EffectChecks
+) -> Ready | SimulationReverted | ExpectationBroken:
+    """Simulate at the newest block, check effects and fetch fees, in one round trip. Raises what proves nothing.
 
     `errors` are the custom errors that a revert is named with.
     """
     message = CallMessage(sender=sender, to=intent.target, data=intent.calldata, value_wei=0)
     margin = round((network.config.gas_limit_factor - 1) * 100)
 
-    async def look(node: NodeBatches, block: Block) -> Ready | SimulationReverted:
-        requests = [*build_simulation(block, message), build_fee_request(network.fees)]
-        call, estimate, history = await node.batch(requests)
+    async def look(node: NodeBatches, block: Block) -> Ready | SimulationReverted | ExpectationBroken:
+        asked = checks.ask(intent, message, block, network.rpc.url_for_display)
+        requests = [*build_simulation(block, message), build_fee_request(network.fees), *asked.requests]
+        call, estimate, history, *effects = await node.batch(requests)
         simulated = decode_simulation(block, call, estimate, gas_margin_percent=margin, errors=errors)
         if isinstance(simulated, Reverted):
             return SimulationReverted(simulated.reason, block.number)
+        broken = asked.judge(effects, errors)
+        if broken is not None:
+            return broken
         return Ready(block, simulated.gas_limit, decode_fees(history, network.fees))
 
     return await network.at_newest_block(look, FRESH_S)

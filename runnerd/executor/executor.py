@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time
 
 from protocol.actions import Noop
 from protocol.codec import encode_outcome
+from protocol.expectations import Expectation
 from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
@@ -17,6 +18,7 @@ from runnerd.clock import Clock
 from runnerd.executor.decided import Decided
 from runnerd.executor.intent import Intent, IntentState
 from runnerd.executor.lane import Lane
+from runnerd.executor.measures import build_measures
 from runnerd.executor.policy import Approved, Denied, judge
 from runnerd.executor.review import Grant, find_objection
 from runnerd.executor.tracked import Book
@@ -162,7 +164,12 @@ class Executor:
             case Denied(reason):
                 await self._results.finish(decided.call, JobOutcome.DENIED, reason[:MAX_REASON], *with_decision)
             case Approved():
-                await self._plan(decided, vault, judgement, with_decision)
+                measures = build_measures(outcome.expect, vault.catalogue, vault.address)
+                if isinstance(measures, Denied):
+                    reason = measures.reason[:MAX_REASON]
+                    await self._results.finish(decided.call, JobOutcome.DENIED, reason, *with_decision)
+                    return
+                await self._plan(decided, vault, judgement, with_decision, outcome.expect)
 
     async def resume(self, vaults: frozenset[str]) -> None:
         """Take up what a former process left of these vaults: the day's spending, and planned intents.
@@ -206,7 +213,12 @@ class Executor:
         return len(planned)
 
     async def _plan(
-        self, decided: Decided, vault: VaultDesk, approved: Approved, with_decision: list[Statement]
+        self,
+        decided: Decided,
+        vault: VaultDesk,
+        approved: Approved,
+        with_decision: list[Statement],
+        expect: tuple[Expectation, ...],
     ) -> None:
         call_id = decided.call.id
         try:
@@ -223,6 +235,7 @@ class Executor:
             target=vault.address,
             calldata=calldata,
             value_wei=approved.value_wei,
+            expect=expect,
         )
         now = self._clock.now()
         vault.spend(call_id, approved.value_wei, now)

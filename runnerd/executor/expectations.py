@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias, assert_never
 
+from protocol.actions import Act
+from protocol.codec import decode_outcome
 from protocol.expectations import BalanceChange, Expectation, SharePrice
 from runnerd.chain.effects import Effects, Reading
 
@@ -57,6 +59,12 @@ class Evidence:
 
 
 Finding: TypeAlias = tuple[Result, str]
+
+
+def expected_by(decision: str | None) -> tuple[Expectation, ...]:
+    """What a stored Decision expects: its outcome, as JSON. Raises ProtocolError when it is none by today's limits."""
+    outcome = decode_outcome(decision) if decision is not None else None
+    return outcome.expect if isinstance(outcome, Act) else ()
 
 
 def check(expectations: Sequence[Expectation], effects: Effects) -> str | None:

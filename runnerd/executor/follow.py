@@ -12,6 +12,7 @@ from runnerd.chain.errors import ChainError, RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.types import Receipt, decode_count, decode_receipt
+from runnerd.executor.aftermath import Aftermath, Settled
 from runnerd.executor.intent import Broadcast, Mined, NonceTaken, NotSeen, Observation, Replace
 from runnerd.executor.lane import Lane
 from runnerd.executor.tracked import Book, Tracked
@@ -31,10 +32,11 @@ Answer: TypeAlias = JsonValue | RpcRefused
 class Follower:
     """One per chain. `lanes` are the chain's wallets by address."""
 
-    def __init__(self, network: Network, lanes: dict[str, Lane], book: Book) -> None:
+    def __init__(self, network: Network, lanes: dict[str, Lane], book: Book, aftermath: Aftermath) -> None:
         self._network = network
         self._lanes = lanes
         self._book = book
+        self._aftermath = aftermath
         self._tasks = Tasks()
 
     async def run(self) -> None:
@@ -104,7 +106,14 @@ class Follower:
         next_nonce = decode_count(_result(nonce), "eth_getTransactionCount")
         observation = _observation(tracked, list(map(_receipt, hashes, found)), next_nonce, head)
         lane = self._lanes.get(tracked.intent.wallet)
-        effects = await tracked.see(observation, self._network.patience)
+        settled = Settled()
+        if isinstance(observation, Mined):
+            answer = _result(found[hashes.index(observation.hash)])
+            looked = await self._aftermath.settle(tracked.intent, observation, self._network.patience, answer)
+            if looked is None:
+                return
+            settled = looked
+        effects = await tracked.see(observation, self._network.patience, *settled.statements, note=settled.note)
         for effect in effects if lane is not None else ():
             assert lane is not None
             match effect:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias, assert_never
 
+from protocol.expectations import Expectation
 from runnerd.chain.fees import Fees
 
 
@@ -54,6 +55,8 @@ class Intent:
     state: IntentState = IntentState.PLANNED
     nonce: int | None = None
     attempts: tuple[Attempt, ...] = ()
+    expect: tuple[Expectation, ...] = ()
+    """What its Decision expects of it; after a restart from the stored Decision (`decisions.outcome`)."""
 
     @property
     def latest(self) -> Attempt:

@@ -15,6 +15,8 @@ from runnerd.chain.errors import ChainError, FeeCapTooLow, RpcRefused, RpcUnavai
 from runnerd.chain.fees import bump
 from runnerd.chain.types import decode_hash
 from runnerd.executor.attempt import FRESH_S, prepare, sign_attempt
+from runnerd.executor.effect_checks import EffectChecks
+from runnerd.executor.expectations import ExpectationBroken, Result
 from runnerd.executor.intent import (
     ENDED,
     Accepted,
@@ -62,6 +64,7 @@ class Lane:
         book: Book,
         pauses: Pauses,
         metrics: Metrics,
+        checks: EffectChecks,
     ) -> None:
         self.network = network
         self.signer = signer
@@ -72,6 +75,7 @@ class Lane:
         self._book = book
         self._pauses = pauses
         self._metrics = metrics
+        self._checks = checks
         self._waiting: deque[Tracked] = deque()
         self._wake = asyncio.Event()
         book.on_ended(lambda _: self._wake.set())
@@ -179,6 +183,10 @@ class Lane:
         if isinstance(ready, SimulationReverted):
             await tracked.see(ready, self.network.patience)
             return ()
+        if isinstance(ready, ExpectationBroken):
+            self._metrics.expected(tracked.intent.plugin, Result.DENIED)
+            await self._book.give_up(tracked, JobOutcome.DENIED, ready.reason)
+            return ()
         # The node may have taken seconds, and an operator who was told "paused" meanwhile must be able to rely on it.
         if await self._was_stopped(tracked):
             return ()
@@ -210,14 +218,14 @@ class Lane:
             return None
         return Rehearsal(outcome, self._book.clock.monotonic())
 
-    def _rehearsed(self, tracked: Tracked) -> Ready | SimulationReverted | None:
+    def _rehearsed(self, tracked: Tracked) -> Ready | SimulationReverted | ExpectationBroken | None:
         rehearsal, tracked.rehearsal = tracked.rehearsal, None
         if rehearsal is None or self._book.clock.monotonic() - rehearsal.at > FRESH_S:
             return None
         return rehearsal.outcome
 
-    async def _prepare(self, intent: Intent) -> Ready | SimulationReverted:
-        return await prepare(self.network, self.signer.address, intent, self._errors)
+    async def _prepare(self, intent: Intent) -> Ready | SimulationReverted | ExpectationBroken:
+        return await prepare(self.network, self.signer.address, intent, self._errors, self._checks)
 
     async def replace(self, tracked: Tracked) -> None:
         """Sign the intent again at its nonce, with fees that replace the last attempt, and send it."""
@@ -233,9 +241,9 @@ class Lane:
             return  # it made it while we looked
         if self._is_paused(intent):  # meanwhile
             return
-        if isinstance(ready, SimulationReverted):
+        if isinstance(ready, SimulationReverted | ExpectationBroken):
             logger.warning(
-                "not replaced, it would revert now: %s", ready.reason,
+                "not replaced, it would fail now: %s", ready.reason,
                 extra=fields("replacement_refused", call=intent.call_id, plugin=intent.plugin),
             )  # fmt: skip
             return

@@ -13,6 +13,7 @@ from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.executor.intent import Intent
+from runnerd.executor.measures import build_measures
 from runnerd.executor.policy import Denied, judge
 
 
@@ -48,6 +49,9 @@ def find_objection(intent: Intent, decision: str | None, intent_id: bytes, grant
     judgement = judge(outcome.actions, grant.catalogue, grant.spent_today_wei)
     if isinstance(judgement, Denied):
         return judgement.reason
+    measures = build_measures(outcome.expect, grant.catalogue, grant.address)
+    if isinstance(measures, Denied):
+        return measures.reason
     try:
         calldata = grant.adapter.encode_batch(judgement.calls, intent_id)
     except AbiError as error:

@@ -46,6 +46,10 @@ class Metrics:
         self._ended = Counter(
             "runnerd_intents_ended", "Intents that have ended, by their last state", ["state"], registry=self.registry
         )
+        self._expected = Counter(
+            "runnerd_expectations", "Decisions with expectations, by what became of these", ["plugin", "result"],
+            registry=self.registry,
+        )  # fmt: skip
         self._queue = Gauge("runnerd_queue_depth", "JobCalls that wait", ["plugin"], registry=self.registry)
         self._lag = Histogram(
             "runnerd_loop_lag_seconds", "How late the supervisor's loop wakes", buckets=_LAG_S, registry=self.registry
@@ -90,6 +94,10 @@ class Metrics:
     def ended(self, state: StrEnum) -> None:
         """An intent has ended: final, reverted or denied."""
         self._ended.labels(state.value).inc()
+
+    def expected(self, plugin: str, result: StrEnum) -> None:
+        """What a Decision expected was denied in a simulation, or is met, breached or unproven after the fact."""
+        self._expected.labels(plugin, result.value).inc()
 
     def lag(self, seconds: float) -> None:
         """The loop woke this late."""

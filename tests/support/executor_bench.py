@@ -24,7 +24,10 @@ from runnerd.catalogue import build_catalogue
 from runnerd.chain.erc7821 import Erc7821Vault
 from runnerd.clock import SystemClock
 from runnerd.config.model import ActionGrant, ArgumentLimit, ChainConfig, VaultConfig
+from runnerd.executor.aftermath import Aftermath
 from runnerd.executor.decided import Decided
+from runnerd.executor.effect_checks import EffectChecks
+from runnerd.executor.effect_checks import Ground as VaultGround
 from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.follow import Follower
 from runnerd.executor.lane import Lane
@@ -186,9 +189,13 @@ class Process:
             await self.store.commit(intents.set_wallet(31337, signer.address, 0))
         next_nonce = rows[0]["next_nonce"] if rows else 0
         catalogue = build_catalogue("main", self.ground.vault_config)
-        self.lane = Lane(self.network, signer, next_nonce, catalogue.errors, self.book, self.pauses, self.metrics)
-        self.follower = Follower(self.network, {signer.address: self.lane}, self.book)
         address = self.ground.vault.address
+        self.checks = EffectChecks(self.network, {"main": VaultGround(address, catalogue)})
+        self.lane = Lane(
+            self.network, signer, next_nonce, catalogue.errors, self.book, self.pauses, self.metrics, self.checks
+        )
+        self.aftermath = Aftermath(self.checks, self.pauses, self.metrics, self.clock)
+        self.follower = Follower(self.network, {signer.address: self.lane}, self.book, self.aftermath)
         self.vaults["main"] = VaultDesk("main", address, catalogue, Erc7821Vault(address=address), self.lane)
         await self.executor.resume(frozenset({"main"}))
 
