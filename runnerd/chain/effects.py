@@ -190,7 +190,7 @@ def _decode(
     """Text: why the node does not know this way."""
     if isinstance(answer, RpcRefused):
         if _is_lacking(answer):
-            return printable(str(answer), 120)
+            return printable(f"node error {answer.code}: {answer.message}", 120)
         if way is Way.PROBE and is_execution_failure(answer):
             return Reverted(reason=revert_reason(answer, errors), data=None)
         raise answer

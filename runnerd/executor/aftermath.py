@@ -20,6 +20,7 @@ from runnerd.store.statement import Statement
 
 logger = logging.getLogger("runnerd.executor")
 
+MAX_REASON = 500
 MISSING_PATIENCE_BLOCKS = 8
 """How long a number that the node cannot read now (it lags, it switches) keeps the intent from its end."""
 
@@ -73,7 +74,7 @@ class Aftermath:
 
     def _pause(self, intent: Intent, mined: Mined, verdict: Verdict) -> Settled:
         by = f"runnerd: call {intent.call_id} of {intent.plugin} did not do what it expected: {verdict.text}"
-        pause = Pause(Scope.VAULT, intent.vault, by, self.clock.now())
+        pause = Pause(Scope.VAULT, intent.vault, by[:MAX_REASON], self.clock.now())
         # At once, and an older one stays, as in the ledger.
         self.pauses.active.setdefault((pause.scope, pause.name), pause)
         logger.critical(

@@ -122,10 +122,11 @@ def _finding(expectation: Expectation, evidence: Evidence) -> Finding:
     if isinstance(expectation, SharePrice):
         return _over_the_block(expectation, evidence)
     if evidence.exact is None:
-        result, text = _over_the_block(expectation, evidence)
-        if result is Result.UNPROVEN or not evidence.others:
-            return result, text
-        return Result.UNPROVEN, f"is not proven: {text or 'it is met'} over the whole block, with {evidence.others}"
+        found = _over_the_block(expectation, evidence)
+        if found[0] is Result.UNPROVEN or not evidence.others:
+            return found
+        seen = find_breach(expectation, evidence.reading) or "met"
+        return Result.UNPROVEN, f"is not proven: {seen} over the whole block, with {evidence.others}"
     broken = _change_breach(expectation, evidence.exact)
     if broken is None:
         return Result.MET, ""
