@@ -1,12 +1,13 @@
-"""After the fact: what a final transaction did against what its Decision expected. A breach pauses the vault.
+"""After the fact: what a mined transaction did against what its Decision expected. A breach pauses the vault.
 
-Asked by the follower before an intent's end is stored, so that end, pause and record are one commit: a process that is
-killed in between looks again.
+Looked at when the transaction is first seen in a block, while nodes still have the state, so that a breach stops the
+vault at once; the verdict is recorded with the intent's end. In another block (reorg) it is looked at anew.
 """
 
 import logging
 from dataclasses import dataclass, field
 
+from runnerd.chain.errors import ChainError
 from runnerd.chain.json_values import JsonValue
 from runnerd.clock import Clock
 from runnerd.executor.effect_checks import EffectChecks
@@ -22,15 +23,24 @@ logger = logging.getLogger("runnerd.executor")
 
 MAX_REASON = 500
 MISSING_PATIENCE_BLOCKS = 8
-"""How long a number that the node cannot read now (it lags, it switches) keeps the intent from its end."""
+"""How long numbers that no node can read now (it lags, it is another one) keep the intent from its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What the end of an intent is stored with: statements, and a note for the reason of its JobResult."""
+    """What to store with an observation: statements, and a note for the reason of the JobResult if it is the end."""
 
     statements: tuple[Statement, ...] = ()
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A verdict, for one block, and the head when that block was first asked about."""
+
+    block_hash: str
+    since: int
+    verdict: Verdict
 
 
 @dataclass(slots=True)
@@ -41,38 +51,62 @@ class Aftermath:
     pauses: Pauses
     metrics: Metrics
     clock: Clock
-    _asked_since: dict[int, int] = field(default_factory=dict)
+    _looks: dict[int, _Look] = field(default_factory=dict)
 
     async def settle(
         self, intent: Intent, mined: Mined, patience: Patience, receipt_answer: JsonValue
     ) -> Settled | None:
-        """What to store with `mined`, once it ends the intent; None: look again with the next block.
+        """What to store together with `mined`; None if that would end the intent too early: look again.
 
-        Raises RpcUnavailable, which is the same, and proves nothing.
+        `receipt_answer` is the receipt as the node gave it. Raises RpcUnavailable, which is the same as None.
         """
-        _, effects = observe(intent, mined, patience)
-        if not intent.expect or not any(isinstance(effect, Finish) and effect.is_success for effect in effects):
+        if not intent.expect or not mined.is_success:
             return Settled()
-        verdict = await self.checks.verify(intent, receipt_answer)
-        since = self._asked_since.setdefault(intent.call_id, mined.head)
-        if verdict.is_evidence_missing and mined.head - since < MISSING_PATIENCE_BLOCKS:
+        _, effects = observe(intent, mined, patience)
+        is_end = any(isinstance(effect, Finish) for effect in effects)
+        try:
+            look, is_news = await self._look(intent, mined, receipt_answer)
+        except ChainError:
+            if is_end:
+                raise
+            return Settled()
+        verdict = look.verdict
+        if is_end and verdict.is_evidence_missing and mined.head - look.since < MISSING_PATIENCE_BLOCKS:
             return None
-        del self._asked_since[intent.call_id]
-        self.metrics.expected(intent.plugin, verdict.result)
-        match verdict.result:
-            case Result.BREACHED:
-                return self._pause(intent, mined, verdict)
-            case Result.UNPROVEN:
-                logger.warning(
-                    "call %d of %s: %s", intent.call_id, intent.plugin, verdict.text,
-                    extra=fields("expectation_unproven", plugin=intent.plugin, vault=intent.vault,
-                                 call=intent.call_id, tx=mined.hash),
-                )  # fmt: skip
-                return Settled(note=verdict.text)
-            case _:
-                return Settled(note="expectations met")
+        # Paused once: an operator who has resumed the vault before the end meant it.
+        pause = self._pause(intent, mined, verdict) if is_news and verdict.result is Result.BREACHED else ()
+        return Settled(pause, self._conclude(intent, mined, verdict)) if is_end else Settled(pause)
 
-    def _pause(self, intent: Intent, mined: Mined, verdict: Verdict) -> Settled:
+    def forget(self, intent: Intent) -> None:
+        """The intent has ended, in whatever way."""
+        self._looks.pop(intent.call_id, None)
+
+    async def _look(self, intent: Intent, mined: Mined, receipt_answer: JsonValue) -> tuple[_Look, bool]:
+        """The verdict for this block, and whether it is new."""
+        known = self._looks.get(intent.call_id)
+        since = mined.head
+        if known is not None and known.block_hash == mined.block_hash:
+            if not known.verdict.is_evidence_missing:
+                return known, False
+            since = known.since
+        look = _Look(mined.block_hash, since, await self.checks.verify(intent, receipt_answer))
+        self._looks[intent.call_id] = look
+        return look, True
+
+    def _conclude(self, intent: Intent, mined: Mined, verdict: Verdict) -> str:
+        self.metrics.expected(intent.plugin, verdict.result)
+        if verdict.result is Result.MET:
+            return "expectations met"
+        if verdict.result is Result.BREACHED:
+            return f"{verdict.text}: vault {intent.vault} was paused"
+        logger.warning(
+            "call %d of %s: %s", intent.call_id, intent.plugin, verdict.text,
+            extra=fields("expectation_unproven", plugin=intent.plugin, vault=intent.vault, call=intent.call_id,
+                         tx=mined.hash),
+        )  # fmt: skip
+        return verdict.text
+
+    def _pause(self, intent: Intent, mined: Mined, verdict: Verdict) -> tuple[Statement, ...]:
         by = f"runnerd: call {intent.call_id} of {intent.plugin} did not do what it expected: {verdict.text}"
         pause = Pause(Scope.VAULT, intent.vault, by[:MAX_REASON], self.clock.now())
         # At once, and an older one stays, as in the ledger.
@@ -83,7 +117,4 @@ class Aftermath:
             extra=fields("expectation_breached", plugin=intent.plugin, vault=intent.vault, call=intent.call_id,
                          tx=mined.hash),
         )  # fmt: skip
-        return Settled(
-            (workers.pause(pause.scope.value, pause.name, pause.paused_by, pause.paused_at),),
-            f"{verdict.text}: vault {intent.vault} is paused",
-        )
+        return (workers.pause(pause.scope.value, pause.name, pause.paused_by, pause.paused_at),)

@@ -37,6 +37,7 @@ class Follower:
         self._lanes = lanes
         self._book = book
         self._aftermath = aftermath
+        book.on_ended(aftermath.forget)
         self._tasks = Tasks()
 
     async def run(self) -> None:

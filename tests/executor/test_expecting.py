@@ -179,15 +179,59 @@ def test_a_venue_that_pays_less_than_in_the_simulation_pauses_the_vault(ground: 
         async with running(ground) as process:
             call = await cheated(process, MinimumOut(1_000, token=ground.coin.address))
             ground.set_terms(1, is_mined=False)
+            ground.mine()
+            await process.until_state(call, "included")
+            assert process.results_of == {}
+            paused_for(process)
             await process.mine_until_ended(call)
             broken = f"expectation 1 is broken: balance of token {ground.coin.address} changes by 1, below min = 1000"
             assert process.outcome(call).startswith("acted: included in block ")
-            assert process.outcome(call).endswith(f"; {broken}: vault main is paused")
+            assert process.outcome(call).endswith(f"; {broken}: vault main was paused")
             assert paused_for(process) == f"runnerd: call {call.id} of alpha did not do what it expected: {broken}"
             assert b'runnerd_expectations_total{plugin="alpha",result="breached"} 1.0' in process.metrics.render()
             later = await expecting(process)
             assert process.outcome(later).startswith("denied: vault main is paused by runnerd: call ")
         assert len(ground.effects()) == 1
+
+    run_async(scenario())
+
+
+def test_a_vault_that_was_resumed_before_the_end_is_not_paused_again(ground: SwapGround) -> None:
+    """The operator has looked at it; the record says what it was all the same."""
+    ground.chain["confirmations"] = 4
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            call = await cheated(process, MinimumOut(1_000, token=ground.coin.address))
+            ground.set_terms(1, is_mined=False)
+            ground.mine()
+            await until(lambda: bool(ground.rows("select 1 from pauses")))
+            process.pauses.remove(Scope.VAULT, "main")
+            await process.mine_until_ended(call)
+            assert "is broken" in process.outcome(call)
+            assert process.pauses.active == {}
+
+    run_async(scenario())
+
+
+def test_a_breach_that_falls_out_of_the_chain_is_judged_by_the_block_it_comes_back_in(ground: SwapGround) -> None:
+    """The vault stays paused, which was right when it was done; the record is that of the block that counts."""
+    ground.chain["confirmations"] = 4
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            call = await cheated(process, MinimumOut(1_000, token=ground.coin.address))
+            fork = ground.node.rpc("evm_snapshot")
+            ground.set_terms(1, is_mined=False)
+            ground.mine()
+            await process.until_state(call, "included")
+            ground.node.rpc("evm_revert", fork)
+            ground.node.rpc("anvil_dropAllTransactions")
+            ground.mine(2)
+            await process.until_state(call, "sent")
+            await process.mine_until_ended(call)
+            assert process.outcome(call).endswith("; expectations met")
+            assert "is broken" in paused_for(process)
 
     run_async(scenario())
 
