@@ -58,6 +58,7 @@ ACTION = "vaults.main.actions.mint"
         # addresses
         (changed(VAULT, VAULT[:-1] + "4"), "vaults.main.address: "),
         (changed(VAULT, "0x" + "0" * 40), "vaults.main.address: is the zero address"),
+        (changed("[vaults.main]\n", f'[vaults.main]\nexpect_tokens = ["0x{"0" * 40}"]\n'), "vaults.main.expect_tokens: is the zero address"),
         (changed(f'contract = "{MARKET}"\nfunction = "mint', 'contract = "0x' + "0" * 40 + '"\nfunction = "mint'),
          f"{ACTION}.contract: is the zero address"),
         (changed(f'contract = "{MARKET}"\nfunction = "spot', f'contract = "{MARKET.swapcase().replace("X", "x")}"\nfunction = "spot'),

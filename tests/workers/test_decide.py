@@ -8,6 +8,7 @@ from typing import Any, NoReturn, cast
 import pytest
 
 from protocol.actions import Act, Action, Noop, Outcome
+from protocol.expectations import MinimumOut, SharePrice
 from protocol.limits import MAX_ACTIONS, MAX_TEXT_LENGTH, MAX_TRACEBACK_LENGTH
 from tests.support.aio import run_async
 from workers.decide import DecideError, decide, is_async
@@ -56,6 +57,14 @@ def raising(error: BaseException) -> Callable[[], NoReturn]:
         raise error
 
     return function
+
+
+def test_an_act_keeps_what_it_expects() -> None:
+    """Beside a list, which expects nothing."""
+    act = Act([ACTION], expect=[MinimumOut(5), SharePrice("nav", 50)])
+    assert outcome_of(InLoop(lambda: act)) == act
+    assert outcome_of(InLoop(lambda: [ACTION])) == Act([ACTION])
+    assert "at most 8 expectations" in error_of(InThread(lambda: Act([ACTION], [MinimumOut(5)] * 9))).error
 
 
 @ways
