@@ -57,7 +57,7 @@ def test_other_logs_change_nothing() -> None:
     odd = [
         transfer(VENUE, VAULT, 7, OTHER),
         Log(address=TOKEN, topics=("0x" + "11" * 32, *good.topics[1:]), data=good.data),
-        Log(address=TOKEN, topics=(*good.topics, "0x" + f"{9:064x}"), data="0x"),
+        Log(address=TOKEN, topics=(*good.topics, "0x" + f"{9:064x}"), data=good.data),
         Log(address=TOKEN, topics=good.topics[:2], data=good.data),
         Log(address=TOKEN, topics=(), data=good.data),
         Log(address=TOKEN, topics=good.topics, data="0x"),
