@@ -21,6 +21,7 @@ VENV_MADE := $(VENV)/.stamps/made
 LOCKED := $(VENV)/.stamps/locked
 INSTALLED := $(VENV)/.stamps/installed
 ANVIL := $(TOOLS)/.stamps/anvil
+PUBLISHED := $(TOOLS)/.stamps/contracts
 SOURCES := protocol workers runnerd tests deploy docs
 
 # Foreign modules on the path would shadow the locked ones.
@@ -34,7 +35,7 @@ help: ## show this list
 demo: $(INSTALLED) $(ANVIL) ## watch three sandboxed plugins run a vault on a real EVM node (DEMO_KEEP=1 keeps it running)
 	@$(BIN)/python -m deploy.demo.run
 
-test: $(INSTALLED) $(ANVIL) ## run every test (ARGS="..." goes to pytest)
+test: $(INSTALLED) $(ANVIL) $(PUBLISHED) ## run every test (ARGS="..." goes to pytest)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types and the import arrows
@@ -51,7 +52,7 @@ format: $(INSTALLED) ## format the code and fix what the linter can fix
 bench: $(INSTALLED) $(ANVIL) ## measure latency, restart, memory and throughput on this machine
 	@$(BIN)/python -m tests.bench.run
 
-faults: $(INSTALLED) $(ANVIL) ## kill, drop and reorg campaigns
+faults: $(INSTALLED) $(ANVIL) $(PUBLISHED) ## kill, drop and reorg campaigns
 	@$(BIN)/python -m pytest -m faults tests $(ARGS)
 
 contracts: $(INSTALLED) ## compile deploy/contracts into the committed artifacts
@@ -66,7 +67,7 @@ lock: $(INSTALLED) ## write both lock files from pyproject.toml (UPGRADE=1 takes
 	@deploy/tools/write-lock.sh $(BIN)/pip-compile deploy/requirements.lock requirements.lock \
 	    "What runnerd needs on a server, and nothing of its development" --extra embedded
 
-install: $(INSTALLED) $(ANVIL) ## only install: .venv and .tools
+install: $(INSTALLED) $(ANVIL) $(PUBLISHED) ## only install: .venv and .tools
 
 clean: ## remove caches and build output
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
@@ -88,6 +89,10 @@ $(INSTALLED): pyproject.toml $(LOCKED)
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(ANVIL): deploy/tools/install-anvil.sh deploy/tools/anvil/package-lock.json deploy/tools/nodejs.lock | $(VENV_MADE)
+$(ANVIL): deploy/tools/install-anvil.sh deploy/tools/npm.sh deploy/tools/anvil/package-lock.json deploy/tools/nodejs.lock | $(VENV_MADE)
 	@deploy/tools/install-anvil.sh $(TOOLS) $(BIN)/pip
+	@mkdir -p $(@D) && touch $@
+
+$(PUBLISHED): deploy/tools/install-contracts.sh deploy/tools/npm.sh deploy/tools/contracts/package-lock.json | $(VENV_MADE)
+	@deploy/tools/install-contracts.sh $(TOOLS) $(BIN)/pip
 	@mkdir -p $(@D) && touch $@

@@ -8,17 +8,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from runnerd.chain.erc7821 import Erc7821Vault
-from runnerd.chain.errors import AbiError, RpcRefused
-from runnerd.chain.revert import is_execution_failure, revert_reason
-from runnerd.chain.types import decode_data
 from runnerd.clock import Clock
 from runnerd.config.model import VaultConfig
+from runnerd.executor.auditor import BY_US, WHAT_TO_DO
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pause, Scope
-from runnerd.store import intents, workers
+from runnerd.store import foreign, intents, workers
 from runnerd.store.ledger import Ledger
+from runnerd.vaults import find_problem
 from runnerd.wallets.signer import Signer
 
 logger = logging.getLogger("runnerd.admission")
@@ -46,25 +44,28 @@ async def admit(
         admission.chain_problem = f"the node serves chain {chain_id}, {wanted}: nothing is signed"
         return admission
     for name, vault in vaults.items():
-        problem = await _operator_problem(network, vault, signers[vault.wallet].address)
+        problem = await find_problem(network.rpc, vault, signers[vault.wallet].address)
         if problem is not None:
             admission.refused[name] = problem
-    foreign: dict[str, int] = {}
+    unknown: dict[str, range] = {}
     for address in sorted({signers[vault.wallet].address for vault in vaults.values()}):
-        on_chain = await network.fetch_nonce(address)
+        on_chain = await network.fetch_agreed_nonce(address)  # one node's lie would leave a gap for ever
         rows = await store.fetch(intents.wallet(chain_id, address))
         ours = rows[0]["next_nonce"] if rows else on_chain
-        foreign[address] = max(0, on_chain - ours)
+        unknown[address] = range(ours, on_chain)
         admission.next_nonces[address] = max(on_chain, ours)
-    counts = {name: foreign[signers[vault.wallet].address] for name, vault in vaults.items()}
+    counts = {name: len(unknown[signers[vault.wallet].address]) for name, vault in vaults.items()}
+    now = clock.now()
     admission.pauses = [
-        Pause(Scope.VAULT, name, f"runnerd: {count} transactions of the operator are not in the ledger", clock.now())
+        Pause(Scope.VAULT, name, f"{BY_US}s of the operator, {count} of them, are not ours: {WHAT_TO_DO}", now)
         for name, count in counts.items()
         if count
     ]
     # One commit, after the last question: a nonce that was moved without its pause would hide the stranger for ever.
+    # Which transactions they are the auditor finds out, and says so in the pause.
     await store.commit(
         *(intents.set_wallet(chain_id, address, nonce) for address, nonce in admission.next_nonces.items()),
+        *(foreign.used(chain_id, wallet, nonces, now) for wallet, nonces in unknown.items() if nonces),
         *(workers.pause(pause.scope.value, pause.name, pause.paused_by, pause.paused_at) for pause in admission.pauses),
     )
     for pause in admission.pauses:
@@ -74,20 +75,3 @@ async def admit(
             extra=fields("foreign_transactions", vault=pause.name, count=counts[pause.name]),
         )  # fmt: skip
     return admission
-
-
-async def _operator_problem(network: Network, vault: VaultConfig, ours: str) -> str | None:
-    adapter = Erc7821Vault(address=vault.address)
-    to, data = adapter.operator_request()
-    try:
-        answer = await network.rpc.call("eth_call", [{"to": to, "data": "0x" + data.hex()}, "latest"])
-        operator = adapter.decode_operator(decode_data(answer, "eth_call"))
-    except AbiError as error:
-        return f"{vault.address} is not a vault of kind {vault.adapter}: {error}"
-    except RpcRefused as error:
-        if not is_execution_failure(error):
-            raise  # a rate limit, or a node that lags: it says nothing of the vault
-        return f"{vault.address} does not name its operator: {revert_reason(error)}"
-    if operator != ours:
-        return f"the vault's operator is {operator}, our wallet is {ours}: the owner must call setOperator({ours})"
-    return None

@@ -5,19 +5,24 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from protocol.messages import VaultRef
-from runnerd.catalogue import build_catalogue
-from runnerd.chain.erc7821 import Erc7821Vault
+from runnerd.caps_mirror import CapsMirror
+from runnerd.catalogue import Catalogue, build_catalogue
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
+from runnerd.chain.vaults.safe_multisig import SafeMultisigVault
 from runnerd.chains import ChainDesk
 from runnerd.clock import SystemClock
 from runnerd.commands import Commands
-from runnerd.config.model import Config
+from runnerd.config.model import BudgetConfig, Config
 from runnerd.control.server import ControlServer
 from runnerd.directories import clear_links
 from runnerd.executor.executor import Executor, VaultDesk
+from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.tracked import Book, load_book
+from runnerd.executor.usage import Usage
 from runnerd.log import fields
 from runnerd.network import open_network
 from runnerd.pauses import Pauses
@@ -25,6 +30,7 @@ from runnerd.plugins import Plugins
 from runnerd.reload import Reloader
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.safe_commands import SafeCommands
 from runnerd.services.http import HttpProcess
 from runnerd.services.lag import LagMonitor
 from runnerd.services.metrics import Metrics
@@ -38,9 +44,11 @@ from runnerd.store.store import Store
 from runnerd.supervisor.context import HostServices
 from runnerd.supervisor.machine import Phase
 from runnerd.tasks import Tasks
+from runnerd.trail import Trail
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
-from runnerd.unlock import unlock
+from runnerd.unlock import close_signers, unlock
+from runnerd.vaults import build_adapter
 from runnerd.wallets.signer import Signer
 from runnerd.zygotes import Zygotes
 
@@ -78,14 +86,18 @@ class App:
             try:
                 await store.open()
                 clear_links(self._config)
-                await self._serve(store, dsn, signers, started)
+                trail = Trail(store, self._clock, self._config)
+                await trail.record_start()
+                await self._serve(store, dsn, signers, started, trail)
+                await trail.record_stop()
             finally:
                 await self._zygotes.close()
+                await close_signers(signers)
                 await store.close()
         logger.info("stopped", extra=fields("stopped"))
         return self._exit_code
 
-    async def _serve(self, store: Store, dsn: str, signers: dict[str, Signer], started: float) -> None:
+    async def _serve(self, store: Store, dsn: str, signers: dict[str, Signer], started: float, trail: Trail) -> None:
         config, clock, metrics = self._config, self._clock, self._metrics
         results = Results(store, clock)
         results.add_consumer(metrics.finished)
@@ -93,18 +105,21 @@ class App:
         self._pauses.load(await store.fetch(workers.pauses()))
         book = await self._open_book(store, results)
 
-        catalogues = {name: build_catalogue(name, vault) for name, vault in config.vaults.items()}
+        catalogues = {name: build_catalogue(name, vault, config.address_lists) for name, vault in config.vaults.items()}
+        router = Router(store, results, metrics, clock)
+        usage = await self._open_usage(store, catalogues, signers, router)
         chains = {
             name: ChainDesk(
-                open_network(name, chain),
+                open_network(name, chain, metrics),
                 {key: vault for key, vault in config.vaults.items() if vault.chain == name},
-                signers, catalogues, store, book, self._pauses, metrics, clock,
+                config.wallets, signers, catalogues, store, book, self._pauses, metrics, clock,
             )
             for name, chain in config.chains.items()
         }  # fmt: skip
-        executor = Executor(self._vault_desks, await _ledger_id(store), store, results, self._pauses, book, clock)
+        executor = Executor(
+            self._vault_desks, await _ledger_id(store), store, results, self._pauses, book, usage, clock
+        )
         await executor.give_up_unconfigured(frozenset(config.vaults))
-        router = Router(store, results, metrics, clock)
         await router.load()
         cron = CronProducer(router, store, metrics, clock)
         events = EventProducer(config.database.event_dsn or dsn, router, clock)
@@ -141,23 +156,27 @@ class App:
             plugins.add(name, plugin)
 
         async def open_vaults(chain: ChainDesk) -> None:
-            await self._open_vaults(chain, executor, plugins)
+            await self._open_vaults(chain, book, executor, plugins)
 
         status = StatusReader(
-            config, plugins.hosts, chains, self._vault_desks, store, book, self._pauses, results, metrics, cron, events,
-            self._zygotes, self._http, lambda: self._lag.latest_s, clock,
+            config, plugins.hosts, chains, self._vault_desks, store, book, usage, self._pauses, results, metrics, cron,
+            events, self._zygotes, self._http, lambda: self._lag.latest_s, clock,
         )  # fmt: skip
-        commands = Commands(router, plugins, results, self._pauses, store, status, frozenset(config.vaults), clock)
+        commands = Commands(
+            router, plugins, results, self._pauses, store, status,
+            {name: vault.actions.keys() for name, vault in config.vaults.items()},
+            SafeCommands(self._vault_desks), clock,
+        )  # fmt: skip
         control = ControlServer(config.control_socket, commands.handle)
         await control.open()
         if self._http is not None:
             self._http.serve(status.page)
         self._start_services(store, cron, events)
-        admissions = [chain.start(open_vaults) for chain in chains.values()]
+        admissions = [chain.start(open_vaults, self._fail) for chain in chains.values()]
         if admissions:
             await asyncio.wait(admissions, timeout=ADMISSION_PATIENCE_S)
         await router.recover()
-        reloader = Reloader(config, plugins, self._systemd)
+        reloader = Reloader(config, plugins, self._systemd, trail)
         reloading = self._vital(reloader.run(), "config:reload")
         self._on_hang_up(reloader.request)
         status.is_ready = True
@@ -187,6 +206,22 @@ class App:
         await load_book(book, await store.fetch(intents.open_intents()))
         return book
 
+    async def _open_usage(
+        self, store: Store, catalogues: Mapping[str, Catalogue], signers: Mapping[str, Signer], router: Router
+    ) -> Usage:
+        """What the last day counts against; and which actions reducing mode lets through."""
+        self._pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
+        wallets = {signers[name].address: wallet.max_gas_wei_per_day for name, wallet in self._config.wallets.items()}
+
+        def budget_of(plugin: str) -> BudgetConfig:
+            host = router.hosts.get(plugin)  # as it was last reloaded; there is none yet at the start
+            config = host.config if host is not None else self._config.plugins.get(plugin)
+            return config.budget if config is not None else BudgetConfig()
+
+        usage = Usage(store, self._clock, catalogues, budget_of, wallets)
+        await usage.load()
+        return usage
+
     def _start_services(self, store: Store, cron: CronProducer, events: EventProducer) -> None:
         self._tasks.spawn(self._lag.run(), "service:lag")
         self._vital(events.run(), "producer:event")
@@ -202,7 +237,7 @@ class App:
             await chain.close()
         await self._tasks.cancel()
 
-    async def _open_vaults(self, chain: ChainDesk, executor: Executor, plugins: Plugins) -> None:
+    async def _open_vaults(self, chain: ChainDesk, book: Book, executor: Executor, plugins: Plugins) -> None:
         """The chain has answered: open its vaults, go on with what a former process left, let its plugins run.
 
         Called again, from the beginning, when the ledger was away meanwhile. Raises StoreError.
@@ -215,13 +250,35 @@ class App:
                 await executor.give_up_vault(name, reason)
                 continue
             vault = chain.vaults[name]
-            adapter, lane = Erc7821Vault(address=vault.address), chain.lane_of(name)
-            self._vault_desks[name] = VaultDesk(name, vault.address, build_catalogue(name, vault), adapter, lane)
+            lane = chain.lane_of(name)
+            adapter = build_adapter(vault, lane.signer.address)
+            proposals = ProposalDesk(name, adapter, lane, book) if isinstance(adapter, SafeMultisigVault) else None
+            catalogue = build_catalogue(name, vault, self._config.address_lists)
+            self._vault_desks[name] = VaultDesk(name, catalogue, adapter, lane, proposals)
+        self._mirror(chain, executor)
         if admission.chain_problem is None:
             await executor.resume(frozenset(chain.vaults))
             chain.run(self._fail)
+            for name in chain.vaults:
+                desk = self._vault_desks.get(name)
+                if desk is not None and desk.proposals is not None:
+                    chain.also(desk.proposals.run(), f"proposals:{name}", self._fail)
         for name, reason in refused.items():
             plugins.on_vault(name, reason)
+
+    def _mirror(self, chain: ChainDesk, executor: Executor) -> None:
+        """What the reference vaults of a chain allow by themselves is kept in step from now on."""
+        desks = [self._vault_desks[name] for name in chain.vaults if name in self._vault_desks]
+        mirrored = [desk for desk in desks if isinstance(desk.adapter, Erc7821Vault)]
+        chain.mirror = CapsMirror(
+            chain.network,
+            {
+                desk.name: (desk.adapter.address, desk.catalogue, partial(executor.ids_on_the_way, desk.name))
+                for desk in mirrored
+            },
+        )
+        for desk in mirrored:
+            desk.mirror = chain.mirror
 
     async def _guard(self, store: Store) -> None:
         """Until the writer ends, for whatever reason: without the ledger's lock nothing may be signed."""

@@ -3,12 +3,15 @@
 Built from the configuration, asked by snapshots (reads) and by policy (actions).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from runnerd.chain.abi import AbiFunction, parse_error, parse_function
 from runnerd.chain.address import parse_address
-from runnerd.config.model import ActionGrant, ArgumentLimit, VaultConfig
+from runnerd.config.model import ActionGrant, ArgumentLimit, BudgetConfig, VaultConfig
+
+AddressLists: TypeAlias = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,9 @@ class ActionEntry:
     function: AbiFunction
     max_value_wei: int
     limits: Mapping[str, ArgumentLimit]
+    addresses: Mapping[str, frozenset[str]]
+    """The address lists that its limits name, in lower case."""
+    is_reducing: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +42,24 @@ class Catalogue:
 
     vault: str
     max_actions: int
-    max_value_wei_per_day: int
+    budget: BudgetConfig
     reads: Mapping[str, ReadEntry]
     actions: Mapping[str, ActionEntry]
     expect_tokens: frozenset[str]
     errors: tuple[AbiFunction, ...]
     """Custom errors of all contracts in it, to name a revert."""
 
+    @property
+    def reducing(self) -> frozenset[str]:
+        """The actions that pass in reducing mode."""
+        return frozenset(name for name, entry in self.actions.items() if entry.is_reducing)
 
-def build_catalogue(name: str, vault: VaultConfig) -> Catalogue:
-    """The catalogue of `[vaults.NAME]`. Raises AbiError; `config.check` has found those before, key by key."""
+
+def build_catalogue(name: str, vault: VaultConfig, lists: AddressLists | None = None) -> Catalogue:
+    """The catalogue of `[vaults.NAME]`; `lists` are the `[address_lists]`.
+
+    Raises AbiError; `config.check` has found those before, key by key.
+    """
     errors: dict[str, AbiFunction] = {}
     fragments = [fragment for read in vault.reads.values() for fragment in read.errors]
     fragments += [fragment for action in vault.actions.values() for fragment in action.errors]
@@ -54,7 +68,12 @@ def build_catalogue(name: str, vault: VaultConfig) -> Catalogue:
     return Catalogue(
         vault=name,
         max_actions=vault.max_actions,
-        max_value_wei_per_day=vault.max_value_wei_per_day,
+        budget=BudgetConfig(
+            max_value_wei_per_day=vault.max_value_wei_per_day,
+            max_gas_wei_per_day=vault.max_gas_wei_per_day,
+            max_transactions_per_hour=vault.max_transactions_per_hour,
+            max_transactions_per_day=vault.max_transactions_per_day,
+        ),
         reads={
             key: ReadEntry(
                 contract=parse_address(grant.contract),
@@ -63,16 +82,19 @@ def build_catalogue(name: str, vault: VaultConfig) -> Catalogue:
             )
             for key, grant in vault.reads.items()
         },
-        actions={key: _action(grant) for key, grant in vault.actions.items()},
+        actions={key: _action(grant, lists or {}) for key, grant in vault.actions.items()},
         expect_tokens=frozenset(map(parse_address, vault.expect_tokens)),
         errors=tuple(errors.values()),
     )
 
 
-def _action(grant: ActionGrant) -> ActionEntry:
+def _action(grant: ActionGrant, lists: AddressLists) -> ActionEntry:
+    named = {name for limit in grant.limits.values() for name in (limit.in_list, limit.not_in_list) if name is not None}
     return ActionEntry(
         contract=parse_address(grant.contract),
         function=parse_function(grant.function),
         max_value_wei=grant.max_value_wei,
         limits=grant.limits,
+        addresses={name: frozenset(address.lower() for address in lists[name]) for name in named},
+        is_reducing=grant.reducing,
     )

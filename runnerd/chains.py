@@ -2,18 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
 
 from runnerd.admission import Admission, admit
+from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue
 from runnerd.chain.address import parse_address
 from runnerd.chain.errors import ChainError
 from runnerd.clock import Clock
-from runnerd.config.model import VaultConfig
+from runnerd.config.model import VaultConfig, WalletConfig
 from runnerd.executor.aftermath import Aftermath
+from runnerd.executor.auditor import Auditor
 from runnerd.executor.effect_checks import EffectChecks, Ground
 from runnerd.executor.follow import Follower
 from runnerd.executor.lane import Lane
+from runnerd.executor.push import Pusher
 from runnerd.executor.tracked import Book
 from runnerd.log import fields
 from runnerd.network import Network
@@ -36,6 +40,7 @@ class ChainDesk:
         self,
         network: Network,
         vaults: Mapping[str, VaultConfig],
+        wallets: Mapping[str, WalletConfig],
         signers: Mapping[str, Signer],
         catalogues: Mapping[str, Catalogue],
         store: Store,
@@ -48,6 +53,7 @@ class ChainDesk:
         self.vaults = vaults
         self._problem: str | None = "not yet looked at"
         self.admission: Admission | None = None
+        self._wallets = wallets
         self._signers = signers
         self._catalogues = catalogues
         self._store = store
@@ -59,20 +65,30 @@ class ChainDesk:
         self._follower: Follower | None = None
         grounds = {name: Ground(parse_address(vault.address), catalogues[name]) for name, vault in vaults.items()}
         self._checks = EffectChecks(network, grounds)
+        self.mirror: CapsMirror | None = None
         self.lanes: dict[str, Lane] = {}
+        self.auditor: Auditor | None = None
+        """There once the chain has answered."""
 
     @property
     def problem(self) -> str | None:
         """What keeps the chain from working, in words."""
         if self._problem is None and self.network.head.problem is not None:
-            return f"node {self.network.rpc.url_for_display}: {self.network.head.problem}"
+            return f"{self._where}: {self.network.head.problem}"
         return self._problem
 
-    def start(self, open_vaults: Callable[["ChainDesk"], Awaitable[None]]) -> "asyncio.Task[None]":
-        """Begin to ask, and `open_vaults` when the chain has answered; the task ends then.
+    def start(
+        self, open_vaults: Callable[["ChainDesk"], Awaitable[None]], on_failure: Callable[[str], None]
+    ) -> "asyncio.Task[None]":
+        """Begin to poll and to ask, and `open_vaults` when the chain has answered; the task ends then.
 
         What fails because a node or the ledger is away is tried again, `open_vaults` as well: from its beginning.
         """
+        self._warn_without_quorum()
+        # Polled from now on: a node that is silent at first has no vote until it was seen well a few times.
+        self._tasks.spawn_vital(
+            self.network.head.run(self.network.config.poll_s), f"head:{self.network.name}", on_failure
+        )
         return self._tasks.spawn(self._open(open_vaults), f"admission:{self.network.name}")
 
     async def close(self) -> None:
@@ -80,7 +96,7 @@ class ChainDesk:
         if self._follower is not None:
             await self._follower.close()
         await self._tasks.cancel()
-        await self.network.rpc.close()
+        await self.network.close()
 
     def lane_of(self, vault: str) -> Lane:
         """The wallet of a vault on this chain."""
@@ -89,12 +105,33 @@ class ChainDesk:
     def run(self, on_failure: Callable[[str], None]) -> None:
         """Begin to poll, write and follow, once open intents were given to the lanes. `on_failure` if one ends."""
         name = self.network.name
+        assert self.auditor is not None  # it has answered
+        pushers = {address: Pusher(lane, self._book, self._pauses) for address, lane in self.lanes.items()}
         aftermath = Aftermath(self._checks, self._pauses, self._metrics, self._clock)
-        self._follower = Follower(self.network, self.lanes, self._book, aftermath)
-        self._tasks.spawn_vital(self.network.head.run(self.network.config.poll_s), f"head:{name}", on_failure)
+        self._follower = Follower(self.network, pushers, self._book, self.auditor, aftermath)
         self._tasks.spawn_vital(self._follower.run(), f"follow:{name}", on_failure)
+        if self.mirror is not None:
+            self._tasks.spawn(self.mirror.run(), f"caps:{name}")
         for address, lane in self.lanes.items():
             self._tasks.spawn_vital(lane.run(), f"lane:{name}:{address}", on_failure)
+
+    @property
+    def _where(self) -> str:
+        nodes = self.network.rpc.nodes
+        return f"node {nodes[0].name}" if len(nodes) == 1 else f"all {len(nodes)} nodes"
+
+    def _warn_without_quorum(self) -> None:
+        if self.network.config.needed_nodes == 1:
+            logger.warning(
+                "CHAIN %s HAS NO QUORUM: what one node says is taken as proof. If it lies or is wrong, a transaction "
+                "can be made twice. Name a second node of another operator in [chains.%s] rpc",
+                self.network.name, self.network.name,
+                extra=fields("no_quorum", chain=self.network.name, nodes=len(self.network.rpc.nodes)),
+            )  # fmt: skip
+
+    def also(self, coroutine: Coroutine[Any, Any, None], name: str, on_failure: Callable[[str], None]) -> None:
+        """Run something more until the chain is closed; it is as vital as the rest."""
+        self._tasks.spawn_vital(coroutine, name, on_failure)
 
     async def _open(self, open_vaults: Callable[["ChainDesk"], Awaitable[None]]) -> None:
         delay_s, longest_s = RETRY_S
@@ -103,7 +140,7 @@ class ChainDesk:
                 admission = self.admission or await self._look()
                 await open_vaults(self)
             except (ChainError, StoreError) as error:
-                where = f"node {self.network.rpc.url_for_display}" if isinstance(error, ChainError) else "the ledger"
+                where = self._where if isinstance(error, ChainError) else "the ledger"
                 self._problem = f"{where}: {error}"
                 logger.warning(
                     "chain %s: %s", self.network.name, error, extra=fields("chain_waits", chain=self.network.name)
@@ -117,10 +154,16 @@ class ChainDesk:
     async def _look(self) -> Admission:
         admission = await admit(self.network, self.vaults, self._signers, self._store, self._clock)
         for pause in admission.pauses:
-            # An older one stays, as in the ledger.
-            self._pauses.active.setdefault((pause.scope, pause.name), pause)
+            # An older one stays, as in the ledger; one that is only reducing does not.
+            if self._pauses.of("", pause.name) is None:
+                self._pauses.add(pause)
         for address, next_nonce in admission.next_nonces.items():
             self.lanes[address] = self._lane(address, next_nonce)
+        vaults_of: dict[str, list[str]] = {}
+        for name, vault in self.vaults.items():
+            vaults_of.setdefault(self._signers[vault.wallet].address, []).append(name)
+        self.auditor = Auditor(self.network, self.lanes, vaults_of, self._book, self._pauses, self._metrics.saw_foreign)
+        await self.auditor.load()
         self.admission = admission
         return admission
 
@@ -132,8 +175,9 @@ class ChainDesk:
             if vault.wallet in wallets
             for error in self._catalogues[name].errors
         }
-        signer = next(signer for signer in self._signers.values() if signer.address == address)
+        name, signer = next((name, signer) for name, signer in self._signers.items() if signer.address == address)
+        limits = self._wallets[name]
         return Lane(
-            self.network, signer, next_nonce, tuple(errors.values()), self._book, self._pauses, self._metrics,
+            self.network, signer, next_nonce, limits, tuple(errors.values()), self._book, self._pauses, self._metrics,
             self._checks,
         )  # fmt: skip

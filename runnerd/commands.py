@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any, assert_never
 
@@ -9,15 +10,17 @@ from msgspec import structs
 
 from protocol.messages import TriggerKind
 from runnerd.clock import Clock
-from runnerd.control import messages
+from runnerd.control import messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request
-from runnerd.pauses import EVERYTHING, Pause, Pauses, Scope
+from runnerd.pauses import EVERYTHING, Mode, Pause, Pauses, Scope
 from runnerd.plugins import Plugins
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.safe_commands import SafeCommands
 from runnerd.status import StatusReader
-from runnerd.store import calls, intents, workers
+from runnerd.store import audit, calls, intents, workers
 from runnerd.store.calls import NewCall
+from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 
 SHOWN_PAYLOAD = 1_000
@@ -27,7 +30,7 @@ ROOM_BYTES = messages.MAX_LINE_BYTES // 4
 
 
 class Commands:
-    """`control.server.Handle` is its `handle`."""
+    """`control.server.Handle` is its `handle`. `vaults` are the names of their actions, by vault."""
 
     def __init__(
         self,
@@ -37,7 +40,8 @@ class Commands:
         pauses: Pauses,
         store: Store,
         status: StatusReader,
-        vaults: frozenset[str],
+        vaults: Mapping[str, Collection[str]],
+        safes: SafeCommands,
         clock: Clock,
     ) -> None:
         self._router = router
@@ -46,7 +50,9 @@ class Commands:
         self._pauses = pauses
         self._store = store
         self._status = status
-        self._vaults = vaults
+        self._vaults = frozenset(vaults)
+        self._actions = frozenset(f"{vault}.{action}" for vault, actions in vaults.items() for action in actions)
+        self._safes = safes
         self._clock = clock
 
     async def handle(self, request: Request, principal: str) -> Reply:
@@ -69,13 +75,18 @@ class Commands:
                 events = [messages.HistoryEvent(**{name: row[name] for name in names}) for row in rows]
                 return messages.History(plugin=request.plugin, events=events)
             case messages.Pause():
-                return await self._pause(request, principal)
+                return await self._pause(request, principal, Mode.PAUSED)
+            case messages.Reduce():
+                return await self._pause(request, principal, Mode.REDUCING)
             case messages.Resume():
-                return await self._resume(request)
+                return await self._resume(request, principal)
             case messages.Restart():
                 self._check_plugin(request.plugin)
                 self._plugins.restart(request.plugin)
+                await self._store.commit(self._command("restart", principal, plugin=request.plugin))
                 return messages.Done(text=f"{request.plugin} restarts")
+            case safe_messages.GetProposals() | safe_messages.SignProposal() | safe_messages.RejectProposal():
+                return await self._safes.handle(request, principal)
             case _:
                 assert_never(request)
 
@@ -95,10 +106,13 @@ class Commands:
             deadline_at=now + timedelta(seconds=self._router.hosts[request.plugin].config.call_deadline_s),
             payload=request.payload,
         )
-        return await self._submit_and_wait(new_call, request.wait_s)
+        trail = self._command(
+            "fire", principal, plugin=request.plugin, identity=identity, payload_sha256=audit.digest(request.payload)
+        )
+        return await self._submit_and_wait(new_call, request.wait_s, trail)
 
-    async def _submit_and_wait(self, new_call: NewCall, wait_s: float) -> Reply:
-        accepted = await self._router.submit([new_call])
+    async def _submit_and_wait(self, new_call: NewCall, wait_s: float, trail: Statement) -> Reply:
+        accepted = await self._router.submit([new_call], trail)
         # The key was used before; or the plugin was removed meanwhile, and the result is told already.
         if not accepted or new_call.plugin not in self._router.hosts:
             return await self._known(new_call, wait_s, is_new=bool(accepted))
@@ -157,36 +171,61 @@ class Commands:
             found.append(messages.Transaction(**values))
         return messages.Transactions(transactions=found)
 
-    async def _pause(self, request: messages.Pause, principal: str) -> Reply:
+    async def _pause(self, request: messages.Pause | messages.Reduce, principal: str, mode: Mode) -> Reply:
         scope = self._scope(request.scope, request.name)
-        pause = Pause(scope, request.name, principal, self._clock.now())
+        pause = Pause(scope, request.name, principal, self._clock.now(), mode)
+        self._check_mode(pause)
         # In force at once, and durable before the operator is told so.
         self._pauses.add(pause)
-        await self._store.commit(workers.pause(scope.value, request.name, principal, pause.paused_at))
+        trail = self._command(
+            "pause" if mode is Mode.PAUSED else "reduce", principal, scope=scope.value, name=request.name
+        )
+        await self._store.commit(
+            workers.pause(scope.value, request.name, principal, pause.paused_at, mode.value), trail
+        )
         # Once more: a resume that was committed before may have taken it away meanwhile. Commits come back in their
         # order, so the one that is in the ledger last is the last here as well.
         self._pauses.add(pause)
         return messages.Done(text=str(pause))
 
-    async def _resume(self, request: messages.Resume) -> Reply:
+    async def _resume(self, request: messages.Resume, principal: str) -> Reply:
         # What is paused may be resumed, even when the configuration knows it no more.
         paused = (pause for pause in self._pauses.active.values() if pause.name == request.name)
         scope = next((pause.scope for pause in paused if pause.scope == request.scope), None)
         scope = scope or self._scope(request.scope, request.name)
-        await self._store.commit(workers.resume(scope.value, request.name))
+        trail = self._command("resume", principal, scope=scope.value, name=request.name)
+        await self._store.commit(workers.resume(scope.value, request.name), trail)
         self._pauses.remove(scope, request.name)
         left = [str(pause) for pause in self._pauses.active.values()]
         return messages.Done(text="resumed" + (f"; still: {'; '.join(left)}" if left else ""))
 
+    def _command(self, command: str, principal: str, **details: str) -> Statement:
+        """The audit trail's record of a command, to commit with its effect."""
+        return audit.append(audit.command(command, principal, self._clock.now(), **details))
+
+    def _check_mode(self, pause: Pause) -> None:
+        """Reducing lets more pass than a pause: it must not come about by a command that sounds like stopping."""
+        if pause.mode is not Mode.REDUCING:
+            return
+        if pause.scope is Scope.ACTION:
+            raise ControlError("an action is paused or not; reducing is for a plugin, a vault or all")
+        before = self._pauses.active.get((pause.scope, pause.name))
+        if before is not None and before.mode is Mode.PAUSED:
+            raise ControlError(f"{before}, and reducing would let more pass; resume it first")
+
     def _scope(self, scope: str, name: str) -> Scope:
         match scope:
+            case Scope.ACTION if name not in self._actions:
+                raise ControlError(
+                    f"there is no action {name!r}; there are: {', '.join(sorted(self._actions)) or 'none'}"
+                )
             case Scope.PLUGIN:
                 self._check_plugin(name)
             case Scope.VAULT if name not in self._vaults:
                 raise ControlError(f"there is no vault {name!r}; there are: {', '.join(sorted(self._vaults))}")
             case Scope.ALL if name != EVERYTHING:
                 raise ControlError(f"the name of scope all is {EVERYTHING!r}")
-            case Scope.VAULT | Scope.ALL:
+            case Scope.ACTION | Scope.VAULT | Scope.ALL:
                 pass
             case _:
                 raise ControlError(f"unknown scope {scope!r}; allowed: {', '.join(Scope)}")

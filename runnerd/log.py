@@ -30,8 +30,8 @@ def configure(level: str) -> None:
     is_terminal = sys.stderr.isatty()
     handler.setFormatter(TerminalFormatter() if is_terminal else JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Libraries that log each request would drown what the operator needs to see.
-    for noisy in ("web3", "urllib3", "asyncio", "aiohttp", "websockets"):
+    # Libraries that log each request would drown what the operator needs to see; botocore's hold a session's token.
+    for noisy in ("web3", "urllib3", "asyncio", "aiohttp", "websockets", "boto3", "botocore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

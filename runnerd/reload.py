@@ -13,18 +13,20 @@ from runnerd.config.problem import Problem
 from runnerd.log import fields
 from runnerd.plugins import Plugins
 from runnerd.services.systemd import Systemd
+from runnerd.trail import Trail
 
 logger = logging.getLogger("runnerd")
 
-TABLES = ("chains", "wallets", "vaults", "database", "http")
+TABLES = ("chains", "wallets", "vaults", "address_lists", "database", "http")
 KEYS = ("log_level", "data_dir", "runtime_dir", "control_socket")
 
 
 class Reloader:
     """`config` is what runnerd was started with: only a restart can change the rest of it."""
 
-    def __init__(self, config: Config, plugins: Plugins, systemd: Systemd) -> None:
+    def __init__(self, config: Config, plugins: Plugins, systemd: Systemd, trail: Trail) -> None:
         self._config = config
+        self._trail = trail
         self._plugins = plugins
         self._systemd = systemd
         self._wanted = asyncio.Event()
@@ -59,6 +61,7 @@ class Reloader:
             self._systemd.notify("READY=1")
         logger.info("configuration read again: %s", ", ".join(done) or "no plugin changed", extra=fields("reloaded"))
         self._warn_of_the_rest(wanted)
+        await self._trail.record_reload(wanted.plugins)
 
     def _warn_of_the_rest(self, wanted: Config) -> None:
         for name in (*TABLES, *KEYS):

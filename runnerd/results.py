@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from runnerd.clock import Clock
 from runnerd.log import fields
-from runnerd.store import calls
+from runnerd.store import audit, calls
+from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome, JobResult
 from runnerd.store.ledger import Ledger
 from runnerd.store.statement import Statement
@@ -52,10 +53,16 @@ class Results:
         reason: str,
         *together_with: Statement,
         transaction: str | None = None,
+        records: Sequence[Record] = (),
     ) -> JobResult:
-        """Commit the outcome, in one transaction with `together_with`, and publish it."""
+        """Commit the outcome, in one transaction with `together_with`, and publish it.
+
+        `records` go into the audit trail before the outcome's own.
+        """
         at = self._clock.now()
-        await self._store.commit(*together_with, calls.finish(call.id, outcome, reason, at))
+        denied = [audit.denial(call, reason, at)] if outcome is JobOutcome.DENIED else []
+        trail = audit.append(*records, *denied, audit.result(call, outcome, reason, transaction, at))
+        await self._store.commit(*together_with, trail, calls.finish(call.id, outcome, reason, at))
         result = JobResult(call=call, outcome=outcome, reason=reason, finished_at=at, transaction=transaction)
         level = logging.INFO if outcome in (JobOutcome.ACTED, JobOutcome.NOOP) else logging.WARNING
         logger.log(

@@ -9,14 +9,16 @@ from pathlib import Path
 
 from protocol.triggers import Cron, Trigger
 from runnerd import __version__
+from runnerd.chain.pool.health import Fault, NodeState
 from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
 from runnerd.config.model import Config
-from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
+from runnerd.control.messages import ChainStatus, NodeStatus, PluginStatus, Status, VaultStatus
 from runnerd.executor.executor import VaultDesk
 from runnerd.executor.intent import IntentState
 from runnerd.executor.tracked import Book
-from runnerd.pauses import Pauses
+from runnerd.executor.usage import Usage
+from runnerd.pauses import Pause, Pauses
 from runnerd.results import Results
 from runnerd.services.http import HttpProcess, Page
 from runnerd.services.metrics import Metrics
@@ -42,6 +44,7 @@ class StatusReader:
         vaults: dict[str, VaultDesk],
         store: Store,
         book: Book,
+        usage: Usage,
         pauses: Pauses,
         results: Results,
         metrics: Metrics,
@@ -58,6 +61,7 @@ class StatusReader:
         self._vaults = vaults
         self._store = store
         self._book = book
+        self._usage = usage
         self._pauses = pauses
         self._results = results
         self._metrics = metrics
@@ -120,6 +124,12 @@ class StatusReader:
         for name, host in sorted(self._hosts.items()):
             if host.state.phase in (Phase.QUARANTINED, Phase.BACKOFF, Phase.UNHEALTHY):
                 yield f"plugin {name} is {host.state.phase}: {host.state.reason}"
+        for name, chain in self._chains.items():
+            # While all are away, the chain's own problem says it.
+            if chain.problem is None:
+                for node in chain.network.rpc.nodes:
+                    if node.health.state is NodeState.OUT and node.health.fault is not Fault.NOT_ASKED:
+                        yield f"chain {name}: node {node.name} is out: {node.health.reason}"
         if not self._events.is_connected:
             yield "not listening for notifications: the event database is not reachable"
         if self._http is not None and self._http.is_lost:
@@ -178,6 +188,7 @@ class StatusReader:
             last_outcome=last.outcome if last else None,
             last_reason=last.reason if last else None,
             last_at=last.finished_at if last else None,
+            reducing=_text(self._pauses.reducing_of(host.name, host.config.vault)),
         )
 
     def _chain(self, name: str, chain: ChainDesk) -> ChainStatus:
@@ -188,6 +199,16 @@ class StatusReader:
             node=chain.network.rpc.url_for_display,
             head=latest.number if latest else None,
             problem=chain.problem,
+            nodes=[
+                NodeStatus(
+                    name=node.name,
+                    head=node.health.head,
+                    state=node.health.state.value,
+                    reason=node.health.reason,
+                )
+                for node in chain.network.rpc.nodes
+            ],
+            quorum=chain.network.config.needed_nodes,
         )
 
     def _vault(self, name: str) -> VaultStatus:
@@ -202,13 +223,19 @@ class StatusReader:
             operator=desk.lane.signer.address if desk else "",
             paused=str(pause) if pause else None,
             problem=admission.refused.get(name) if admission else None,
-            spent_today_wei=desk.spent_today(self._clock.now()) if desk else 0,
+            spent_today_wei=self._usage.spent_wei(name),
             max_value_wei_per_day=config.max_value_wei_per_day,
-            waiting_intents=desk.lane.waiting if desk else 0,
+            waiting_intents=desk.waiting if desk else 0,
+            reducing=_text(self._pauses.reducing_of("", name)),
+            paused_actions=[pause.name for pause in self._pauses.of_actions(name)],
         )
 
     def _open_intents(self) -> dict[str, int]:
         return dict(Counter(tracked.intent.state.value for tracked in self._book.open.values()))
+
+
+def _text(pause: Pause | None) -> str | None:
+    return str(pause) if pause is not None else None
 
 
 def _page(status: int, lines: list[str]) -> Page:

@@ -1,26 +1,70 @@
-"""Unlocks the configured wallets. After this the key exists, in this process and in `runnerd.wallets` alone."""
+"""A signer for each configured wallet: keystores are opened, KMS and remote signers are asked who they are.
+
+After this the keys of keystores exist, in this process and in `runnerd.wallets` alone. Called by `app` and the doctor.
+"""
 
 import asyncio
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
+from runnerd.chain.address import checksum_address
 from runnerd.config.model import WalletConfig
+from runnerd.wallets.errors import WalletError
 from runnerd.wallets.keystore import unlock_keystore
+from runnerd.wallets.kms import open_kms
 from runnerd.wallets.passphrase import PassphraseCredential, PassphraseFile, PassphraseSource, fetch_passphrase
+from runnerd.wallets.remote import open_remote
 from runnerd.wallets.signer import Signer
 
 
 async def unlock(wallets: Mapping[str, WalletConfig]) -> dict[str, Signer]:
-    """A signer for each wallet, by name. Raises WalletError. Each takes about a second of scrypt, in a thread."""
-    signers = await asyncio.gather(*(asyncio.to_thread(_unlock, wallet) for wallet in wallets.values()))
-    return dict(zip(wallets, signers, strict=True))
+    """A signer for each wallet, by name. Raises WalletError, and then none is left open."""
+    opened = await asyncio.gather(*map(open_signer, wallets.values()), return_exceptions=True)
+    signers = {
+        name: signer for name, signer in zip(wallets, opened, strict=True) if not isinstance(signer, BaseException)
+    }
+    problems = [problem for problem in opened if isinstance(problem, BaseException)]
+    if problems:
+        await close_signers(signers)
+        raise problems[0]
+    return signers
 
 
-def _unlock(wallet: WalletConfig) -> Signer:
-    return unlock_keystore(wallet.keystore, fetch_passphrase(_source(wallet), os.environ))
+async def close_signers(signers: Mapping[str, Signer]) -> None:
+    """Close the connections that they have."""
+    await asyncio.gather(*(signer.close() for signer in signers.values()))
 
 
-def _source(wallet: WalletConfig) -> PassphraseSource:
-    if wallet.passphrase_file is not None:
-        return PassphraseFile(wallet.passphrase_file)
-    return PassphraseCredential(wallet.passphrase_credential or "")
+async def open_signer(wallet: WalletConfig) -> Signer:
+    """The signer of one wallet. Raises WalletError. A keystore takes about a second of scrypt, in a thread."""
+    address = checksum_address(wallet.address) if wallet.address is not None else None
+    if wallet.keystore is not None:
+        return await asyncio.to_thread(_open_keystore, wallet)
+    if wallet.kms_key_id is not None:
+        return await open_kms(
+            wallet.kms_key_id, region=wallet.kms_region, endpoint_url=wallet.kms_endpoint_url, address=address
+        )
+    if wallet.signer_url is not None and address is not None:
+        return await open_remote(
+            wallet.signer_url,
+            address,
+            token=_source(wallet.signer_token_file, wallet.signer_token_credential),
+            ca_file=wallet.signer_ca_file,
+            client_cert_file=wallet.signer_client_cert_file,
+            environ=os.environ,
+        )
+    raise WalletError("a wallet has neither keystore nor kms_key_id nor signer_url with an address")
+
+
+def _open_keystore(wallet: WalletConfig) -> Signer:
+    source = _source(wallet.passphrase_file, wallet.passphrase_credential)
+    if wallet.keystore is None or source is None:
+        raise WalletError("a keystore needs a passphrase_file or a passphrase_credential")
+    return unlock_keystore(wallet.keystore, fetch_passphrase(source, os.environ))
+
+
+def _source(file: Path | None, credential: str | None) -> PassphraseSource | None:
+    if file is not None:
+        return PassphraseFile(file)
+    return None if credential is None else PassphraseCredential(credential)

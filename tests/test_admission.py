@@ -1,6 +1,7 @@
 """What admission concludes from a node's answers, and what it writes: all of it, or nothing."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -9,14 +10,12 @@ from runnerd.admission import Admission, admit
 from runnerd.catalogue import build_catalogue
 from runnerd.chain.address import parse_address
 from runnerd.chain.errors import RpcRefused, RpcUnavailable
-from runnerd.chain.fees import FeeSettings
-from runnerd.chain.head import Head
 from runnerd.chain.json_values import JsonParam, JsonValue
-from runnerd.chain.rpc import Rpc
 from runnerd.chains import ChainDesk
-from runnerd.config.model import ChainConfig, VaultConfig
+from runnerd.config.model import ChainConfig, VaultConfig, WalletConfig
+from runnerd.executor.auditor import BY_US, WHAT_TO_DO
 from runnerd.executor.tracked import Book
-from runnerd.network import Network
+from runnerd.network import open_network
 from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
@@ -26,7 +25,7 @@ from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.machine import Phase
 from runnerd.wallets.signer import Signer
-from tests.chain.fake_node import FakeNode
+from tests.chain.fake_node import FakeNode, wire_block
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
@@ -45,6 +44,8 @@ class WalletLedger(FakeLedger):
     async def fetch(self, statement: Statement) -> Rows:
         if self.failures:
             raise self.failures.pop()
+        if "from wallets" not in statement.sql:
+            return []  # no stranger was seen before
         return [{"next_nonce": self.next_nonces[str(statement.parameters["address"])]}]
 
 
@@ -68,17 +69,14 @@ class Venue:
             name: VaultConfig(chain="local", address="0x" + digit * 40, wallet=name)
             for name, digit in (("hot", "1"), ("cold", "2"))
         }
-        node = FakeNode(self.answer)
-        node.url_for_display = "http://node"  # type: ignore[attr-defined]  # Rpc has it
-        rpc = cast("Rpc", node)
         config = ChainConfig(id=31337, rpc="http://127.0.0.1:1")
-        self.network = Network(
-            name="local", config=config, rpc=rpc, head=Head(rpc), fees=FeeSettings(max_fee_cap_wei=10**9)
-        )
+        self.network = open_network("local", config, connect=lambda _: FakeNode(self.answer))
 
     def answer(self, method: str, params: Sequence[JsonParam]) -> JsonValue | RpcRefused:
         if method == "eth_chainId":
             return hex(31337)
+        if method == "eth_getBlockByNumber":
+            return wire_block(1)
         if method == "eth_call":
             to = cast("dict[str, str]", params[0])["to"]
             wallet = next(name for name, vault in self.vaults.items() if vault.address == to)
@@ -95,7 +93,7 @@ class Venue:
         """The chain in operation, on the same parts."""
         store = cast("Store", self.ledger)
         return ChainDesk(
-            self.network, self.vaults, self.signers,
+            self.network, self.vaults, {name: WalletConfig(keystore=Path("k")) for name in OURS}, self.signers,
             {name: build_catalogue(name, vault) for name, vault in self.vaults.items()}, store,
             Book(store, Results(self.ledger, self.clock), self.clock), Pauses(),
             Metrics(phase.value for phase in Phase), self.clock,
@@ -115,12 +113,13 @@ def test_pause_for_strangers_is_in_the_commit_that_moves_the_nonce() -> None:
         venue.nonces[OURS["cold"]] = 8
         admission = await venue.admit()
         assert [(pause.name, pause.paused_by) for pause in admission.pauses] == [
-            ("cold", "runnerd: 3 transactions of the operator are not in the ledger")
+            ("cold", f"{BY_US}s of the operator, 3 of them, are not ours: {WHAT_TO_DO}")
         ]
         (commit,) = venue.ledger.commits
-        assert [statement.parameters.get("next", statement.parameters.get("name")) for statement in commit] == [
-            5, 8, "cold",
-        ]  # fmt: skip
+        told = [
+            next(each.parameters[key] for key in ("next", "nonce", "name") if key in each.parameters) for each in commit
+        ]
+        assert told == [5, 8, 5, 6, 7, "cold"], "two wallets, three strangers, one pause"
         assert admission.refused == {}
         assert admission.next_nonces == {OURS["hot"]: 5, OURS["cold"]: 8}
 
@@ -163,7 +162,7 @@ def test_vault_whose_operator_call_reverts_is_refused() -> None:
         venue.refusal = RpcRefused(3, "execution reverted", "0x")
         refused = (await venue.admit()).refused
         address = venue.vaults["hot"].address
-        assert refused["hot"] == f"{address} does not name its operator: reverted without a reason"
+        assert refused["hot"] == f"{address} does not answer as a vault of kind erc7821: reverted without a reason"
 
     run(scenario())
 
@@ -182,9 +181,33 @@ def test_chain_is_opened_although_the_ledger_was_away() -> None:
             if len(tries) < 3:
                 raise StoreUnavailable("away again")
 
-        await desk.start(open_vaults)
+        await desk.start(open_vaults, pytest.fail)
         assert (len(tries), tries[-1], desk.problem) == (3, "the ledger: away again", None)
         assert len(venue.ledger.commits) == 1
         assert [str(scope) for scope, _ in desk._pauses.active] == ["vault"]
 
     run(scenario())
+
+
+@pytest.mark.parametrize("nodes, is_warned", [(("http://a",), True), (("http://a", "http://b"), False)])
+def test_chain_without_a_quorum_says_so_at_its_start(
+    caplog: pytest.LogCaptureFixture, nodes: tuple[str, ...], is_warned: bool
+) -> None:
+    """One node is proof of everything then."""
+
+    async def scenario() -> None:
+        venue = Venue()
+        venue.network = open_network(
+            "local", ChainConfig(id=31337, rpc=nodes), connect=lambda url: FakeNode(venue.answer, url)
+        )
+        desk = venue.desk()
+
+        async def open_vaults(chain: ChainDesk) -> None:
+            assert chain.admission is not None
+
+        await desk.start(open_vaults, pytest.fail)
+        await desk.close()
+
+    run(scenario())
+    actions = [getattr(record, "runnerd_fields", {}).get("action") for record in caplog.records]
+    assert ("no_quorum" in actions) is is_warned

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from runnerd.commands import Commands
-from runnerd.control.messages import ControlError, Done, Fire, Fired, Pause, Resume
+from runnerd.control.messages import ControlError, Done, Fire, Fired, Pause, Reduce, Resume
 from runnerd.pauses import Pauses, Scope
 from runnerd.results import Results
 from runnerd.store.calls import JobOutcome
@@ -35,7 +35,7 @@ class KnownCalls:
         self.hosts = {"alpha": OneHost()}
         self.is_draining = False
 
-    async def submit(self, new_calls: object) -> list[object]:
+    async def submit(self, new_calls: object, *cursors: Statement) -> list[object]:
         return []
 
 
@@ -64,7 +64,7 @@ class Bench:
         self.pauses = Pauses()
         self.commands = Commands(
             cast("Any", KnownCalls()), cast("Any", None), self.ledger.results, self.pauses, cast("Any", self.ledger),
-            cast("Any", None), frozenset({"main"}), clock,
+            cast("Any", None), {"main": {"mint"}}, cast("Any", None), clock,
         )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_pause_of_what_is_configured_no_more_can_be_taken_back() -> None:
 
     async def scenario() -> None:
         bench = Bench()
-        row = {"scope": "plugin", "name": "gone", "paused_by": ME, "paused_at": VirtualClock().now()}
+        row = {"scope": "plugin", "name": "gone", "paused_by": ME, "paused_at": VirtualClock().now(), "mode": "paused"}
         bench.pauses.load([row])
         with pytest.raises(ControlError, match="there is no plugin 'other'"):
             await bench.commands.handle(Resume(scope="plugin", name="other"), ME)
@@ -115,5 +115,38 @@ def test_waiting_for_a_known_key_ends_although_its_result_is_told_meanwhile() ->
         assert isinstance(reply, Fired)
         assert (reply.is_new, reply.outcome, reply.reason) == (False, "noop", "quiet")
         assert asyncio.get_running_loop().time() < 1
+
+    run(scenario())
+
+
+def test_reducing_never_loosens_a_pause() -> None:
+    """It sounds like stopping and would let more pass: refused, until the pause is resumed."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        await bench.commands.handle(Reduce(scope="vault", name="main"), ME)
+        assert bench.pauses.reducing_of("alpha", "main") is not None
+        await bench.commands.handle(Pause(scope="vault", name="main"), ME)
+        assert bench.pauses.of("alpha", "main") is not None
+        with pytest.raises(ControlError, match=r"vault main is paused by uid:1000 .* resume it first"):
+            await bench.commands.handle(Reduce(scope="vault", name="main"), ME)
+        await bench.commands.handle(Resume(scope="vault", name="main"), ME)
+        assert bench.pauses.active == {}
+
+    run(scenario())
+
+
+def test_action_is_named_with_its_vault() -> None:
+    """What is not in a catalogue is refused with what there is; an action cannot be half off."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        with pytest.raises(ControlError, match=r"there is no action 'mint'; there are: main\.mint"):
+            await bench.commands.handle(Pause(scope="action", name="mint"), ME)
+        with pytest.raises(ControlError, match="an action is paused or not"):
+            await bench.commands.handle(Reduce(scope="action", name="main.mint"), ME)
+        done = await bench.commands.handle(Pause(scope="action", name="main.mint"), ME)
+        assert isinstance(done, Done)
+        assert done.text.startswith("action main.mint is paused by uid:1000")
 
     run(scenario())

@@ -10,9 +10,12 @@ import pytest
 
 from runnerd.reload import Reloader
 from runnerd.services.systemd import Systemd
+from runnerd.trail import Trail
 from tests.config.toml_bench import GOOD, Place, plugin
+from tests.support.caller_parts import FakeLedger
 from tests.support.plugins_bench import PluginsBench, run
 from tests.support.until import until
+from tests.support.virtual_time import VirtualClock
 
 
 def actions(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -28,7 +31,7 @@ async def reloading(bench: PluginsBench, place: Place) -> AsyncIterator[Reloader
     bench.plugins.add("alpha", config.plugins["alpha"])
     bench.plugins.on_vault("main", None)
     await bench.say_hello()
-    reloader = Reloader(config, bench.plugins, Systemd({}))
+    reloader = Reloader(config, bench.plugins, Systemd({}), Trail(FakeLedger(), VirtualClock(), config))
     running = asyncio.get_running_loop().create_task(reloader.run())
     try:
         yield reloader

@@ -34,8 +34,9 @@ def test_outcome_is_stored_together_with_what_belongs_to_it_and_then_told() -> N
         results.add_consumer(lambda _: stored.append(len(ledger.commits)))
         result = await results.finish(job_call(1), JobOutcome.ACTED, "done", Statement("select 1"), transaction="0xab")
         assert stored == [1]
-        ((first, last),) = ledger.commits
+        ((first, trail, last),) = ledger.commits
         assert first.sql == "select 1"
+        assert (trail.parameters["key_0"], trail.parameters["at_0"]) == ("result:1", EPOCH)
         assert (last.parameters["id"], last.parameters["outcome"]) == (1, "acted")
         expected = JobResult(
             call=job_call(1), outcome=JobOutcome.ACTED, reason="done", finished_at=EPOCH, transaction="0xab"

@@ -107,14 +107,18 @@ def render_config(
     dsn: str | None = None,
     chain: Mapping[str, object] | None = None,
     vault: Mapping[str, object] | None = None,
+    wallet: Mapping[str, object] | None = None,
 ) -> str:
-    """`runnerd.toml` for `venue`. `url` if the node is reached another way (a proxy); extra keys by table."""
+    """`runnerd.toml` for `venue`. `url` if the node is reached another way (a proxy); extra keys by table.
+
+    `wallet` takes the place of the keystore that `make_keystore` made.
+    """
     market = venue.market.address
     tables: dict[str, Mapping[str, object]] = {
         "": {"data_dir": "data", "runtime_dir": "run", "log_level": "debug"},
         "http": {"port": 0},
         "chains.local": {"id": 31337, "rpc": url or venue.url, "poll_s": 0.1, "confirmations": 2, **(chain or {})},
-        "wallets.operator": {"keystore": "operator.json", "passphrase_file": "passphrase"},
+        "wallets.operator": wallet or {"keystore": "operator.json", "passphrase_file": "passphrase"},
         "vaults.demo": {
             "chain": "local",
             "address": venue.vault.address,

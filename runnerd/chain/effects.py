@@ -78,11 +78,8 @@ class NodeWays:
         self._known: dict[str, Way] = {}
 
     def to_ask(self, node: str, message: CallMessage) -> tuple[Way, ...]:
-        """The known way, else all that there are.
-
-        A sender that is the target (EIP-7702: the operator is the vault) needs its own code: no probe in its place.
-        """
-        possible = tuple(way for way in Way if way is not Way.PROBE or message.sender != message.to)
+        """The known way, else all that there are."""
+        possible = possible_ways(message)
         known = self._known.get(node)
         return possible if known not in possible else (known,)
 
@@ -93,6 +90,14 @@ class NodeWays:
     def forget(self, node: str) -> bool:
         """It does not answer as it did: another release, or another node at the same address. Whether it was known."""
         return self._known.pop(node, None) is not None
+
+
+def possible_ways(message: CallMessage) -> tuple[Way, ...]:
+    """All that a node may be asked in.
+
+    A sender that is the target (EIP-7702: the operator is the vault) needs its own code: no probe in its place.
+    """
+    return tuple(way for way in Way if way is not Way.PROBE or message.sender != message.to)
 
 
 def build_effects(

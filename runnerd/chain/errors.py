@@ -49,6 +49,31 @@ class RpcMalformed(RpcUnavailable):
         super().__init__(f"malformed answer{f' at {field}' if field else ''}: {reason}", method=method, url=url)
 
 
+class WrongChain(RpcUnavailable):
+    """The node serves another chain than its `[chains.NAME]`: nothing that it says is used. Correct `id` or `rpc`."""
+
+    def __init__(self, chain_id: int, wanted: int, *, url: str = "") -> None:
+        self.chain_id = chain_id
+        super().__init__(f"it serves chain {chain_id}, not {wanted}", url=url)
+
+
+class NoQuorum(RpcUnavailable):
+    """Too few nodes gave the same answer, so nothing is proven. `said` names each node and what it said.
+
+    Passes by itself when nodes were only a block apart, or away. If it stays, look at `runnerctl status`.
+    """
+
+    def __init__(self, needed: int, said: Sequence[tuple[str, str]], *, method: str = "") -> None:
+        self.needed = needed
+        self.said = tuple(said)
+        listing = "; ".join(f"{node}: {words}" for node, words in said)
+        super().__init__(f"no {needed} nodes agree ({listing})", method=method)
+
+
+class NoPrivateLane(ChainError):
+    """A transaction was to go the private way, and there is none. Set `private_rpc` in `[chains.NAME]`."""
+
+
 class RpcRefused(ChainError):
     """The node answered with a JSON-RPC error. What that means depends on `method`; see `revert.is_execution_failure`.
 

@@ -1,7 +1,7 @@
 """The newest block one node knows. Polls on its own in `run`; anybody may `fetch` in between and shares the request.
 
 Says nothing of finality, and what it says may go back: after a reorg, or behind a load balancer, the next answer can be
-an older block. A websocket may later ring here as a doorbell; polling stays the truth.
+an older block. Of several nodes of a chain each has its own; `pool.head` speaks for all of them.
 """
 
 import asyncio
@@ -27,7 +27,14 @@ MAX_BACKOFF_S = 30.0
 class Head:
     """Latest block of one node. Use from one event loop."""
 
-    def __init__(self, rpc: NodeCalls, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        rpc: NodeCalls,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        on_block: Callable[[], None] | None = None,
+    ) -> None:
+        """`sleep` is the pause between polls, and may end early; `on_block` is told whenever `latest` is named anew."""
         self.latest: Block | None = None
         """What the node said last; None until the first answer. It is as old as the last poll."""
         self.problem: str | None = None
@@ -35,6 +42,7 @@ class Head:
         self._fetched_at = -math.inf
         self._rpc = rpc
         self._sleep = sleep
+        self._on_block = on_block
         self._in_flight: asyncio.Future[Block | None] | None = None
         self._waiting: dict[asyncio.Future[Block], int] = {}
 
@@ -128,3 +136,5 @@ class Head:
         for seen, number in self._waiting.items():
             if block.number > number and not seen.done():
                 seen.set_result(block)
+        if self._on_block is not None:
+            self._on_block()

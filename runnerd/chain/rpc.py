@@ -6,7 +6,7 @@ a test can hand in a recorded node; `Rpc` is the real one.
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -17,9 +17,11 @@ from runnerd.chain.node_url import NodeUrl, parse_node_url
 from runnerd.chain.transports.base import Transport, TransportFault
 from runnerd.chain.transports.http import HttpTransport
 from runnerd.chain.transports.ipc import open_ipc
+from runnerd.chain.transports.pipeline import PipelinedTransport
 from runnerd.chain.transports.websocket import open_websocket
 
 DEFAULT_TIMEOUT_S = 10.0
+SUBSCRIPTION_ID = 0  # requests that somebody waits for begin at 1
 
 
 class NodeBatches(Protocol):
@@ -94,6 +96,14 @@ class Rpc:
         except RpcUnavailable as error:
             error.url = self.url_for_display
             raise
+
+    def on_new_head(self, ring: Callable[[], None]) -> None:
+        """Call `ring` whenever the node announces a block, from the next connection on. Over http nothing is announced.
+
+        Only a doorbell: announcements can be lost, and this one is not even read.
+        """
+        if isinstance(self._transport, PipelinedTransport):
+            self._transport.subscribe(encode_request(SUBSCRIPTION_ID, "eth_subscribe", ["newHeads"]), ring)
 
     async def close(self) -> None:
         """Close the connections. Calls under way, and later ones, raise RpcUnavailable."""

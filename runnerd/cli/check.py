@@ -12,7 +12,7 @@ from runnerd.cli.json_text import to_json
 from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import ABSENT, FINE, Column, Row, cell, open_console, show_line, show_listing, show_wrapped
 from runnerd.cli.text import ether
-from runnerd.config.model import Config, PluginConfig
+from runnerd.config.model import ChainConfig, Config, PluginConfig
 
 
 @click.command(
@@ -50,7 +50,14 @@ def _summary(config: Config) -> dict[str, object]:
     return {
         "source": str(config.source),
         "chains": {
-            name: {"id": chain.id, "node": parse_node_url(chain.rpc).display, "confirmations": chain.confirmations}
+            name: {
+                "id": chain.id,
+                "node": _nodes(chain)[0],
+                "nodes": _nodes(chain),
+                "quorum": chain.needed_nodes,
+                "private": parse_node_url(chain.private_rpc).display if chain.private_rpc is not None else None,
+                "confirmations": chain.confirmations,
+            }
             for name, chain in config.chains.items()
         },
         "vaults": {
@@ -89,6 +96,10 @@ def show_summary(console: Console, config: Config) -> None:
         show_line(console, cell(f"{label:9}{text}", "dim"))
 
 
+def _nodes(chain: ChainConfig) -> list[str]:
+    return [parse_node_url(url).display for url in chain.urls]
+
+
 def _show_chains(console: Console, config: Config) -> None:
     if not config.chains:
         return
@@ -99,9 +110,10 @@ def _show_chains(console: Console, config: Config) -> None:
             (
                 cell(name, "bold"),
                 cell(str(chain.id)),
-                cell(parse_node_url(chain.rpc).display),
+                cell(_nodes(chain)[0]),
                 cell(f"{chain.confirmations} blocks"),
-            )
+            ),
+            tuple(cell(node) for node in _nodes(chain)[1:]),
         )
         for name, chain in config.chains.items()
     ]

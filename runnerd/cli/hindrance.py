@@ -17,7 +17,10 @@ def hindrances(plugin: PluginStatus, status: Status) -> list[str]:
         found.append(f"the database is {status.database}: no call can be recorded, so none is made")
     found += _of_vault(plugin, status)
     if plugin.paused:
-        found.append(f"{plugin.paused}; to go on: runnerctl resume {_pause_scope(plugin, status)}")
+        found.append(f"{plugin.paused}; to go on: runnerctl resume {_pause_scope(plugin.paused, plugin, status)}")
+    elif plugin.reducing:
+        scope = _pause_scope(plugin.reducing, plugin, status)
+        found.append(f"only reducing actions pass: {plugin.reducing}; to go on: runnerctl resume {scope}")
     state = _of_state(plugin, status)
     if state is not None:
         found.append(state)
@@ -40,17 +43,19 @@ def _of_vault(plugin: PluginStatus, status: Status) -> list[str]:
         ]
         if vault.problem:
             found.append(f"vault {vault.name} is refused: {vault.problem}")
+        found += [
+            f"action {name} is paused; to go on: runnerctl resume --action {name}" for name in vault.paused_actions
+        ]
         if vault.waiting_intents:
             found.append(f"{vault.waiting_intents} intents of vault {vault.name} wait for the chain; see: runnerctl tx")
     return found
 
 
-def _pause_scope(plugin: PluginStatus, status: Status) -> str:
-    """The argument of `resume` that undoes the pause which covers this plugin."""
-    assert plugin.paused is not None
-    if plugin.paused.startswith("everything"):
+def _pause_scope(switch: str, plugin: PluginStatus, status: Status) -> str:
+    """The argument of `resume` that undoes the switch which covers this plugin."""
+    if switch.startswith("everything"):
         return "--all"
-    is_vault = any(vault.name == plugin.vault and vault.paused == plugin.paused for vault in status.vaults)
+    is_vault = any(vault.name == plugin.vault and switch in (vault.paused, vault.reducing) for vault in status.vaults)
     return f"--vault {plugin.vault}" if is_vault else plugin.name
 
 

@@ -1,4 +1,4 @@
-"""`runnerctl pause`: the kill switch of a plugin, a vault or everything. It is durable, and acts at once."""
+"""`runnerctl pause`: the kill switch of a plugin, a vault, an action or everything. It is durable, and acts at once."""
 
 import click
 
@@ -14,18 +14,21 @@ from runnerd.text import printable
 Examples:
   runnerctl pause range-maker
   runnerctl pause --vault main
+  runnerctl pause --action main.mint
   runnerctl pause --all
 
-A paused plugin goes on being called, and each call is recorded as denied. What has been sent to the chain
+A paused plugin goes on being called, and each call is recorded as denied. Of a paused action only the
+Decisions with it are denied. Nothing new is signed from now on. What has been sent to the chain
 already is followed to its end. A pause outlasts restarts: see it in `runnerctl status`, undo it with
 `runnerctl resume`."""
 )
 @click.argument("plugin", type=PluginName(), required=False)
 @click.option("--vault", type=VaultName(), help="All plugins of this vault.")
 @click.option("--all", "is_all", is_flag=True, help="Everything.")
+@click.option("--action", metavar="VAULT.ACTION", help="One action of a vault's catalogue, whoever asks for it.")
 @pass_target
-def command(target: Target, plugin: str | None, vault: str | None, is_all: bool) -> None:
-    """Stop a plugin, a vault or all from acting."""
-    scope = chosen_scope(plugin, vault, is_all)
+def command(target: Target, plugin: str | None, vault: str | None, is_all: bool, action: str | None) -> None:
+    """Stop a plugin, a vault, an action or all from acting."""
+    scope = chosen_scope(plugin, vault, is_all, action)
     done = fetch(target, Pause(scope=scope.kind, name=scope.name), Done)
     click.echo(printable(done.text))

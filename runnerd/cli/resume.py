@@ -1,4 +1,4 @@
-"""`runnerctl resume`: undoes one pause. Wider and narrower pauses stay."""
+"""`runnerctl resume`: undoes one pause, or one reducing mode. Wider and narrower ones stay."""
 
 import click
 
@@ -14,17 +14,19 @@ from runnerd.text import printable
 Examples:
   runnerctl resume range-maker
   runnerctl resume --vault main
+  runnerctl resume --action main.mint
   runnerctl resume --all
 
-It undoes the pause of exactly this scope: a plugin that was paused by name stays paused after
+It undoes the pause, or the reducing mode, of exactly this scope: a plugin that was paused by name stays paused after
 `runnerctl resume --all`. What is still paused is printed."""
 )
 @click.argument("plugin", type=PluginName(), required=False)
 @click.option("--vault", type=VaultName(), help="The pause of this vault.")
 @click.option("--all", "is_all", is_flag=True, help="The pause of everything.")
+@click.option("--action", metavar="VAULT.ACTION", help="The pause of this action.")
 @pass_target
-def command(target: Target, plugin: str | None, vault: str | None, is_all: bool) -> None:
-    """Undo a pause."""
-    scope = chosen_scope(plugin, vault, is_all)
+def command(target: Target, plugin: str | None, vault: str | None, is_all: bool, action: str | None) -> None:
+    """Undo a pause or reducing mode."""
+    scope = chosen_scope(plugin, vault, is_all, action)
     done = fetch(target, Resume(scope=scope.kind, name=scope.name), Done)
     click.echo(printable(done.text))

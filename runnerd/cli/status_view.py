@@ -96,7 +96,7 @@ def _show_plugins(console: Console, status: Status) -> None:
         cells = [
             cell(plugin.name, "bold"),
             *([cell(plugin.vault)] if is_very_wide else []),
-            word("paused" if plugin.paused else plugin.state),
+            word("paused" if plugin.paused else _plugin_state(plugin)),
             cell(_or_absent(plugin.pid)),
             cell(str(plugin.generation)),
             cell(mebibytes(plugin.memory_bytes) if plugin.memory_bytes is not None else ABSENT),
@@ -141,11 +141,31 @@ def _show_chains(console: Console, chains: list[ChainStatus]) -> None:
                 cell(_or_absent(chain.head)),
                 cell(chain.node),
                 *([cell(chain.problem or ABSENT, "red" if chain.problem else "")] if has_problem else []),
-            )
+            ),
+            _nodes(chain),
         )
         for chain in chains
     ]
     show_listing(console, columns, rows)
+
+
+def _nodes(chain: ChainStatus) -> tuple[Text, ...]:
+    """A line for each node; one that is well and alone has been named already."""
+    if len(chain.nodes) == 1 and chain.nodes[0].state == "in":
+        return ()
+    return tuple(
+        Text.assemble(
+            word(node.state),
+            "  ",
+            cell(_or_absent(node.head)),
+            "  ",
+            cell(node.name),
+            cell(f"  {node.reason}" if node.reason else "", "dim"),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+        for node in chain.nodes
+    )
 
 
 def _show_vaults(console: Console, vaults: list[VaultStatus]) -> None:
@@ -154,7 +174,7 @@ def _show_vaults(console: Console, vaults: list[VaultStatus]) -> None:
         Column("VAULT", is_flexible=True),
         Column("CHAIN", is_flexible=True),
         Column("STATE"),
-        Column("SPENT TODAY / LIMIT"),
+        Column("SPENT 24 H / LIMIT"),
         Column("WAITING", is_number=True),
         *([Column("ADDRESS")] if has_address else []),
         *([Column("OPERATOR")] if has_operator else []),
@@ -179,7 +199,14 @@ def _show_vaults(console: Console, vaults: list[VaultStatus]) -> None:
 def _vault_state(vault: VaultStatus) -> Text:
     if vault.problem:
         return cell("refused", "bold red")
-    return word("paused") if vault.paused else cell("open", "green")
+    if vault.paused or vault.reducing:
+        return word("paused" if vault.paused else "reducing")
+    return cell("open", "green")
+
+
+def _plugin_state(plugin: PluginStatus) -> str:
+    """One that runs but may only reduce says so; what keeps it from running at all is more."""
+    return "reducing" if plugin.reducing and plugin.state == "ready" else plugin.state
 
 
 def _intents(status: Status) -> list[Text]:

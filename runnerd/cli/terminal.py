@@ -23,13 +23,15 @@ FINE: Final = Text("✓ ", "green")
 STYLES: Final = {
     # states of a plugin
     "ready": "green", "starting": "yellow", "unhealthy": "yellow", "backoff": "yellow", "stopping": "yellow",
-    "quarantined": "bold red", "stopped": "dim", "paused": "bold yellow",
+    "quarantined": "bold red", "stopped": "dim", "paused": "bold yellow", "reducing": "bold yellow",
     # outcomes of a call
     "acted": "green", "noop": "", "denied": "yellow", "failed": "red", "expired": "yellow", "dead": "bold red",
     "queued": "cyan", "decided": "cyan",
     # states of an intent
     "planned": "cyan", "signed": "cyan", "sent": "cyan", "included": "cyan", "final": "green", "reverted": "red",
     "unresolved": "bold yellow",
+    # states of a node
+    "in": "green", "probation": "yellow", "out": "red",
     # health
     "healthy": "green", "degraded": "bold yellow", "down": "bold red",
 }  # fmt: skip

@@ -44,14 +44,17 @@ def new(file: Path, passphrase_file: Path | None) -> None:
     if passphrase_file is not None:
         passphrase = fetch_passphrase(PassphraseFile(passphrase_file.absolute()), os.environ)
     else:
-        passphrase = _ask()
+        passphrase = ask_passphrase(is_new=True)
     click.echo(create_keystore(file.absolute(), passphrase))
 
 
-def _ask() -> Passphrase:
+def ask_passphrase(*, is_new: bool) -> Passphrase:
+    """From the terminal, twice for a new key. Raises CliError when there is none."""
     if not sys.stdin.isatty():
         raise CliError("nobody is here to type a passphrase: use --passphrase-file FILE", ExitCode.USAGE)
-    typed: str = click.prompt("Passphrase", hide_input=True, confirmation_prompt="Once more", err=True)
+    typed: str = click.prompt(
+        "Passphrase", hide_input=True, confirmation_prompt="Once more" if is_new else False, err=True
+    )
     secret = typed.encode()
     if len(secret) > MAX_PASSPHRASE_BYTES:
         raise CliError(f"a passphrase has at most {MAX_PASSPHRASE_BYTES} bytes")

@@ -35,7 +35,7 @@ _GROUPS: dict[str, type[Struct]] = {
     "plugins": PluginConfig,
 }
 _SINGLES: dict[str, type[Struct]] = {"database": DatabaseConfig, "http": HttpConfig}
-_PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level")
+_PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level", "address_lists")
 
 
 class ConfigError(Exception):
@@ -134,14 +134,7 @@ def _default_runtime_dir(data_dir: Path) -> Path:
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
-    wallets = {
-        name: structs.replace(
-            wallet,
-            keystore=base / wallet.keystore,
-            passphrase_file=base / wallet.passphrase_file if wallet.passphrase_file else None,
-        )
-        for name, wallet in config.wallets.items()
-    }
+    wallets = {name: _with_absolute_files(wallet, base) for name, wallet in config.wallets.items()}
     plugins = {
         name: structs.replace(
             plugin,
@@ -153,3 +146,8 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         for name, plugin in config.plugins.items()
     }
     return structs.replace(config, wallets=wallets, plugins=plugins)
+
+
+def _with_absolute_files(wallet: WalletConfig, base: Path) -> WalletConfig:
+    files = {field.name: getattr(wallet, field.name) for field in structs.fields(wallet)}
+    return structs.replace(wallet, **{name: base / file for name, file in files.items() if isinstance(file, Path)})

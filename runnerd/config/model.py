@@ -17,6 +17,8 @@ from protocol.values import Value
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 Wei: TypeAlias = Annotated[int, Meta(ge=0)]
+Magnitude: TypeAlias = Annotated[int, Meta(ge=0)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
 Bigint: TypeAlias = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 """Fits a column of the ledger; EIP-2294 bounds chain ids about there too."""
 Address: TypeAlias = Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
@@ -46,23 +48,77 @@ class ChainConfig(_Table, frozen=True):
     """`[chains.NAME]`: one EVM chain and how careful to be on it."""
 
     id: Bigint
-    rpc: str
+    rpc: str | Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)]
+    """One node or a list of them: `http(s)://`, `ws(s)://` or `ipc:///absolute/path`. The highest healthy one is read
+    from, another one when it does not answer; transactions go to all. Credentials and path are never shown."""
+    quorum: Annotated[int, Meta(ge=1, le=16)] | None = None
+    """How many nodes must say the same before it is proof (of a nonce that was used, of a receipt that is final). By
+    default 2, or 1 with a single node: then that node is believed whatever it says, and a warning says so."""
+    max_lag_blocks: Annotated[int, Meta(ge=1, le=10_000)] = 5
+    """A node that is further behind the others leaves the pool, until it has caught up for three polls in a row."""
+    private_rpc: str | None = None
+    """Endpoint for transactions that are not to be seen in the public mempool. Used only where a policy says so."""
+    private_method: Literal["eth_sendRawTransaction", "eth_sendPrivateTransaction"] | None = None
+    """How `private_rpc` takes a transaction; by default `eth_sendRawTransaction`."""
+    private_blocks: Annotated[int, Meta(ge=1, le=10_000)] = 25
+    """How many blocks a transaction may wait in the private lane."""
     confirmations: Annotated[int, Meta(ge=1, le=10_000)] = 2
+    finality: Literal["depth", "finalized"] = "depth"
+    """What is final: a block with `confirmations`, or one that the node's `finalized` block includes."""
     poll_s: Seconds = 1.0
     rpc_timeout_s: Seconds = 10.0
-    replace_after_blocks: Annotated[int, Meta(ge=1, le=1_000)] = 3
+    replace_after_blocks: Annotated[int, Meta(ge=1, le=1_000)] = 2
+    fee_market: Literal["auto", "eip1559", "legacy"] = "auto"
+    """`auto`: EIP-1559 fees where blocks have a base fee, a gas price where they have none."""
     max_fee_per_gas_wei: Bigint = 500 * 10**9
     min_priority_fee_wei: Wei = 10**6
     gas_limit_factor: Annotated[float, Meta(ge=1, le=10)] = 1.2
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The nodes."""
+        return (self.rpc,) if isinstance(self.rpc, str) else self.rpc
+
+    @property
+    def needed_nodes(self) -> int:
+        """The quorum that is in force."""
+        return self.quorum if self.quorum is not None else min(2, len(self.urls))
+
 
 class WalletConfig(_Table, frozen=True):
-    """`[wallets.NAME]`: an encrypted keystore, and where its passphrase comes from (exactly one source)."""
+    """`[wallets.NAME]`: who signs, exactly one of `keystore`, `kms_key_id` and `signer_url`, and the keys of that kind.
 
-    keystore: Path
+    A keystore needs exactly one source of its passphrase.
+    """
+
+    keystore: Path | None = None
     passphrase_file: Path | None = None
     passphrase_credential: str | None = None
     """Name of a systemd credential (`LoadCredential=`), read from `$CREDENTIALS_DIRECTORY`."""
+    kms_key_id: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
+    """AWS KMS: id, ARN or alias of a key with spec ECC_SECG_P256K1 and usage SIGN_VERIFY. Needs `runnerd[kms]`."""
+    kms_region: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,40}\Z")] | None = None
+    """The key's region, if neither its ARN nor AWS's own configuration names it."""
+    kms_endpoint_url: str | None = None
+    """Another address of KMS than the region's own, such as a VPC endpoint."""
+    signer_url: str | None = None
+    """A remote signer that speaks `eth_signTransaction` as web3signer does: `http(s)://`. Only its host is shown."""
+    address: Address | None = None
+    """What the signer signs for. Required with `signer_url`; with `kms_key_id` another key is refused."""
+    signer_token_file: Path | None = None
+    """File with a bearer token for `signer_url`. Refused when every user could read it."""
+    signer_token_credential: str | None = None
+    """Name of a systemd credential with that token."""
+    signer_ca_file: Path | None = None
+    """PEM file of the only authorities that may vouch for `signer_url`. Without it the host's are trusted."""
+    signer_client_cert_file: Path | None = None
+    """PEM file with our certificate and its key, for a signer that asks who we are."""
+    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 16
+    """Signed transactions of this wallet that may wait for their inclusion at once. Many nodes hold no more than 16."""
+    max_fee_per_gas_wei: Bigint | None = None
+    """A lower cap than the chain's."""
+    max_gas_wei_per_day: Wei | None = None
+    """The most that transactions of this wallet may cost in gas in 24 hours, on each chain for itself."""
 
 
 class ReadGrant(_Table, frozen=True):
@@ -79,6 +135,16 @@ class ArgumentLimit(_Table, frozen=True):
     min: int | None = None
     max: int | None = None
     one_of: tuple[Value, ...] | None = None
+    in_list: str | None = None
+    """Only addresses of this `[address_lists]` entry."""
+    not_in_list: str | None = None
+    """No address of this `[address_lists]` entry."""
+    max_per_call: Magnitude | None = None
+    """The most that one Decision may ask for: all its Actions of this name, and all items of a list, together."""
+    max_per_hour: Magnitude | None = None
+    """The most in any 3,600 seconds, over all Decisions of all plugins of the vault."""
+    max_per_day: Magnitude | None = None
+    """The same in any 86,400 seconds. These three count magnitudes: a negative integer gives nothing back."""
 
 
 class ActionGrant(_Table, frozen=True):
@@ -88,6 +154,8 @@ class ActionGrant(_Table, frozen=True):
     function: str
     max_value_wei: Wei = 0
     limits: dict[str, ArgumentLimit] = {}
+    reducing: bool = False
+    """It only ever lowers a risk (closes, repays, withdraws to the vault): it passes in reducing mode too."""
     errors: tuple[str, ...] = ()
     """Custom errors of the contract, as fragments, so that a revert can be named in the record."""
 
@@ -98,9 +166,24 @@ class VaultConfig(_Table, frozen=True):
     chain: str
     address: Address
     wallet: str
-    adapter: Literal["erc7821"] = "erc7821"
+    adapter: Literal["erc7821", "eip7702", "safe", "safe_multisig", "roles"] = "erc7821"
+    delegate: Address | None = None
+    """eip7702: the contract that the wallet delegates to, such as deploy/contracts/BatchExecutor.vy."""
+    multisend: Address | None = None
+    """safe, safe_multisig, roles: MultiSendCallOnly, through which several calls become one."""
+    roles_modifier: Address | None = None
+    """roles: the Zodiac Roles modifier (v2) that the Safe has enabled as a module."""
+    role_key: Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{64}\Z")] | None = None
+    """roles: the key of the role that the wallet is a member of."""
+    intent_registry: Address | None = None
+    """safe, safe_multisig, roles: deploy/contracts/IntentRegistry.vy, called first in each batch so that one intent id
+    takes effect once on chain. Without it the nonce of the transaction is the only lock."""
     max_actions: Annotated[int, Meta(ge=1, le=MAX_ACTIONS)] = 8
     max_value_wei_per_day: Wei = 0
+    max_gas_wei_per_day: Wei | None = None
+    """The most that the vault's transactions may cost in gas in 24 hours."""
+    max_transactions_per_hour: Count | None = None
+    max_transactions_per_day: Count | None = None
     expect_tokens: tuple[Address, ...] = ()
     """ERC-20 tokens that plugins may name in what they expect of a Decision. Native value needs no grant."""
     reads: dict[Name, ReadGrant] = {}
@@ -134,6 +217,16 @@ class SandboxConfig(_Table, frozen=True):
     readable_paths: tuple[Path, ...] = ()
 
 
+class BudgetConfig(_Table, frozen=True):
+    """`[plugins.NAME.budget]`: what this plugin may take of its vault's budget. What is left out has no limit."""
+
+    max_value_wei_per_day: Wei | None = None
+    max_gas_wei_per_day: Wei | None = None
+    """Reserved at the highest price when a transaction is signed, corrected to what was paid."""
+    max_transactions_per_hour: Count | None = None
+    max_transactions_per_day: Count | None = None
+
+
 class PluginConfig(_Table, frozen=True):
     """`[plugins.NAME]`: where the code is (exactly one of path, module, entry_point), and how it is run."""
 
@@ -153,11 +246,18 @@ class PluginConfig(_Table, frozen=True):
     decide_deadline_s: Seconds = 5.0
     call_deadline_s: Seconds = 60.0
     """A JobCall that has not begun to decide this long after it fired is recorded as expired."""
+    intent_deadline_s: Seconds = 600.0
+    """What was decided must be included this long after; else it is not signed any more, or cancelled."""
+    max_fee_per_gas_wei: Bigint | None = None
+    """A lower cap than the chain's."""
+    broadcast: Literal["public", "private", "private_first"] = "public"
+    """`private` needs the chain's `private_rpc`; `private_first` goes public after its `private_blocks`."""
     attempts: Annotated[int, Meta(ge=1, le=100)] = 3
     """A call that ended its worker this many times is recorded as dead."""
     stop_grace_s: Seconds = 5.0
     restart: RestartPolicy = RestartPolicy()
     sandbox: SandboxConfig = SandboxConfig()
+    budget: BudgetConfig = BudgetConfig()
 
 
 class Config(_Table, frozen=True):
@@ -172,5 +272,7 @@ class Config(_Table, frozen=True):
     http: HttpConfig = HttpConfig()
     chains: dict[str, ChainConfig] = {}
     wallets: dict[str, WalletConfig] = {}
+    address_lists: dict[Name, tuple[Address, ...]] = {}
+    """`[address_lists]`: addresses by the name of their list, for limits of arguments."""
     vaults: dict[str, VaultConfig] = {}
     plugins: dict[str, PluginConfig] = {}

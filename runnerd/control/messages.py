@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
+from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
 
 MAX_LINE_BYTES = 8 << 20
@@ -63,14 +64,21 @@ class GetHistory(_Message, frozen=True, tag="history"):
 
 
 class Pause(_Message, frozen=True, tag="pause"):
-    """Switch a scope off: `plugin`, `vault` or `all` (name "*")."""
+    """Switch a scope off: `action` (name VAULT.ACTION), `plugin`, `vault` or `all` (name "*")."""
+
+    scope: str
+    name: str
+
+
+class Reduce(_Message, frozen=True, tag="reduce"):
+    """Let only reducing actions pass in a scope: `plugin`, `vault` or `all` (name "*")."""
 
     scope: str
     name: str
 
 
 class Resume(_Message, frozen=True, tag="resume"):
-    """Switch a scope on again."""
+    """Switch a scope on again, paused or reducing."""
 
     scope: str
     name: str
@@ -82,7 +90,9 @@ class Restart(_Message, frozen=True, tag="restart"):
     plugin: str
 
 
-Request: TypeAlias = GetStatus | Fire | GetRuns | GetTransactions | GetHistory | Pause | Resume | Restart
+Request: TypeAlias = (
+    GetStatus | Fire | GetRuns | GetTransactions | GetHistory | Pause | Reduce | Resume | Restart | SafeRequest
+)
 
 
 # --- replies ---------------------------------------------------------------------------------------------------------
@@ -111,16 +121,29 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
     last_outcome: str | None
     last_reason: str | None
     last_at: datetime | None
+    reducing: str | None = None
+    """Which switch lets only reducing actions pass."""
+
+
+class NodeStatus(Struct, frozen=True, kw_only=True):
+    """One node of a chain: its url without secrets, and whether it is `in` the pool, on `probation` or `out`."""
+
+    name: str
+    head: int | None
+    state: str
+    reason: str
 
 
 class ChainStatus(Struct, frozen=True, kw_only=True):
-    """One chain."""
+    """One chain. `node` is the one that is read from, `head` its newest block."""
 
     name: str
     chain_id: int
     node: str
     head: int | None
     problem: str | None
+    nodes: list[NodeStatus] = []
+    quorum: int = 1
 
 
 class VaultStatus(Struct, frozen=True, kw_only=True):
@@ -133,8 +156,12 @@ class VaultStatus(Struct, frozen=True, kw_only=True):
     paused: str | None
     problem: str | None
     spent_today_wei: int
+    """Of the last 24 hours."""
     max_value_wei_per_day: int
     waiting_intents: int
+    reducing: str | None = None
+    paused_actions: list[str] = []
+    """As `VAULT.ACTION`; who paused them is among the problems."""
 
 
 class Status(_Message, frozen=True, tag="status_reply"):
@@ -256,7 +283,7 @@ class Failure(_Message, frozen=True, tag="failure"):
     reason: str
 
 
-Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Done | Failure
+Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Done | Failure
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -1,70 +1,157 @@
 """What one attempt is made of: a simulation and fees at one block, and the bytes that are signed with them.
 
-Keeps nothing and stores nothing: nonces, order and the ledger are the lane's.
+Keeps nothing and stores nothing: nonces, order and the ledger are the lane's. The one place that asks a signer to sign.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from runnerd.chain.abi import AbiFunction
-from runnerd.chain.fees import build_fee_request, decode_fees
+from runnerd.chain.errors import ChainError, RpcRefused
+from runnerd.chain.fees import Fees, Market, build_fee_request, decode_market
+from runnerd.chain.json_values import JsonValue
+from runnerd.chain.jsonrpc import Request
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.simulate import CallMessage, Reverted, build_simulation, decode_simulation
-from runnerd.chain.types import Block
-from runnerd.executor.effect_checks import EffectChecks
-from runnerd.executor.expectations import ExpectationBroken
-from runnerd.executor.intent import Attempt, Intent, SimulationReverted
-from runnerd.executor.tracked import Ready
-from runnerd.network import Network
+from runnerd.chain.types import Block, decode_count
+from runnerd.executor.effect_checks import EffectChecks, EffectQuestion
+from runnerd.executor.intent import Attempt, AttemptKind, Intent, SimulationReverted
+from runnerd.network import NamedNode, Network
 from runnerd.wallets.signer import Signer
-from runnerd.wallets.transaction import UnsignedTransaction
+from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction
 
 FRESH_S = 0.25
 """A block that was fetched this recently is still the one to simulate at: nothing of ours can be in it anyway."""
+NOOP_GAS = 21_000
+"""A transfer of nothing (Yellow Paper, G_transaction). A delegated account may need more, and then it fails: its nonce
+is used all the same, and that is all that a no-op is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What signing needs, all of one block: the simulation there succeeded."""
+
+    block: Block
+    gas_limit: int
+    market: Market
+
+
+Prepared = Ready | SimulationReverted | ChainError
+"""A ChainError proves nothing: it is for this one intent, and the others of its batch have their own."""
 
 
 async def prepare(
-    network: Network, sender: str, intent: Intent, errors: Sequence[AbiFunction], checks: EffectChecks
-) -> Ready | SimulationReverted | ExpectationBroken:
-    """Simulate at the newest block, check effects and fetch fees, in one round trip. Raises what proves nothing.
+    network: Network, sender: str, intents: Sequence[Intent], errors: Sequence[AbiFunction], checks: EffectChecks
+) -> list[Prepared]:
+    """Simulate each at the newest block, check its effects, and fetch fees: all in one round trip.
 
-    `errors` are the custom errors that a revert is named with.
+    `errors` are the custom errors that a revert is named with. Raises what proves nothing of any.
     """
-    message = CallMessage(sender=sender, to=intent.target, data=intent.calldata, value_wei=0)
-    margin = round((network.config.gas_limit_factor - 1) * 100)
 
-    async def look(node: NodeBatches, block: Block) -> Ready | SimulationReverted | ExpectationBroken:
-        asked = checks.ask(intent, message, block, network.rpc.url_for_display)
-        requests = [*build_simulation(block, message), build_fee_request(network.fees), *asked.requests]
-        call, estimate, history, *effects = await node.batch(requests)
-        simulated = decode_simulation(block, call, estimate, gas_margin_percent=margin, errors=errors)
-        if isinstance(simulated, Reverted):
-            return SimulationReverted(simulated.reason, block.number)
-        broken = asked.judge(effects, errors)
-        if broken is not None:
-            return broken
-        return Ready(block, simulated.gas_limit, decode_fees(history, network.fees))
+    async def look(node: NamedNode, block: Block) -> list[Prepared]:
+        settings, is_legacy = network.fees, network.is_legacy(block)
+        requests: list[Request] = [build_fee_request(settings, is_legacy=is_legacy)]
+        questions: list[tuple[EffectQuestion, int]] = []
+        for intent in intents:
+            message = CallMessage(sender=sender, to=intent.target, data=intent.calldata, value_wei=0)
+            question = checks.ask(intent, message, block, node.name)
+            of_effects = question.requests  # none for an intent that expects nothing
+            questions.append((question, len(of_effects)))
+            requests += [build_simulation(block, message), *of_effects]
+        answer, *answers = await node.batch(requests)
+        market = decode_market(answer, settings, is_legacy=is_legacy)
+        rest = iter(answers)
+        prepared = [
+            _prepared(network, question, next(rest), list(islice(rest, count)), market, errors)
+            for question, count in questions
+        ]
+        refused = [each for each in prepared if isinstance(each, RpcRefused)]
+        if refused and len(refused) == len(prepared):
+            raise refused[0]  # it could not serve this block at all: asked again at a newer one
+        return prepared
 
     return await network.at_newest_block(look, FRESH_S)
 
 
-def sign_attempt(signer: Signer, intent: Intent, nonce: int, ready: Ready) -> Attempt:
-    """The signed transaction of `intent` at `nonce`. Raises WalletError."""
-    signed = signer.sign(
-        UnsignedTransaction(
-            chain_id=intent.chain_id,
-            nonce=nonce,
-            to=intent.target,
-            value_wei=0,
-            data=intent.calldata,
-            gas_limit=ready.gas_limit,
-            max_fee_per_gas_wei=ready.fees.max_fee_per_gas_wei,
-            max_priority_fee_per_gas_wei=ready.fees.max_priority_fee_per_gas_wei,
-        )
+async def prepare_noop(network: Network, wallet: str) -> tuple[Ready, int]:
+    """What a no-op is signed with, and how many nonces of `wallet` are used at that block. Raises ChainError."""
+
+    async def look(node: NodeBatches, block: Block) -> tuple[Ready, int]:
+        # No cap: what has to be got rid of must not stay because it is dear to do so. It is 21,000 gas.
+        is_legacy, settings = network.is_legacy(block), replace(network.fees, max_fee_cap_wei=1 << 63)
+        requests: list[Request] = [
+            build_fee_request(settings, is_legacy=is_legacy),
+            ("eth_getTransactionCount", [wallet, "latest"]),
+        ]
+        history, used = await node.batch(requests)
+        market = decode_market(history, settings, is_legacy=is_legacy)
+        if isinstance(used, RpcRefused):
+            raise used
+        return Ready(block, NOOP_GAS, market), decode_count(used, "eth_getTransactionCount")
+
+    return await network.at_newest_block(look, FRESH_S)
+
+
+async def sign_attempt(signer: Signer, intent: Intent, nonce: int, ready: Ready, fees: Fees) -> Attempt:
+    """The batch of `intent`, as the ledger has it, signed at `nonce`. Raises WalletError; SignerUnavailable passes."""
+    signed = await _sign(signer, intent.chain_id, nonce, intent.target, intent.calldata, ready, fees)
+    return _attempt(signed, ready, fees, AttemptKind.BATCH)
+
+
+async def sign_cancel(signer: Signer, intent: Intent, nonce: int, ready: Ready, fees: Fees) -> Attempt:
+    """The no-op that cancels `intent` at `nonce`. Raises WalletError."""
+    signed = await sign_noop(signer, intent.chain_id, nonce, ready, fees)
+    return _attempt(signed, ready, fees, AttemptKind.NOOP)
+
+
+async def sign_noop(signer: Signer, chain_id: int, nonce: int, ready: Ready, fees: Fees) -> SignedTransaction:
+    """A transfer of nothing to ourselves, which uses the nonce. Raises WalletError."""
+    return await _sign(signer, chain_id, nonce, signer.address, b"", ready, fees)
+
+
+async def _sign(
+    signer: Signer, chain_id: int, nonce: int, to: str, data: bytes, ready: Ready, fees: Fees
+) -> SignedTransaction:
+    transaction = UnsignedTransaction(
+        chain_id=chain_id,
+        nonce=nonce,
+        to=to,
+        value_wei=0,
+        data=data,
+        gas_limit=ready.gas_limit,
+        max_fee_per_gas_wei=fees.max_fee_per_gas_wei,
+        max_priority_fee_per_gas_wei=fees.max_priority_fee_per_gas_wei,
+        is_legacy=ready.market.is_legacy,
     )
+    return await signer.sign(transaction)
+
+
+def _attempt(signed: SignedTransaction, ready: Ready, fees: Fees, kind: AttemptKind) -> Attempt:
     return Attempt(
         hash=signed.hash,
         raw=signed.raw,
-        fees=ready.fees,
+        fees=fees,
         gas_limit=ready.gas_limit,
         signed_block=ready.block.number,
+        kind=kind,
     )
+
+
+def _prepared(
+    network: Network,
+    question: EffectQuestion,
+    estimate: JsonValue | RpcRefused,
+    effects: Sequence[JsonValue | RpcRefused],
+    market: Market,
+    errors: Sequence[AbiFunction],
+) -> Prepared:
+    block, margin = question.block, round((network.config.gas_limit_factor - 1) * 100)
+    try:
+        simulated = decode_simulation(block, estimate, gas_margin_percent=margin, errors=errors)
+        if isinstance(simulated, Reverted):
+            return SimulationReverted(simulated.reason, block.number)
+        objection = question.judge(effects, errors)
+    except ChainError as error:
+        return error
+    return objection or Ready(block, simulated.gas_limit, market)

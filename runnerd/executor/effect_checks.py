@@ -11,7 +11,16 @@ from typing import TypeAlias, assert_never
 from protocol.expectations import BalanceChange, Expectation
 from runnerd.catalogue import Catalogue
 from runnerd.chain.abi import AbiFunction
-from runnerd.chain.effects import Effects, NodeWays, Reading, Unmeasurable, Way, build_effects, decode_effects
+from runnerd.chain.effects import (
+    Effects,
+    NodeWays,
+    Reading,
+    Unmeasurable,
+    Way,
+    build_effects,
+    decode_effects,
+    possible_ways,
+)
 from runnerd.chain.errors import RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
@@ -29,7 +38,7 @@ from runnerd.chain.past import (
 from runnerd.chain.probe import Measure
 from runnerd.chain.simulate import CallMessage, Reverted
 from runnerd.chain.types import Block, decode_receipt
-from runnerd.executor.expectations import Evidence, ExpectationBroken, Result, Verdict, check, judge_receipt
+from runnerd.executor.expectations import Evidence, Result, Verdict, check, judge_receipt
 from runnerd.executor.intent import Intent, SimulationReverted
 from runnerd.executor.measures import build_measures
 from runnerd.executor.policy import Denied
@@ -141,9 +150,7 @@ class EffectQuestion:
             return []
         return build_effects(self.block, self.message, self.measures, self.ways)
 
-    def judge(
-        self, answers: Sequence[Answer], errors: Sequence[AbiFunction]
-    ) -> ExpectationBroken | SimulationReverted | None:
+    def judge(self, answers: Sequence[Answer], errors: Sequence[AbiFunction]) -> SimulationReverted | None:
         """Why it must not be signed, or None. Raises RpcRefused and RpcMalformed, which prove nothing."""
         if isinstance(self.measures, Denied):
             return self._broken(self.measures.reason)
@@ -156,7 +163,8 @@ class EffectQuestion:
             raise
         match effects:
             case Unmeasurable(reason):
-                if self.known.forget(self.node):  # it offered this once: ask for everything before giving up
+                self.known.forget(self.node)
+                if self.ways != possible_ways(self.message):  # it offered this once: everything is asked for next time
                     raise RpcRefused(-32601, reason, method=self.ways[0].value)
                 return self._broken(f"expectations cannot be checked: {reason}")
             case Reverted(reason=reason):
@@ -168,8 +176,8 @@ class EffectQuestion:
             case _:
                 assert_never(effects)
 
-    def _broken(self, reason: str) -> ExpectationBroken:
-        return ExpectationBroken(f"simulation at block {self.block.number}: {reason}", self.block.number)
+    def _broken(self, reason: str) -> SimulationReverted:
+        return SimulationReverted(reason, self.block.number, is_breach=True)
 
 
 def _is_native(expected: Expectation) -> bool:

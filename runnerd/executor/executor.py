@@ -1,31 +1,34 @@
 """The door of the executor: a Decision comes in, is judged, and is committed together with what follows from it.
 
-Owns the order "store, then act" and the day's spending. Signing is `lane`, watching is `follow`.
+Owns the order "store, then act". Signing is `lane`, watching is `follow`, what was spent is `usage`.
 """
 
 import asyncio
 import hashlib
 import logging
-from datetime import UTC, date, datetime, time
+from datetime import timedelta
 
-from protocol.actions import Noop
+from protocol.actions import Act, Noop
 from protocol.codec import encode_outcome
-from protocol.expectations import Expectation
+from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.clock import Clock
 from runnerd.executor.decided import Decided
-from runnerd.executor.intent import Intent, IntentState
+from runnerd.executor.intent import WITHOUT_EFFECT, Intent, IntentState
 from runnerd.executor.lane import Lane
 from runnerd.executor.measures import build_measures
-from runnerd.executor.policy import Approved, Denied, judge
+from runnerd.executor.policy import Approved, Circumstances, Denied, judge
+from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.review import Grant, find_objection
 from runnerd.executor.tracked import Book
+from runnerd.executor.usage import Usage
 from runnerd.log import fields
 from runnerd.pauses import Pauses
 from runnerd.results import Results
-from runnerd.store import calls, decisions, intents
+from runnerd.store import audit, calls, decisions, intents
+from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.decisions import DecisionRecord
 from runnerd.store.errors import StoreUnavailable
@@ -39,47 +42,30 @@ MAX_REASON = 500
 
 
 class VaultDesk:
-    """One vault in operation: its catalogue, its adapter, its wallet's lane, and what it spent today."""
+    """One vault in operation: its catalogue, its adapter, its wallet's lane, and the mirror of its own caps if any."""
 
-    def __init__(self, name: str, address: str, catalogue: Catalogue, adapter: VaultAdapter, lane: Lane) -> None:
+    def __init__(
+        self,
+        name: str,
+        catalogue: Catalogue,
+        adapter: VaultAdapter,
+        lane: Lane,
+        proposals: ProposalDesk | None = None,
+        mirror: CapsMirror | None = None,
+    ) -> None:
         self.name = name
-        self.address = address
         self.catalogue = catalogue
         self.adapter = adapter
         self.lane = lane
-        self._spent_wei: dict[int, int] = {}
-        self._day = date.min
+        self.mirror = mirror
+        self.proposals = proposals
+        self.door: Lane | ProposalDesk = proposals or lane
+        """Where planned intents go: with proposals they wait for signatures before the lane takes them."""
 
-    def spent_today(self, now: datetime) -> int:
-        """Wei sent, or on the way, since midnight UTC."""
-        self._turn_page(now)
-        return sum(self._spent_wei.values())
-
-    def grant_beside(self, call_id: int, now: datetime) -> Grant:
-        """What is granted to this call today, beside what all the others have spent."""
-        return Grant(
-            chain_id=self.lane.network.config.id,
-            wallet=self.lane.signer.address,
-            address=self.address,
-            catalogue=self.catalogue,
-            adapter=self.adapter,
-            spent_today_wei=self.spent_today(now) - self._spent_wei.get(call_id, 0),
-        )
-
-    def spend(self, call_id: int, value_wei: int, now: datetime) -> None:
-        """Count what an approved Decision may send. Counted before the commit: two at once cannot both fit."""
-        self._turn_page(now)
-        if value_wei:
-            self._spent_wei[call_id] = value_wei
-
-    def give_back(self, call_id: int) -> None:
-        """It ended without effect. What was spent on another day is not given back to this one."""
-        self._spent_wei.pop(call_id, None)
-
-    def _turn_page(self, now: datetime) -> None:
-        if now.date() != self._day:
-            self._day = now.date()
-            self._spent_wei.clear()
+    @property
+    def waiting(self) -> int:
+        """Planned intents of this wallet that have no nonce yet, and those of this vault that wait for signatures."""
+        return self.lane.waiting + (self.proposals.waiting if self.proposals is not None else 0)
 
 
 class Executor:
@@ -93,6 +79,7 @@ class Executor:
         results: Results,
         pauses: Pauses,
         book: Book,
+        usage: Usage,
         clock: Clock,
     ) -> None:
         self._vaults = vaults
@@ -101,6 +88,7 @@ class Executor:
         self._results = results
         self._pauses = pauses
         self._book = book
+        self._usage = usage
         self._clock = clock
         self._tasks = Tasks()
         book.on_ended(self._on_ended)
@@ -145,34 +133,44 @@ class Executor:
         await self._results.finish(call, JobOutcome.FAILED, reason[:MAX_REASON])
 
     async def _accept(self, decided: Decided) -> None:
+        record = _record(decided)
         with_decision = [
-            decisions.insert(_record(decided)),
+            decisions.insert(record),
             *decisions.write_state(decided.call.plugin, decided.state_writes),
         ]
+        recorded = audit.decision(record, len(decided.state_writes))
         outcome = decided.outcome
         if isinstance(outcome, Noop):
-            await self._results.finish(decided.call, JobOutcome.NOOP, outcome.reason, *with_decision)
+            await self._results.finish(
+                decided.call, JobOutcome.NOOP, outcome.reason, *with_decision, records=[recorded]
+            )
             return
-        pause = self._pauses.of(decided.call.plugin, decided.vault)
-        if pause is not None:
-            await self._results.finish(decided.call, JobOutcome.DENIED, str(pause), *with_decision)
+        names = [action.name for action in outcome.actions]
+        objection = self._pauses.objection(decided.call.plugin, decided.vault, names)
+        if objection is not None:
+            await self._results.finish(
+                decided.call, JobOutcome.DENIED, objection[:MAX_REASON], *with_decision, records=[recorded]
+            )
             return
         vault = self._vaults[decided.vault]
-        now = self._clock.now()
-        judgement = judge(outcome.actions, vault.catalogue, vault.spent_today(now))
+        judgement = judge(outcome.actions, vault.catalogue, self._circumstances(vault, decided.call))
         match judgement:
             case Denied(reason):
-                await self._results.finish(decided.call, JobOutcome.DENIED, reason[:MAX_REASON], *with_decision)
+                await self._results.finish(
+                    decided.call, JobOutcome.DENIED, reason[:MAX_REASON], *with_decision, records=[recorded]
+                )
             case Approved():
-                measures = build_measures(outcome.expect, vault.catalogue, vault.address)
+                measures = build_measures(outcome.expect, vault.catalogue, vault.adapter.address)
                 if isinstance(measures, Denied):
                     reason = measures.reason[:MAX_REASON]
-                    await self._results.finish(decided.call, JobOutcome.DENIED, reason, *with_decision)
+                    await self._results.finish(
+                        decided.call, JobOutcome.DENIED, reason, *with_decision, records=[recorded]
+                    )
                     return
-                await self._plan(decided, vault, judgement, with_decision, outcome.expect)
+                await self._plan(decided, vault, judgement, outcome, with_decision, recorded)
 
     async def resume(self, vaults: frozenset[str]) -> None:
-        """Take up what a former process left of these vaults: the day's spending, and planned intents.
+        """Take up the planned intents that a former process left of these vaults. `usage` has what they count already.
 
         Only what today's configuration still grants is given to a lane, the rest is denied. Signed ones are `follow`'s.
         """
@@ -180,21 +178,16 @@ class Executor:
         planned = [tracked for tracked in self._book.planned() if tracked.intent.vault in served]
         rows = await self._store.fetch(decisions.outcomes_of([tracked.intent.call_id for tracked in planned]))
         decided = {row["call_id"]: row["outcome"] for row in rows}
-        now = self._clock.now()
-        midnight = datetime.combine(now.date(), time.min, UTC)
-        for row in await self._store.fetch(intents.spent_since(midnight)):
-            if row["vault"] in served:
-                self._vaults[row["vault"]].spend(row["call_id"], int(row["value_wei"]), now)
         for tracked in planned:
             call_id = tracked.intent.call_id
-            grant = self._vaults[tracked.intent.vault].grant_beside(call_id, now)
+            grant = self._grant(self._vaults[tracked.intent.vault], tracked.call)
             objection = find_objection(tracked.intent, decided.get(call_id), self._intent_id(call_id), grant)
             if objection is not None:
                 await self._book.give_up(tracked, JobOutcome.DENIED, f"not granted any more: {objection}")
         # Only now: until here the ledger may fail us, and then all of this is done again.
         for tracked in planned:
             if tracked.intent.state is IntentState.PLANNED:
-                self._vaults[tracked.intent.vault].lane.put(tracked)
+                self._vaults[tracked.intent.vault].door.put(tracked)
 
     async def give_up_unconfigured(self, configured: frozenset[str]) -> None:
         """End what a former process planned for vaults that are not in the configuration any more."""
@@ -217,50 +210,87 @@ class Executor:
         decided: Decided,
         vault: VaultDesk,
         approved: Approved,
+        act: Act,
         with_decision: list[Statement],
-        expect: tuple[Expectation, ...],
+        recorded: Record,
     ) -> None:
         call_id = decided.call.id
         try:
-            calldata = vault.adapter.encode_batch(approved.calls, self._intent_id(call_id))
+            batch = vault.adapter.build(approved.calls, self._intent_id(call_id))
         except AbiError as error:
-            await self._results.finish(decided.call, JobOutcome.DENIED, str(error)[:MAX_REASON], *with_decision)
+            await self._results.finish(
+                decided.call, JobOutcome.DENIED, str(error)[:MAX_REASON], *with_decision, records=[recorded]
+            )
             return
+        now = self._clock.now()
         intent = Intent(
             call_id=call_id,
             plugin=decided.call.plugin,
             vault=vault.name,
             chain_id=vault.lane.network.config.id,
             wallet=vault.lane.signer.address,
-            target=vault.address,
-            calldata=calldata,
+            target=batch.to,
+            calldata=batch.data,
             value_wei=approved.value_wei,
-            expect=expect,
+            deadline_at=now + timedelta(seconds=decided.terms.deadline_s),
+            route=decided.terms.route,
+            max_fee_per_gas_wei=decided.terms.max_fee_per_gas_wei,
+            actions=tuple(action.name for action in act.actions),
+            expect=act.expect,
         )
-        now = self._clock.now()
-        vault.spend(call_id, approved.value_wei, now)
+        counted = self._usage.take(intent, approved.uses)  # no await since it was judged: two at once cannot both fit
         # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.
-        rehearsing = asyncio.get_running_loop().create_task(vault.lane.rehearse(intent), name=f"rehearse:{call_id}")
+        rehearsing = asyncio.get_running_loop().create_task(vault.door.rehearse(intent), name=f"rehearse:{call_id}")
         try:
-            await self._store.commit(*with_decision, calls.decided(call_id), intents.plan(intent, now))
+            trail = audit.append(recorded, audit.planned(intent, now))
+            await self._store.commit(
+                *with_decision, trail, calls.decided(call_id), intents.plan(intent, self._clock.now()), *counted
+            )
             # From here on nothing may raise: the intent stands in the ledger, and needs its lane.
             rehearsal = await rehearsing
         except Exception:
-            vault.give_back(call_id)
+            self._usage.ended(intent, is_success=False)
             raise
         finally:
             rehearsing.cancel()
         tracked = self._book.add(intent, decided.call)
         tracked.rehearsal = rehearsal
-        vault.lane.put(tracked)
+        vault.door.put(tracked)
 
     def _intent_id(self, call_id: int) -> bytes:
         """32 bytes, unique to this ledger and call: the vault refuses a second execution under the same id."""
         return hashlib.sha256(self._ledger_id + call_id.to_bytes(8, "big")).digest()
 
+    def ids_on_the_way(self, vault: str) -> dict[int, bytes]:
+        """Intent ids, by call, of a vault's signed intents that send value and have not ended."""
+        signed = (call_id for call_id in self._usage.on_the_way(vault) if call_id in self._book.open)
+        return {call_id: self._intent_id(call_id) for call_id in signed if self._book.open[call_id].intent.attempts}
+
+    def _circumstances(self, vault: VaultDesk, call: JobCall) -> Circumstances:
+        """Of this moment, beside what the call itself has been counted with."""
+        caps = vault.mirror.of(vault.name, self._clock.now()) if vault.mirror is not None else None
+        counted = caps.executed | {call.id} if caps is not None else {call.id}
+        return Circumstances(
+            plugin=call.plugin,
+            budget=self._usage.budget_of(call.plugin),
+            used=self._usage.beside(call.id),
+            caps=caps,
+            on_the_way_wei=sum(
+                wei for other, wei in self._usage.on_the_way(vault.name).items() if other not in counted
+            ),
+        )
+
+    def _grant(self, vault: VaultDesk, call: JobCall) -> Grant:
+        return Grant(
+            chain_id=vault.lane.network.config.id,
+            wallet=vault.lane.signer.address,
+            catalogue=vault.catalogue,
+            adapter=vault.adapter,
+            circumstances=self._circumstances(vault, call),
+        )
+
     def _on_ended(self, intent: Intent) -> None:
-        if intent.state in (IntentState.DENIED, IntentState.REVERTED) and intent.vault in self._vaults:
-            self._vaults[intent.vault].give_back(intent.call_id)
+        self._usage.ended(intent, is_success=intent.state not in WITHOUT_EFFECT)
 
 
 def _record(decided: Decided) -> DecisionRecord:

@@ -18,14 +18,6 @@ BPS = 10_000
 """Hundredths of a percent in a whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectationBroken:
-    """At block `block` it would break an expectation, or the node cannot say whether it would. Nothing was signed."""
-
-    reason: str
-    block: int
-
-
 class Result(StrEnum):
     """What became of a Decision's expectations."""
 

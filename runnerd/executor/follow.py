@@ -1,23 +1,38 @@
 """Follows the open intents of one chain, block by block, until each is final: receipts in, observations out.
 
-Asks the node and applies `intent.observe`; what follows from it (send again, replace) the wallet's lane carries out.
+Asks the node and applies `intent.observe`; what follows from it is carried out by `push`, `lane` and `audit`.
 """
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any, TypeAlias
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeAlias, assert_never
 
 from runnerd.chain.errors import ChainError, RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.types import Receipt, decode_count, decode_receipt
-from runnerd.executor.aftermath import Aftermath, Settled
-from runnerd.executor.intent import Broadcast, Mined, NonceTaken, NotSeen, Observation, Replace
-from runnerd.executor.lane import Lane
+from runnerd.executor.aftermath import Aftermath
+from runnerd.executor.auditor import Auditor
+from runnerd.executor.intent import (
+    Broadcast,
+    Cancel,
+    Effect,
+    Finish,
+    Investigate,
+    Mined,
+    NonceTaken,
+    NotSeen,
+    Observation,
+    Prove,
+    Push,
+    Replan,
+)
+from runnerd.executor.push import Pusher
 from runnerd.executor.tracked import Book, Tracked
 from runnerd.log import fields
 from runnerd.network import Network
+from runnerd.store.errors import StoreError
 from runnerd.tasks import Tasks
 
 logger = logging.getLogger("runnerd.executor")
@@ -30,23 +45,23 @@ Answer: TypeAlias = JsonValue | RpcRefused
 
 
 class Follower:
-    """One per chain. `lanes` are the chain's wallets by address."""
+    """One per chain. `pushers` are those of the chain's wallets, by address."""
 
-    def __init__(self, network: Network, lanes: dict[str, Lane], book: Book, aftermath: Aftermath) -> None:
+    def __init__(
+        self, network: Network, pushers: Mapping[str, Pusher], book: Book, auditor: Auditor, aftermath: Aftermath
+    ) -> None:
         self._network = network
-        self._lanes = lanes
+        self._pushers = pushers
         self._book = book
+        self._auditor = auditor
         self._aftermath = aftermath
         book.on_ended(aftermath.forget)
         self._tasks = Tasks()
 
     async def run(self) -> None:
-        """Until cancelled: first send again what a former process left open, then look at every new block."""
+        """Until cancelled: look at once, for what a former process left open, and then at every new block."""
         for tracked in self._book.of_chain(self._network.config.id):
-            lane = self._lanes.get(tracked.intent.wallet)
-            if lane is not None:
-                await self._guarded(tracked, lane.broadcast(tracked, tracked.intent.latest))
-            else:
+            if tracked.intent.wallet not in self._pushers:
                 logger.warning(
                     "intent %d is only watched: wallet %s is no operator here any more", tracked.intent.call_id,
                     tracked.intent.wallet, extra=fields("intent_without_wallet", call=tracked.intent.call_id),
@@ -73,11 +88,13 @@ class Follower:
         await self._tasks.cancel()
 
     async def _look(self, head: int) -> None:
+        finalized = await self._network.fetch_finalized() if self._network.rules.is_final_by_tag else None
         open_intents = self._book.of_chain(self._network.config.id)
         for start in range(0, len(open_intents), MAX_BATCH):
-            await self._look_at(open_intents[start : start + MAX_BATCH], head)
+            await self._look_at(open_intents[start : start + MAX_BATCH], head, finalized)
+        await self._carry_out(await self._auditor.look(head))
 
-    async def _look_at(self, group: list[Tracked], head: int) -> None:
+    async def _look_at(self, group: list[Tracked], head: int, finalized: int | None) -> None:
         wallets = sorted({tracked.intent.wallet for tracked in group})
         requests: list[Request] = [("eth_getTransactionCount", [wallet, "latest"]) for wallet in wallets]
         hashes = [[attempt.hash for attempt in tracked.intent.attempts] for tracked in group]
@@ -85,9 +102,14 @@ class Follower:
         answers = await self._network.rpc.batch(requests)
         nonces = dict(zip(wallets, answers, strict=False))
         receipts = iter(answers[len(wallets) :])
+        wanted: list[tuple[Tracked, Effect]] = []
         for tracked, per_intent in zip(group, hashes, strict=True):
             found = [next(receipts) for _ in per_intent]
-            await self._guarded(tracked, self._apply(tracked, per_intent, found, nonces[tracked.intent.wallet], head))
+            nonce = nonces[tracked.intent.wallet]
+            await self._guarded(tracked, self._apply(tracked, per_intent, found, nonce, head, finalized, wanted))
+        deep = [tracked for tracked, effect in wanted if effect == Prove()]
+        await asyncio.gather(*(self._guarded(each, self._prove(each, head, finalized)) for each in deep))
+        await self._carry_out(wanted)
 
     async def _guarded(self, tracked: Tracked, work: Coroutine[Any, Any, None]) -> None:
         """One intent that cannot be looked at, or not be stored, must not keep the others from their ends."""
@@ -103,50 +125,95 @@ class Follower:
                 extra=fields("follow_failed", call=tracked.intent.call_id, plugin=tracked.intent.plugin),
             )  # fmt: skip
 
-    async def _apply(self, tracked: Tracked, hashes: list[str], found: list[Answer], nonce: Answer, head: int) -> None:
+    async def _apply(
+        self, tracked: Tracked, hashes: list[str], found: list[Answer], nonce: Answer, head: int, finalized: int | None,
+        wanted: list[tuple[Tracked, Effect]],
+    ) -> None:  # fmt: skip
         next_nonce = decode_count(_result(nonce), "eth_getTransactionCount")
-        observation = _observation(tracked, list(map(_receipt, hashes, found)), next_nonce, head)
-        lane = self._lanes.get(tracked.intent.wallet)
-        settled = Settled()
-        if isinstance(observation, Mined):
-            answer = _result(found[hashes.index(observation.hash)])
-            looked = await self._aftermath.settle(tracked.intent, observation, self._network.patience, answer)
-            if looked is None:
-                return
-            settled = looked
-        effects = await tracked.see(observation, self._network.patience, *settled.statements, note=settled.note)
-        for effect in effects if lane is not None else ():
-            assert lane is not None
-            match effect:
-                case Broadcast(attempt):
-                    self._tasks.spawn(lane.broadcast(tracked, attempt), f"broadcast:{tracked.intent.call_id}")
-                case Replace() if not tracked.is_replacing:
-                    self._tasks.spawn(self._replace(lane, tracked), f"replace:{tracked.intent.call_id}")
+        receipts = list(map(_receipt, hashes, found))
+        if hashes != [attempt.hash for attempt in tracked.intent.attempts]:
+            return  # signed again, or dead, since we asked: the next look asks about all of it
+        tracked.take_turn(head, is_lowest=tracked.intent.nonce is not None and tracked.intent.nonce <= next_nonce)
+        # One node's word is enough to wait for more, not to end anything: see `Prove`.
+        is_agreed = self._network.config.needed_nodes == 1
+        for receipt, answer in zip(receipts, found, strict=True):
+            if receipt is not None:
+                mined = _mined(receipt, head, finalized, is_agreed=is_agreed)
+                effects = await self._see_mined(tracked, mined, answer)
+                break
+        else:
+            effects = await tracked.see(_absence(tracked, next_nonce, head), self._network.rules)
+        wanted += [(tracked, effect) for effect in effects]
 
-    async def _replace(self, lane: Lane, tracked: Tracked) -> None:
-        tracked.is_replacing = True
+    async def _prove(self, tracked: Tracked, head: int, finalized: int | None) -> None:
+        """Ask a quorum for the receipt. Raises NoQuorum: then it stays included, and the next block asks again."""
+        seen = tracked.seen
+        if seen is None:
+            return
+        requests = [("eth_getTransactionReceipt", [seen.hash])]
+        (answer,) = await self._network.agreed(requests, min_head=self._network.rules.final_at(seen.block))
+        receipt = _receipt(seen.hash, answer)
+        if receipt is not None and receipt.block_hash == seen.block_hash:
+            await self._see_mined(tracked, _mined(receipt, head, finalized, is_agreed=True), answer)
+
+    async def _see_mined(self, tracked: Tracked, mined: Mined, answer: Answer) -> tuple[Effect, ...]:
+        """Together with what it did against what was expected of it. Not yet, if that keeps the intent from its end.
+
+        `answer` is the receipt of which `mined` was made.
+        """
+        rules = self._network.rules
+        settled = await self._aftermath.settle(tracked.intent, mined, rules, _result(answer))
+        if settled is None:
+            return ()
         try:
-            await lane.replace(tracked)
-        finally:
-            tracked.is_replacing = False
+            return await tracked.see(mined, rules, *settled.statements, note=settled.note)
+        except StoreError:
+            self._aftermath.forget(tracked.intent)  # a pause of it is not stored: judged anew by the next look
+            raise
+
+    async def _carry_out(self, wanted: Sequence[tuple[Tracked, Effect]]) -> None:
+        pushes: dict[str, list[tuple[Tracked, Push]]] = {}
+        for tracked, effect in wanted:
+            pusher = self._pushers.get(tracked.intent.wallet)
+            if pusher is None:
+                continue  # only watched
+            call_id = tracked.intent.call_id
+            match effect:
+                case Push():
+                    pushes.setdefault(tracked.intent.wallet, []).append((tracked, effect))
+                case Cancel(cancellation):
+                    self._tasks.spawn(pusher.cancel(tracked, cancellation), f"cancel:{call_id}")
+                case Investigate():
+                    self._auditor.suspect(tracked)
+                case Replan():
+                    pusher.lane.put(tracked)
+                case Prove() | Finish() | Broadcast():
+                    pass  # proved above; finished by `see`; broadcast by who signed
+                case _:
+                    assert_never(effect)
+        for wallet, group in pushes.items():
+            self._tasks.spawn(self._pushers[wallet].push(group), f"push:{wallet}")
 
 
-def _observation(tracked: Tracked, receipts: list[Receipt | None], next_nonce: int, head: int) -> Observation:
-    for receipt in receipts:
-        if receipt is not None:
-            return Mined(
-                hash=receipt.transaction_hash,
-                block=receipt.block_number,
-                block_hash=receipt.block_hash,
-                is_success=receipt.status == 1,
-                head=max(head, receipt.block_number),
-                gas_used=receipt.gas_used,
-                effective_gas_price_wei=receipt.effective_gas_price_wei,
-            )
+def _absence(tracked: Tracked, next_nonce: int, head: int) -> Observation:
     # Only a nonce that this very node counts as used, in the same batch, says more than "not seen".
     if tracked.intent.nonce is not None and next_nonce > tracked.intent.nonce:
         return NonceTaken(head)
-    return NotSeen(head)
+    return NotSeen(head, tracked.in_turn_since)
+
+
+def _mined(receipt: Receipt, head: int, finalized: int | None, *, is_agreed: bool) -> Mined:
+    return Mined(
+        hash=receipt.transaction_hash,
+        block=receipt.block_number,
+        block_hash=receipt.block_hash,
+        is_success=receipt.status == 1,
+        head=max(head, receipt.block_number),
+        gas_used=receipt.gas_used,
+        effective_gas_price_wei=receipt.effective_gas_price_wei,
+        finalized=finalized,
+        is_agreed=is_agreed,
+    )
 
 
 def _receipt(tx_hash: str, answer: Answer) -> Receipt | None:

@@ -1,19 +1,22 @@
-"""The life of one intent: a pure function of state and observation. Nothing here asks a node or signs.
+"""The life of one intent: a pure function of state, observation and now. Nothing here asks a node or signs.
 
 Only an observation that proves something changes the state: an RPC error or a missing receipt proves nothing. All
-attempts of an intent share one nonce, so that at most one of them can ever take effect.
+attempts of an intent share one nonce, so that at most one of them can ever take effect. A no-op at that nonce, a
+transfer of nothing to ourselves, is how a signed intent is cancelled.
 """
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias, assert_never
 
 from protocol.expectations import Expectation
 from runnerd.chain.fees import Fees
+from runnerd.store.calls import JobOutcome
 
 
 class IntentState(StrEnum):
-    """Where an intent stands. `final`, `reverted` and `denied` are ends."""
+    """Where an intent stands. `final`, `reverted`, `denied`, `expired` and `cancelled` are ends."""
 
     PLANNED = "planned"
     SIGNED = "signed"
@@ -22,10 +25,31 @@ class IntentState(StrEnum):
     FINAL = "final"
     REVERTED = "reverted"
     DENIED = "denied"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
     UNRESOLVED = "unresolved"
 
 
-ENDED = frozenset({IntentState.FINAL, IntentState.REVERTED, IntentState.DENIED})
+ENDED = frozenset(
+    {IntentState.FINAL, IntentState.REVERTED, IntentState.DENIED, IntentState.EXPIRED, IntentState.CANCELLED}
+)
+WITHOUT_EFFECT = ENDED - {IntentState.FINAL}
+"""Ends after which nothing of the batch has happened: what it was to spend is given back."""
+
+
+class AttemptKind(StrEnum):
+    """What an attempt does at the intent's nonce: the batch that was decided, or nothing, to cancel it."""
+
+    BATCH = "batch"
+    NOOP = "noop"
+
+
+class Route(StrEnum):
+    """How the bytes of an intent may go out: to every node, to the private endpoint, or private first."""
+
+    PUBLIC = "public"
+    PRIVATE = "private"
+    PRIVATE_FIRST = "private_first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +61,25 @@ class Attempt:
     fees: Fees
     gas_limit: int
     signed_block: int
+    kind: AttemptKind = AttemptKind.BATCH
     is_accepted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """Why a signed intent is cancelled, and how it ends once the no-op is final: `expired` or `cancelled`."""
+
+    ending: IntentState
+    reason: str
+
+    def __post_init__(self) -> None:
+        if self.ending not in (IntentState.EXPIRED, IntentState.CANCELLED):
+            raise ValueError(f"a cancelled intent ends as expired or cancelled, not {self.ending}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """One effect wanted on chain, keyed by its call; and what was signed for it, oldest first."""
+    """One effect wanted on chain, keyed by its call; and what was signed for it at its nonce, oldest first."""
 
     call_id: int
     plugin: str
@@ -52,9 +89,17 @@ class Intent:
     target: str
     calldata: bytes
     value_wei: int
+    deadline_at: datetime
+    """After this nothing is signed for it any more, and what was signed and is not included is cancelled."""
+    route: Route = Route.PUBLIC
+    max_fee_per_gas_wei: int | None = None
+    """The plugin's own cap, if it has one."""
+    actions: tuple[str, ...] = ()
+    """Names of its actions, for kill switches. Empty: it is older than their record."""
     state: IntentState = IntentState.PLANNED
     nonce: int | None = None
     attempts: tuple[Attempt, ...] = ()
+    cancellation: Cancellation | None = None
     expect: tuple[Expectation, ...] = ()
     """What its Decision expects of it; after a restart from the stored Decision (`decisions.outcome`)."""
 
@@ -69,18 +114,23 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class SimulationReverted:
-    """It would fail at block `block`; nothing was signed."""
+    """It would fail at block `block`.
+
+    `is_breach`: it would succeed, but not have the effects that the plugin expects, or nobody can say whether it would.
+    """
 
     reason: str
     block: int
+    is_breach: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """An attempt is stored, durably, and may be broadcast."""
+    """An attempt is stored, durably, and may be broadcast. A no-op is stored together with why."""
 
     nonce: int
     attempt: Attempt
+    cancellation: Cancellation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +140,12 @@ class Accepted:
     hash: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mined:
-    """A receipt was seen, when the node's head was `head`."""
+    """A receipt was seen, when the node's head was `head` and its last finalized block `finalized`.
+
+    `is_agreed`: a quorum of nodes has this very receipt. Without it nothing becomes final.
+    """
 
     hash: str
     block: int
@@ -101,13 +154,20 @@ class Mined:
     head: int
     gas_used: int
     effective_gas_price_wei: int
+    finalized: int | None = None
+    is_agreed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class NotSeen:
-    """No receipt for any attempt, when the node's head was `head`. Proves nothing."""
+    """No receipt for any attempt, when the node's head was `head`. Proves nothing.
+
+    `in_turn_since`: the block from which on no lower nonce of the wallet was waiting, or None while one is: only the
+    lowest is replaced, since higher fees do not help one that waits for another.
+    """
 
     head: int
+    in_turn_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +177,22 @@ class NonceTaken:
     head: int
 
 
-Observation: TypeAlias = SimulationReverted | Signed | Accepted | Mined | NotSeen | NonceTaken
+@dataclass(frozen=True, slots=True)
+class Died:
+    """Proof of death: transaction `by`, which is not ours, has our nonce, final, and a quorum of nodes says so."""
+
+    by: str
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """It must not take effect any more: it would revert now, or somebody who may do so asked for its end."""
+
+    cancellation: Cancellation
+
+
+Observation: TypeAlias = SimulationReverted | Signed | Accepted | Mined | NotSeen | NonceTaken | Died | Stale
 
 
 # --- effects ---------------------------------------------------------------------------------------------------------
@@ -125,34 +200,65 @@ Observation: TypeAlias = SimulationReverted | Signed | Accepted | Mined | NotSee
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """Send the stored bytes of this attempt (again): the same bytes under the same hash are the same transaction."""
+    """Send the stored bytes of this attempt, which were simulated a moment ago."""
 
     attempt: Attempt
 
 
 @dataclass(frozen=True, slots=True)
-class Replace:
-    """It waited too long: sign a new attempt at the same nonce with higher fees, if it would still succeed."""
+class Push:
+    """Simulate again at head; if it still holds, send the same bytes again, or a replacement if that `is_due`."""
+
+    is_due: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Sign a no-op at the intent's nonce, store it with the reason, and send it."""
+
+    cancellation: Cancellation
+
+
+@dataclass(frozen=True, slots=True)
+class Prove:
+    """It is deep enough to be final: ask a quorum of nodes whether they have the same receipt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Investigate:
+    """Find out which transaction used our nonce."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replan:
+    """Nothing of it can take effect any more, and it is still wanted: back into the queue, for another nonce."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The intent has ended; so does its call."""
 
-    is_success: bool
+    outcome: JobOutcome
     reason: str
-    hash: str
+    hash: str = ""
 
 
-Effect: TypeAlias = Broadcast | Replace | Finish
+Effect: TypeAlias = Broadcast | Push | Cancel | Prove | Investigate | Replan | Finish
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Per chain: how deep is final, and how long to wait before a replacement, in blocks."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Per chain: what is final, and how long to wait, in blocks."""
 
     confirmations: int
     replace_after_blocks: int
+    is_final_by_tag: bool = False
+    """Final is what the chain's `finalized` block includes, instead of a number of confirmations."""
+    private_blocks: int = 25
+
+    def final_at(self, block: int) -> int:
+        """The head from which on `block` may be final: a node that is not there cannot say so."""
+        return block if self.is_final_by_tag else block + self.confirmations - 1
 
 
 class IllegalObservation(Exception):
@@ -162,7 +268,10 @@ class IllegalObservation(Exception):
         super().__init__(f"{type(observation).__name__} while {state}")
 
 
-def observe(intent: Intent, observation: Observation, patience: Patience) -> tuple[Intent, tuple[Effect, ...]]:
+Step: TypeAlias = tuple[Intent, tuple[Effect, ...]]
+
+
+def observe(intent: Intent, observation: Observation, now: datetime, rules: Rules) -> Step:
     """The intent after `observation`, and what to do. Raises IllegalObservation."""
     if intent.state in ENDED:
         return intent, ()
@@ -174,32 +283,62 @@ def observe(intent: Intent, observation: Observation, patience: Patience) -> tup
         case Accepted():
             return _accepted(intent, observation)
         case Mined():
-            return _mined(intent, observation, patience)
+            return _mined(intent, observation, rules)
         case NotSeen():
-            return _not_seen(intent, observation, patience)
+            return _not_seen(intent, observation, now, rules)
         case NonceTaken():
             _need_signed(intent, observation)
-            return replace(intent, state=IntentState.UNRESOLVED), (Broadcast(intent.latest),)
+            return replace(intent, state=IntentState.UNRESOLVED), (Investigate(),)
+        case Died():
+            return _died(intent, observation, now)
+        case Stale():
+            return _stale(intent, observation)
         case _:
             assert_never(observation)
 
 
-def _reverted_before_signing(intent: Intent, observation: SimulationReverted) -> tuple[Intent, tuple[Effect, ...]]:
+def is_public(intent: Intent, attempt: Attempt, head: int, rules: Rules) -> bool:
+    """Whether the bytes of an attempt may go to every node at block `head`. A no-op tells nobody anything."""
+    if attempt.kind is AttemptKind.NOOP:
+        return True
+    match intent.route:
+        case Route.PUBLIC:
+            return True
+        case Route.PRIVATE:
+            return False
+        case Route.PRIVATE_FIRST:
+            return _waited(intent, head) >= rules.private_blocks
+        case _:
+            assert_never(intent.route)
+
+
+def _waited(intent: Intent, head: int) -> int:
+    return head - intent.attempts[0].signed_block
+
+
+def _reverted_before_signing(intent: Intent, observation: SimulationReverted) -> Step:
     if intent.state is not IntentState.PLANNED:
         raise IllegalObservation(intent.state, observation)
-    reason = f"simulation at block {observation.block} reverted: {observation.reason}"
-    return replace(intent, state=IntentState.DENIED), (Finish(is_success=False, reason=reason, hash=""),)
+    what = "" if observation.is_breach else " reverted"
+    reason = f"simulation at block {observation.block}{what}: {observation.reason}"
+    outcome = JobOutcome.DENIED if observation.is_breach else JobOutcome.FAILED
+    return replace(intent, state=IntentState.DENIED), (Finish(outcome, reason),)
 
 
-def _signed(intent: Intent, observation: Signed) -> tuple[Intent, tuple[Effect, ...]]:
-    if intent.nonce is not None and intent.nonce != observation.nonce:
+def _signed(intent: Intent, observation: Signed) -> Step:
+    attempt, is_noop = observation.attempt, observation.attempt.kind is AttemptKind.NOOP
+    cancellation = intent.cancellation or observation.cancellation
+    is_other_nonce = intent.nonce is not None and intent.nonce != observation.nonce
+    # A no-op belongs to a cancellation, and after a cancellation nothing else is signed.
+    if is_other_nonce or is_noop != (cancellation is not None) or (is_noop and not intent.attempts):
         raise IllegalObservation(intent.state, observation)
     state = IntentState.SIGNED if intent.state is IntentState.PLANNED else intent.state
-    signed = replace(intent, state=state, nonce=observation.nonce, attempts=(*intent.attempts, observation.attempt))
-    return signed, (Broadcast(observation.attempt),)
+    attempts = (*intent.attempts, attempt)
+    signed = replace(intent, state=state, nonce=observation.nonce, attempts=attempts, cancellation=cancellation)
+    return signed, (Broadcast(attempt),)
 
 
-def _accepted(intent: Intent, observation: Accepted) -> tuple[Intent, tuple[Effect, ...]]:
+def _accepted(intent: Intent, observation: Accepted) -> Step:
     _need_attempt(intent, observation)
     attempts = tuple(
         replace(attempt, is_accepted=True) if attempt.hash == observation.hash else attempt
@@ -209,34 +348,72 @@ def _accepted(intent: Intent, observation: Accepted) -> tuple[Intent, tuple[Effe
     return replace(intent, state=state, attempts=attempts), ()
 
 
-def _mined(intent: Intent, observation: Mined, patience: Patience) -> tuple[Intent, tuple[Effect, ...]]:
-    _need_attempt(intent, observation)
-    depth = observation.head - observation.block + 1
-    if depth < patience.confirmations:
-        return replace(intent, state=IntentState.INCLUDED), ()
-    if observation.is_success:
-        reason = f"included in block {observation.block}, {depth} confirmations"
-        return replace(intent, state=IntentState.FINAL), (
-            Finish(is_success=True, reason=reason, hash=observation.hash),
-        )
-    reason = f"reverted on chain in block {observation.block}"
-    return replace(intent, state=IntentState.REVERTED), (
-        Finish(is_success=False, reason=reason, hash=observation.hash),
-    )
+def _mined(intent: Intent, seen: Mined, rules: Rules) -> Step:
+    _need_attempt(intent, seen)
+    depth = seen.head - seen.block + 1
+    if rules.is_final_by_tag:
+        is_deep = seen.finalized is not None and seen.block <= seen.finalized
+    else:
+        is_deep = depth >= rules.confirmations
+    if not is_deep or not seen.is_agreed:
+        return replace(intent, state=IntentState.INCLUDED), (Prove(),) if is_deep else ()
+    kind = next(attempt.kind for attempt in intent.attempts if attempt.hash == seen.hash)
+    if kind is AttemptKind.NOOP:
+        return _cancelled(intent, f"a no-op took its nonce {intent.nonce} in block {seen.block}", seen.hash)
+    if seen.is_success:
+        reason = f"included in block {seen.block}, {depth} confirmations"
+        return replace(intent, state=IntentState.FINAL), (Finish(JobOutcome.ACTED, reason, seen.hash),)
+    reason = f"reverted on chain in block {seen.block}"
+    return replace(intent, state=IntentState.REVERTED), (Finish(JobOutcome.FAILED, reason, seen.hash),)
 
 
-def _not_seen(intent: Intent, observation: NotSeen, patience: Patience) -> tuple[Intent, tuple[Effect, ...]]:
+def _cancelled(intent: Intent, how: str, tx_hash: str = "") -> Step:
+    cancellation = intent.cancellation
+    assert cancellation is not None  # a no-op is signed with one only
+    outcome = JobOutcome.EXPIRED if cancellation.ending is IntentState.EXPIRED else JobOutcome.DENIED
+    return replace(intent, state=cancellation.ending), (Finish(outcome, f"{cancellation.reason}; {how}", tx_hash),)
+
+
+def _not_seen(intent: Intent, observation: NotSeen, now: datetime, rules: Rules) -> Step:
     _need_signed(intent, observation)
-    if intent.state is IntentState.INCLUDED:  # it fell out of the chain, or this node lags: either way, send it again
-        # The acceptance of old is worth nothing now: it is sent with every block until it is accepted again.
+    if intent.state in (IntentState.INCLUDED, IntentState.UNRESOLVED):
+        # It fell out of the chain, or this node lags: either way the same bytes go out again, with every block until
+        # they are accepted: the acceptance of old is worth nothing now.
         unsent = replace(intent.latest, is_accepted=False)
-        return replace(intent, state=IntentState.SENT, attempts=(*intent.attempts[:-1], unsent)), (Broadcast(unsent),)
-    if observation.head - intent.latest.signed_block >= patience.replace_after_blocks:
-        # The bytes go out again as well: a replacement may be refused, and then they are all there is.
-        return intent, (Broadcast(intent.latest), Replace())
-    if not intent.latest.is_accepted:
-        return intent, (Broadcast(intent.latest),)
-    return intent, ()
+        intent = replace(intent, state=IntentState.SENT, attempts=(*intent.attempts[:-1], unsent))
+    if intent.cancellation is None:
+        if now >= intent.deadline_at:
+            return intent, (Cancel(Cancellation(IntentState.EXPIRED, "its deadline passed before it was included")),)
+        if intent.route is Route.PRIVATE and _waited(intent, observation.head) >= rules.private_blocks:
+            reason = f"it was not included within {rules.private_blocks} blocks, and may not go out in public"
+            return intent, (Cancel(Cancellation(IntentState.EXPIRED, reason)),)
+    signed_block, turn = intent.latest.signed_block, observation.in_turn_since
+    waited, patience = observation.head - signed_block, rules.replace_after_blocks
+    is_due = turn is not None and observation.head - max(signed_block, turn) >= patience
+    if is_due or (waited > 0 and waited % patience == 0):  # what waits for another is offered again now and then
+        return intent, (Push(is_due),)
+    return intent, () if intent.latest.is_accepted else (Push(is_due=False),)
+
+
+def _died(intent: Intent, observation: Died, now: datetime) -> Step:
+    if intent.state is not IntentState.UNRESOLVED:
+        raise IllegalObservation(intent.state, observation)
+    how = f"its nonce {intent.nonce} was used by {observation.by}, which is not ours, in block {observation.block}"
+    if intent.cancellation is not None:
+        return _cancelled(intent, how)
+    if now >= intent.deadline_at:
+        reason = f"its deadline passed; {how}"
+        return replace(intent, state=IntentState.EXPIRED), (Finish(JobOutcome.EXPIRED, reason),)
+    return replace(intent, state=IntentState.PLANNED, nonce=None, attempts=()), (Replan(),)
+
+
+def _stale(intent: Intent, observation: Stale) -> Step:
+    _need_signed(intent, observation)
+    # Included or taken: what it is now is not ours to say. The next block does.
+    is_waiting = intent.state in (IntentState.SIGNED, IntentState.SENT)
+    if not is_waiting or intent.cancellation is not None:
+        return intent, ()
+    return intent, (Cancel(observation.cancellation),)
 
 
 def _need_attempt(intent: Intent, observation: Accepted | Mined) -> None:

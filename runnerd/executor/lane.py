@@ -1,52 +1,43 @@
-"""The one writer of a wallet on a chain: simulate → nonce → sign → store → broadcast, one intent at a time.
+"""The one writer of a wallet on a chain: simulate → nonce → sign → store → broadcast, several intents at a time.
 
-Nonces are gapless because one is allotted only in the commit that stores the bytes signed with it. Everything after
-the first broadcast is watched by `follow`.
+Nonces are gapless because they are allotted only in the commit that stores the bytes signed with them. Everything
+after the first broadcast is seen by `follow` and carried out by `push`.
 """
 
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TypeAlias
+from itertools import islice, takewhile
 
 from runnerd.chain.abi import AbiFunction
-from runnerd.chain.errors import ChainError, FeeCapTooLow, RpcRefused, RpcUnavailable
-from runnerd.chain.fees import bump
-from runnerd.chain.types import decode_hash
-from runnerd.executor.attempt import FRESH_S, prepare, sign_attempt
+from runnerd.chain.errors import ChainError
+from runnerd.chain.fees import Fees
+from runnerd.config.model import WalletConfig
+from runnerd.executor.attempt import FRESH_S, Prepared, Ready, prepare, sign_attempt
+from runnerd.executor.broadcast import Broadcaster
 from runnerd.executor.effect_checks import EffectChecks
-from runnerd.executor.expectations import ExpectationBroken, Result
-from runnerd.executor.intent import (
-    ENDED,
-    Accepted,
-    Attempt,
-    Broadcast,
-    Effect,
-    Intent,
-    IntentState,
-    Signed,
-    SimulationReverted,
-)
-from runnerd.executor.tracked import Book, Ready, Rehearsal, Tracked
+from runnerd.executor.expectations import Result
+from runnerd.executor.intent import Attempt, Broadcast, Intent, Signed, SimulationReverted
+from runnerd.executor.tracked import Book, Rehearsal, Tracked
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pauses
 from runnerd.services.metrics import Metrics
-from runnerd.store import intents
+from runnerd.store import audit, intents
 from runnerd.store.calls import JobOutcome
 from runnerd.store.errors import CommitRefused, StoreError
-from runnerd.wallets.errors import WalletError
+from runnerd.store.statement import Statement
+from runnerd.wallets.errors import SignerUnavailable, WalletError
 from runnerd.wallets.signer import Signer
 
 logger = logging.getLogger("runnerd.executor")
 
-MAX_IN_FLIGHT = 16
+MAX_GROUP = 32
+"""Intents that are simulated, stored and sent together. More of them make the first one wait."""
 RETRY_S = 0.5
 TOO_LATE = "its deadline passed before it could be signed"
-_KNOWN = ("already known", "already imported", "known transaction", "already in mempool")
-
-Effects: TypeAlias = tuple[Effect, ...]
 
 
 class Lane:
@@ -60,6 +51,7 @@ class Lane:
         network: Network,
         signer: Signer,
         next_nonce: int,
+        limits: WalletConfig,
         errors: tuple[AbiFunction, ...],
         book: Book,
         pauses: Pauses,
@@ -69,15 +61,18 @@ class Lane:
         self.network = network
         self.signer = signer
         self.next_nonce = next_nonce
+        self.broadcaster = Broadcaster(network, book, metrics)
         self.problem: str | None = None
         """Why this lane signs nothing any more, or None."""
-        self._errors = errors
+        self._limits = limits
         self._book = book
         self._pauses = pauses
         self._metrics = metrics
+        self._errors = errors
         self._checks = checks
         self._waiting: deque[Tracked] = deque()
         self._wake = asyncio.Event()
+        self._allotting = asyncio.Lock()
         book.on_ended(lambda _: self._wake.set())
 
     def put(self, tracked: Tracked) -> None:
@@ -89,6 +84,22 @@ class Lane:
     def waiting(self) -> int:
         """Planned intents that have no nonce yet."""
         return len(self._waiting)
+
+    def fee_cap(self, intent: Intent) -> int:
+        """The highest fee per gas, in wei, that may be signed for it: the lowest of chain, wallet and plugin."""
+        caps = (self.network.fees.max_fee_cap_wei, self._limits.max_fee_per_gas_wei, intent.max_fee_per_gas_wei)
+        return min(cap for cap in caps if cap is not None)
+
+    async def prepare(self, wanted: Sequence[Intent]) -> list[Prepared]:
+        """What signing each of them needs, or why not. Raises ChainError, which proves nothing of any."""
+        return await prepare(self.network, self.signer.address, wanted, self._errors, self._checks)
+
+    async def skip_to(self, next_nonce: int, *also: Statement) -> None:
+        """Go on at a higher nonce: others have used those before it. In one commit with `also`; raises StoreError."""
+        async with self._allotting:
+            wallet = intents.set_wallet(self.network.config.id, self.signer.address, next_nonce)
+            await self._book.store.commit(wallet, *also)
+            self.next_nonce = max(self.next_nonce, next_nonce)
 
     async def run(self) -> None:
         """Until cancelled.
@@ -122,95 +133,141 @@ class Lane:
             await self._wake.wait()
 
     async def _run(self) -> None:
-        failed_in_a_row = 0
+        postponed = 0
+        """How many of the waiting, at the end of the queue, could not be judged since the last success."""
         while True:
-            while self._waiting and not self._is_flight_full:
-                tracked = self._waiting[0]
-                effects = await self._serve(tracked)
-                if effects is None:
-                    # No nonce is allotted yet, so the order is free: one intent must not hold up those behind it.
-                    self._waiting.rotate(-1)
-                    failed_in_a_row += 1
-                    if failed_in_a_row >= len(self._waiting):
-                        failed_in_a_row = 0
-                        await asyncio.sleep(RETRY_S)
-                else:
-                    failed_in_a_row = 0
-                    self._waiting.popleft()  # before `_send`, which may raise: what was signed is not given up any more
-                    await self._send(tracked, effects)
+            while self._waiting and (room := self._room()) > 0:
+                group = list(islice(self._waiting, min(room, MAX_GROUP)))
+                left = await self._serve(group)
+                postponed = postponed + len(left) if len(left) == len(group) else len(left)
+                if left and postponed >= len(self._waiting):
+                    postponed = 0
+                    await asyncio.sleep(RETRY_S)
             self._wake.clear()
             if not self._waiting:
                 await self._wake.wait()
-            elif self._is_flight_full:
+            elif self._room() <= 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), RETRY_S)
-                await self._expire_waiting()
+                await self._end_stopped(list(self._waiting))
 
-    @property
-    def _is_flight_full(self) -> bool:
-        return self._book.in_flight(self.network.config.id, self.signer.address) >= MAX_IN_FLIGHT
+    def _room(self) -> int:
+        return self._limits.max_in_flight - self._book.in_flight(self.network.config.id, self.signer.address)
 
-    async def _expire_waiting(self) -> None:
-        """What waits behind a full flight must not wait beyond its deadline."""
-        now = self._book.clock.now()
-        for tracked in [tracked for tracked in self._waiting if tracked.call.deadline_at <= now]:
-            self._waiting.remove(tracked)
-            await self._book.give_up(tracked, JobOutcome.EXPIRED, TOO_LATE)
-
-    async def _was_stopped(self, tracked: Tracked) -> bool:
-        """Whether it must not be signed any more, by its deadline or a pause; then it has ended here."""
-        if self._book.clock.now() >= tracked.call.deadline_at:
-            await self._book.give_up(tracked, JobOutcome.EXPIRED, TOO_LATE)
-            return True
-        pause = self._pauses.of(tracked.intent.plugin, tracked.intent.vault)
-        if pause is not None:
-            await self._book.give_up(tracked, JobOutcome.DENIED, f"not signed: {pause}")
-            return True
-        return False
-
-    async def _serve(self, tracked: Tracked) -> Effects | None:
-        """What is to be done for an intent that leaves the queue: signed, denied or expired. None: it waits."""
-        if await self._was_stopped(tracked):
-            return ()
-        try:
-            ready = self._rehearsed(tracked) or await self._prepare(tracked.intent)
-        except (RpcUnavailable, RpcRefused, FeeCapTooLow) as error:
-            logger.warning(
-                "intent %d cannot be simulated now: %s", tracked.intent.call_id, error,
-                extra=fields("intent_waits", call=tracked.intent.call_id, plugin=tracked.intent.plugin),
-            )  # fmt: skip
-            return None
-        if isinstance(ready, SimulationReverted):
-            await tracked.see(ready, self.network.patience)
-            return ()
-        if isinstance(ready, ExpectationBroken):
-            self._metrics.expected(tracked.intent.plugin, Result.DENIED)
-            await self._book.give_up(tracked, JobOutcome.DENIED, ready.reason)
-            return ()
+    async def _serve(self, group: list[Tracked]) -> list[Tracked]:
+        """Sign and send what can be signed now. Returns what must wait, which is at the end of the queue then."""
+        group = await self._end_stopped(group)
+        prepared = await self._prepare_all(group)
+        ready: list[tuple[Tracked, Ready, Fees]] = []
+        left: list[Tracked] = []
+        for tracked, outcome in zip(group, prepared, strict=True):
+            if isinstance(outcome, SimulationReverted):
+                self._waiting.remove(tracked)
+                await tracked.see(outcome, self.network.rules)
+                if outcome.is_breach:
+                    self._metrics.expected(tracked.intent.plugin, Result.DENIED)
+                continue
+            cap = self.fee_cap(tracked.intent)
+            fees = outcome.market.capped(cap) if isinstance(outcome, Ready) else None
+            if isinstance(outcome, Ready) and fees is not None:
+                ready.append((tracked, outcome, fees))
+            else:
+                self._postpone(tracked, outcome if isinstance(outcome, ChainError) else f"fees are above {cap} wei")
+                left.append(tracked)
         # The node may have taken seconds, and an operator who was told "paused" meanwhile must be able to rely on it.
-        if await self._was_stopped(tracked):
-            return ()
-        nonce = self.next_nonce
-        try:
-            attempt = sign_attempt(self.signer, tracked.intent, nonce, ready)
-        except WalletError as error:
-            await self._book.give_up(tracked, JobOutcome.FAILED, f"not signed: {error}")
-            return ()
-        at = self._book.clock.now()
-        # Stored, durably, before anyone can see the bytes. If this raises nothing was given away.
-        await self._book.store.commit(intents.allot_nonce(tracked.intent, nonce, attempt, at))
-        self.next_nonce = nonce + 1
-        return tracked.note(Signed(nonce, attempt), self.network.patience)
+        going = set(map(id, await self._end_stopped([tracked for tracked, _, _ in ready])))
+        return left + await self._sign([one for one in ready if id(one[0]) in going])
 
-    async def _send(self, tracked: Tracked, effects: Effects) -> None:
-        for effect in effects:
-            if isinstance(effect, Broadcast):
-                await self.broadcast(tracked, effect.attempt)
+    def _postpone(self, tracked: Tracked, why: object) -> None:
+        """No nonce is allotted yet, so the order is free: one must not hold up those behind it."""
+        logger.warning(
+            "intent %d cannot be signed now: %s", tracked.intent.call_id, why,
+            extra=fields("intent_waits", call=tracked.intent.call_id, plugin=tracked.intent.plugin),
+        )  # fmt: skip
+        self._waiting.remove(tracked)
+        self._waiting.append(tracked)
+
+    async def _end_stopped(self, group: list[Tracked]) -> list[Tracked]:
+        """End those that must not be signed any more, by their deadline or a pause; the rest."""
+        now, rest = self._book.clock.now(), []
+        for tracked in group:
+            intent = tracked.intent
+            objection = self._pauses.objection(intent.plugin, intent.vault, intent.actions)
+            if now < intent.deadline_at and objection is None:
+                rest.append(tracked)
+                continue
+            self._waiting.remove(tracked)
+            if objection is not None:
+                await self._book.give_up(tracked, JobOutcome.DENIED, f"not signed: {objection}")
+            else:
+                await self._book.give_up(tracked, JobOutcome.EXPIRED, TOO_LATE)
+        return rest
+
+    async def _prepare_all(self, group: list[Tracked]) -> list[Prepared]:
+        found = {id(tracked): self._rehearsed(tracked) for tracked in group}
+        unknown = [tracked for tracked in group if found[id(tracked)] is None]
+        if unknown:
+            try:
+                prepared: list[Prepared] = await self.prepare([tracked.intent for tracked in unknown])
+            except ChainError as error:
+                prepared = [error] * len(unknown)
+            found |= {id(tracked): outcome for tracked, outcome in zip(unknown, prepared, strict=True)}
+        return [outcome for tracked in group if (outcome := found[id(tracked)]) is not None]
+
+    async def _sign(self, ready: list[tuple[Tracked, Ready, Fees]]) -> list[Tracked]:
+        """Allot nonces, sign, store all of it at once, and only then send. Returns what waits for the signer."""
+        signed: list[tuple[Tracked, Attempt]] = []
+        left: list[Tracked] = []
+        async with self._allotting:
+            first = self.next_nonce
+            for number, (tracked, outcome, fees) in enumerate(ready):
+                try:
+                    attempt = await sign_attempt(self.signer, tracked.intent, first + len(signed), outcome, fees)
+                except SignerUnavailable as error:
+                    left = [one for one, _, _ in ready[number:]]
+                    for one in left:  # those behind it would wait as long for the same answer
+                        self._postpone(one, error)
+                    break
+                except WalletError as error:
+                    self._waiting.remove(tracked)
+                    await self._book.give_up(tracked, JobOutcome.FAILED, f"not signed: {error}")
+                else:
+                    signed.append((tracked, attempt))
+            # A signer elsewhere may have taken seconds as well. What it signed is nowhere but here: what is stopped by
+            # now is forgotten, and so are those with the nonces behind it, which are signed again.
+            going = set(map(id, await self._end_stopped([tracked for tracked, _ in signed])))
+            signed = list(takewhile(lambda one: id(one[0]) in going, signed))
+            if not signed:
+                return left
+            now, wanted = self._book.clock.now(), [tracked.intent for tracked, _ in signed]
+            # Stored, durably, before anyone can see the bytes. If this raises nothing was given away.
+            trail = audit.append(
+                *(
+                    audit.attempt(tracked.intent, first + offset, attempt, now)
+                    for offset, (tracked, attempt) in enumerate(signed)
+                )
+            )
+            allot = intents.allot_nonces(wanted, first, [attempt for _, attempt in signed], now)
+            await self._book.store.commit(allot, trail)
+            self.next_nonce = first + len(signed)
+            for offset, (tracked, attempt) in enumerate(signed):
+                self._waiting.remove(tracked)  # before `_send`, which may raise: what was signed is not given up
+                tracked.is_busy = True  # the first to send it are we
+                effects = tracked.note(Signed(first + offset, attempt), self.network.rules)
+                assert effects == (Broadcast(attempt),)
+        try:
+            await self.broadcaster.send(*signed)
+        finally:
+            for tracked, _ in signed:
+                tracked.is_busy = False
+        return left
 
     async def rehearse(self, intent: Intent) -> Rehearsal | None:
-        """Simulate while the Decision is being committed. None when the node cannot say. Never raises."""
+        """Simulate while the Decision is being committed. None when it is of no use. Never raises."""
+        if self._waiting:
+            return None  # it has to wait anyway, and is simulated together with the others then
         try:
-            outcome = await self._prepare(intent)
+            (outcome,) = await self.prepare([intent])
         except ChainError:
             return None
         except Exception:  # it is only an attempt to save time; its asker is in the middle of a commit
@@ -218,76 +275,9 @@ class Lane:
             return None
         return Rehearsal(outcome, self._book.clock.monotonic())
 
-    def _rehearsed(self, tracked: Tracked) -> Ready | SimulationReverted | ExpectationBroken | None:
+    def _rehearsed(self, tracked: Tracked) -> Prepared | None:
         rehearsal, tracked.rehearsal = tracked.rehearsal, None
-        if rehearsal is None or self._book.clock.monotonic() - rehearsal.at > FRESH_S:
+        is_fresh = rehearsal is not None and self._book.clock.monotonic() - rehearsal.at <= FRESH_S
+        if rehearsal is None or not is_fresh or isinstance(rehearsal.outcome, ChainError):
             return None
         return rehearsal.outcome
-
-    async def _prepare(self, intent: Intent) -> Ready | SimulationReverted | ExpectationBroken:
-        return await prepare(self.network, self.signer.address, intent, self._errors, self._checks)
-
-    async def replace(self, tracked: Tracked) -> None:
-        """Sign the intent again at its nonce, with fees that replace the last attempt, and send it."""
-        intent = tracked.intent
-        if self._is_paused(intent):
-            return
-        try:
-            ready = await self._prepare(intent)
-        except ChainError as error:
-            logger.warning("no replacement now: %s", error, extra=fields("replacement_waits", call=intent.call_id))
-            return
-        if tracked.intent.state in (*ENDED, IntentState.INCLUDED):
-            return  # it made it while we looked
-        if self._is_paused(intent):  # meanwhile
-            return
-        if isinstance(ready, SimulationReverted | ExpectationBroken):
-            logger.warning(
-                "not replaced, it would fail now: %s", ready.reason,
-                extra=fields("replacement_refused", call=intent.call_id, plugin=intent.plugin),
-            )  # fmt: skip
-            return
-        fees = bump(intent.latest.fees, ready.fees, self.network.fees)
-        if fees is None or intent.nonce is None:
-            logger.warning(
-                "not replaced, fees would be above max_fee_per_gas_wei",
-                extra=fields("replacement_capped", call=intent.call_id, plugin=intent.plugin),
-            )
-            return
-        attempt = sign_attempt(self.signer, intent, intent.nonce, Ready(ready.block, ready.gas_limit, fees))
-        add = intents.add_attempt(intent.call_id, intent.nonce, attempt, self._book.clock.now())
-        await self._book.store.commit(add)
-        await self._send(tracked, tracked.note(Signed(intent.nonce, attempt), self.network.patience))
-
-    def _is_paused(self, intent: Intent) -> bool:
-        """Nothing new is signed then; what is out stays out."""
-        return self._pauses.of(intent.plugin, intent.vault) is not None
-
-    async def broadcast(self, tracked: Tracked, attempt: Attempt) -> None:
-        """Hand the stored bytes to the node. The bytes may be out whatever it answers: an error concludes nothing."""
-        method = "eth_sendRawTransaction"
-        try:
-            answer = decode_hash(await self.network.rpc.call(method, ["0x" + attempt.raw.hex()]), method)
-        except (RpcRefused, RpcUnavailable) as error:
-            is_known = isinstance(error, RpcRefused) and any(word in error.message.lower() for word in _KNOWN)
-            if not is_known:
-                logger.warning(
-                    "broadcast is unclear: %s", error,
-                    extra=fields("broadcast_unclear", call=tracked.intent.call_id, tx=attempt.hash),
-                )  # fmt: skip
-                await self._book.store.commit(intents.send_error(attempt.hash, str(error)[:500]))
-                return
-        else:
-            if answer != attempt.hash:
-                logger.error(
-                    "the node answers with another hash", extra=fields("node_lies", tx=attempt.hash, answer=answer)
-                )
-                return
-        self._metrics.accepted(tracked.intent.plugin)
-        at = self._book.clock.now()
-        if tracked.intent.state not in (IntentState.FINAL, IntentState.REVERTED):
-            await tracked.see(
-                Accepted(attempt.hash),
-                self.network.patience,
-                intents.accepted(attempt.hash, at),
-            )

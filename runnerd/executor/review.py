@@ -14,19 +14,18 @@ from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.executor.intent import Intent
 from runnerd.executor.measures import build_measures
-from runnerd.executor.policy import Denied, judge
+from runnerd.executor.policy import Circumstances, Denied, judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What the vault of an intent is, and grants, today. `spent_today_wei` is without the intent's own."""
+    """What the vault of an intent is, and grants, today. Its `circumstances` are without what the intent counts."""
 
     chain_id: int
     wallet: str
-    address: str
     catalogue: Catalogue
     adapter: VaultAdapter
-    spent_today_wei: int
+    circumstances: Circumstances
 
 
 def find_objection(intent: Intent, decision: str | None, intent_id: bytes, grant: Grant) -> str | None:
@@ -34,7 +33,6 @@ def find_objection(intent: Intent, decision: str | None, intent_id: bytes, grant
     for what, planned, today in (
         ("chain", intent.chain_id, grant.chain_id),
         ("wallet", intent.wallet, grant.wallet),
-        ("vault's address", intent.target, grant.address),
     ):
         if planned != today:
             return f"its {what} was {planned}, it is {today} now"
@@ -46,16 +44,19 @@ def find_objection(intent: Intent, decision: str | None, intent_id: bytes, grant
         return f"its Decision cannot be read: {error}"
     if not isinstance(outcome, Act):
         return "its Decision asks for nothing"
-    judgement = judge(outcome.actions, grant.catalogue, grant.spent_today_wei)
+    judgement = judge(outcome.actions, grant.catalogue, grant.circumstances)
     if isinstance(judgement, Denied):
         return judgement.reason
-    measures = build_measures(outcome.expect, grant.catalogue, grant.address)
+    measures = build_measures(outcome.expect, grant.catalogue, grant.adapter.address)
     if isinstance(measures, Denied):
         return measures.reason
     try:
-        calldata = grant.adapter.encode_batch(judgement.calls, intent_id)
+        batch = grant.adapter.build(judgement.calls, intent_id)
+        planned_data = grant.adapter.without_signatures(intent.calldata)
     except AbiError as error:
         return str(error)
-    if (calldata, judgement.value_wei) != (intent.calldata, intent.value_wei):
+    if batch.to != intent.target:
+        return f"its vault's address was {intent.target}, it is {batch.to} now"
+    if (batch.data, judgement.value_wei) != (planned_data, intent.value_wei):
         return "the catalogue makes other calls of its Decision now"
     return None

@@ -1,33 +1,32 @@
 """An intent under way, with its call: the one mutable place where its state is kept in step with the ledger."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from psycopg.rows import DictRow
 
 from protocol.errors import ProtocolError
-from runnerd.chain.fees import Fees
-from runnerd.chain.types import Block
 from runnerd.clock import Clock
-from runnerd.executor.expectations import ExpectationBroken, expected_by
+from runnerd.executor.attempt import Prepared
+from runnerd.executor.expectations import expected_by
 from runnerd.executor.intent import (
     ENDED,
+    Died,
     Effect,
     Finish,
     Intent,
     IntentState,
     Mined,
-    NonceTaken,
-    NotSeen,
     Observation,
-    Patience,
-    SimulationReverted,
+    Rules,
     observe,
 )
 from runnerd.log import fields
 from runnerd.results import Results
-from runnerd.store import decisions, intents
+from runnerd.store import audit, decisions, intents
+from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome, from_row
 from runnerd.store.errors import StoreError
 from runnerd.store.statement import Statement
@@ -35,21 +34,15 @@ from runnerd.store.store import Store
 
 logger = logging.getLogger("runnerd.executor")
 
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """What signing needs, all of one block: the simulation there succeeded."""
-
-    block: Block
-    gas_limit: int
-    fees: Fees
+MAX_REASON = 500
+"""Characters of a reason that the ledger keeps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
     """The outcome of a simulation, and when it was made (monotonic seconds)."""
 
-    outcome: Ready | SimulationReverted | ExpectationBroken
+    outcome: Prepared
     at: float
 
 
@@ -66,52 +59,90 @@ class Tracked:
     def __init__(self, intent: Intent, call: JobCall, book: "Book") -> None:
         self.intent = intent
         self.call = call
-        self.is_replacing = False
+        self.is_busy = False
+        """Somebody signs or sends for it: one at a time, or two replacements would have the same fees."""
+        self.in_turn_since: int | None = None
+        """The block from which on no lower nonce of its wallet was waiting; None while one is."""
+        self._was_behind = False
+        self.seen: Mined | None = None
+        """Where it is included, as far as this process has seen."""
         self.rehearsal: Rehearsal | None = None
         """A simulation that was made while the Decision was being committed; the lane uses it while it is fresh."""
         self._book = book
 
-    def note(self, observation: Observation, patience: Patience) -> tuple[Effect, ...]:
+    def take_turn(self, head: int, *, is_lowest: bool) -> None:
+        """Note at block `head` whether every lower nonce of its wallet is used."""
+        if not is_lowest:
+            self.in_turn_since, self._was_behind = None, True
+        elif self.in_turn_since is None or self.in_turn_since > head:
+            self.in_turn_since = head if self._was_behind else min(head, self.intent.latest.signed_block)
+
+    def note(self, observation: Observation, rules: Rules) -> tuple[Effect, ...]:
         """Apply an observation whose record stands in the ledger already."""
-        self.intent, effects = observe(self.intent, observation, patience)
+        self.intent, effects = observe(self.intent, observation, self._book.clock.now(), rules)
         return effects
 
-    async def see(
-        self, observation: Observation, patience: Patience, *also: Statement, note: str = ""
-    ) -> tuple[Effect, ...]:
+    async def see(self, observation: Observation, rules: Rules, *also: Statement, note: str = "") -> tuple[Effect, ...]:
         """Apply `observation`. The state in memory moves at once, the commit follows in the same order.
 
         A `Finish` is carried out here: the intent's end and the JobResult are one transaction. `note` is added to its
         reason.
         """
-        before = self.intent
-        self.intent, effects = observe(before, observation, patience)
-        changes = [*also]
-        if isinstance(observation, Mined):
-            changes.append(intents.mined(observation))
-        if isinstance(observation, NotSeen | NonceTaken) and before.state is IntentState.INCLUDED:
-            changes.append(intents.fell_out(self.intent.call_id))
-        if self.intent.state is not before.state:
-            changes.append(intents.set_state(self.intent.call_id, self.intent.state, self._book.clock.now()))
-            logger.info(
-                "intent %d: %s -> %s", self.intent.call_id, before.state, self.intent.state,
-                extra=fields("intent_state", plugin=self.intent.plugin, call=self.intent.call_id,
-                             state=self.intent.state.value, nonce=self.intent.nonce),
-            )  # fmt: skip
+        before, seen_before = self.intent, self.seen
+        now = self._book.clock.now()
+        self.intent, effects = observe(before, observation, now, rules)
+        changes, records = self._changes(before, observation, now)
+        changes = [*also, *changes]
         finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
         after = self.intent
         try:
             if finish is not None:
                 reason = f"{finish.reason}; {note}" if note else finish.reason
-                await self._book.end(self, replace(finish, reason=reason), changes)
-            elif changes:
-                await self._book.store.commit(*changes)
+                await self._book.end(self, replace(finish, reason=reason), changes, records)
+            elif changes or records:
+                await self._book.store.commit(*changes, *([audit.append(*records)] if records else []))
         except StoreError:
-            # Nothing of it stands in the ledger: go back, so that the next observation tries it again.
-            if self.intent is after:
-                self.intent = before
+            # Nothing of it stands in the ledger: go back, so that the next observation tries it again. What was stored
+            # and noted meanwhile stays.
+            noted = self.intent
+            is_noted = noted is not after and noted.nonce == before.nonce
+            self.seen = seen_before
+            self.intent = (
+                replace(before, attempts=noted.attempts, cancellation=noted.cancellation) if is_noted else before
+            )
             raise
         return tuple(effect for effect in effects if effect is not finish)
+
+    def _changes(self, before: Intent, observation: Observation, now: datetime) -> tuple[list[Statement], list[Record]]:
+        """What the ledger and the audit trail must say, once `self.intent` has moved on from `before`."""
+        call_id, after = before.call_id, self.intent
+        changes: list[Statement] = []
+        records: list[Record] = []
+        is_included = before.state is IntentState.INCLUDED
+        if isinstance(observation, Mined):
+            place = (observation.hash, observation.block_hash)
+            if self.seen is None or (self.seen.hash, self.seen.block_hash) != place:
+                if is_included:  # a reorg, perhaps into another attempt than before: only one of them is in a block
+                    changes.append(intents.fell_out(call_id))
+                changes.append(intents.mined(observation))
+                records.append(audit.included(after, observation, now))
+            self.seen = observation
+            if after.state in ENDED:
+                records.append(audit.settled(after, observation, now))
+        elif is_included and after.state is not IntentState.INCLUDED:
+            self.seen = None
+            changes.append(intents.fell_out(call_id))
+            records.append(audit.fell_out(after, now))
+        if isinstance(observation, Died):
+            changes.append(intents.died(call_id, observation.by, now))
+        if after.state is not before.state:
+            changes.append(intents.set_state(call_id, after.state, now))
+            logger.info(
+                "intent %d: %s -> %s", call_id, before.state, after.state,
+                extra=fields("intent_state", plugin=after.plugin, call=call_id, state=after.state.value,
+                             nonce=after.nonce),
+            )  # fmt: skip
+        return changes, records
 
 
 class Book:
@@ -143,19 +174,29 @@ class Book:
         """The open intents that were never signed, oldest first."""
         return [t for t in self.open.values() if t.intent.state is IntentState.PLANNED and not t.intent.attempts]
 
+    def nonces(self, chain_id: int, wallet: str) -> set[int | None]:
+        """The nonces of a wallet's signed intents that have not ended."""
+        return {t.intent.nonce for t in self.of_chain(chain_id) if t.intent.wallet == wallet}
+
     def of_chain(self, chain_id: int) -> list[Tracked]:
         """The open intents of one chain that were signed, oldest first."""
         return [t for t in self.open.values() if t.intent.chain_id == chain_id and t.intent.attempts]
 
     def in_flight(self, chain_id: int, wallet: str) -> int:
-        """How many signed intents of a wallet have not ended."""
-        return sum(1 for t in self.of_chain(chain_id) if t.intent.wallet == wallet)
+        """How many signed intents of a wallet wait for their inclusion."""
+        return sum(
+            1
+            for t in self.of_chain(chain_id)
+            if t.intent.wallet == wallet and t.intent.state is not IntentState.INCLUDED
+        )
 
-    async def end(self, tracked: Tracked, finish: Finish, changes: list[Statement]) -> None:
+    async def end(
+        self, tracked: Tracked, finish: Finish, changes: list[Statement], records: Sequence[Record] = ()
+    ) -> None:
         """The end of an intent and of its call, in one commit."""
-        outcome = JobOutcome.ACTED if finish.is_success else JobOutcome.FAILED
+        reason = finish.reason[:MAX_REASON]
         await self._results.finish(
-            tracked.call, outcome, finish.reason[:500], *changes, transaction=finish.hash or None
+            tracked.call, finish.outcome, reason, *changes, transaction=finish.hash or None, records=records
         )
         self._close(tracked)
 
@@ -164,10 +205,11 @@ class Book:
         before = tracked.intent
         if before.attempts:
             raise AlreadySigned(before.call_id)
-        change = intents.set_state(before.call_id, IntentState.DENIED, self.clock.now(), reason)
-        tracked.intent = replace(before, state=IntentState.DENIED)
+        state = IntentState.EXPIRED if outcome is JobOutcome.EXPIRED else IntentState.DENIED
+        change = intents.set_state(before.call_id, state, self.clock.now(), reason)
+        tracked.intent = replace(before, state=state)
         try:
-            await self._results.finish(tracked.call, outcome, reason[:500], change)
+            await self._results.finish(tracked.call, outcome, reason[:MAX_REASON], change)
         except StoreError:
             tracked.intent = before
             raise

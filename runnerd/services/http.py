@@ -164,6 +164,8 @@ def _main(listener: socket.socket, parents: socket.socket, connection: socket.so
     parents.close()
     die_with_parent(parent)
     setproctitle("runnerd: http")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:  # those of a wallet in KMS: not for us
+        del os.environ[name]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us in its order
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Whatever any library logs here goes the same way as our own records.

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from runnerd.store.calls import JobResult
 
 _DECIDE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_NODE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LAG_S = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 
 
@@ -50,12 +51,30 @@ class Metrics:
             "runnerd_expectations", "Decisions with expectations, by what became of these", ["plugin", "result"],
             registry=self.registry,
         )  # fmt: skip
+        self._foreign = Counter(
+            "runnerd_foreign_transactions", "Transactions of our wallets that the ledger did not make", ["chain"],
+            registry=self.registry,
+        )  # fmt: skip
         self._queue = Gauge("runnerd_queue_depth", "JobCalls that wait", ["plugin"], registry=self.registry)
         self._lag = Histogram(
             "runnerd_loop_lag_seconds", "How late the supervisor's loop wakes", buckets=_LAG_S, registry=self.registry
         )
         self._database = Gauge("runnerd_database_up", "1 while PostgreSQL is connected", registry=self.registry)
         self._head = Gauge("runnerd_chain_head", "Newest block seen", ["chain"], registry=self.registry)
+        node = ["chain", "node"]
+        self._node_up = Gauge("runnerd_node_up", "1 while a node is in its pool", node, registry=self.registry)
+        self._node_head = Gauge("runnerd_node_head", "Newest block a node has named", node, registry=self.registry)
+        self._node_errors = Counter(
+            "runnerd_node_errors", "Requests to a node without a usable answer", node, registry=self.registry
+        )
+        self._node_latency = Histogram(
+            "runnerd_node_latency_seconds", "From a request to a node to its usable answer", node, buckets=_NODE_S,
+            registry=self.registry,
+        )  # fmt: skip
+        self._node_lies = Counter(
+            "runnerd_node_lies", "Answers that contradict a quorum on what cannot change any more", [*node, "what"],
+            registry=self.registry,
+        )  # fmt: skip
         self._missed = Counter(
             "runnerd_cron_slots_missed", "Cron slots that passed while runnerd or the plugin was down", ["plugin"],
             registry=self.registry,
@@ -99,6 +118,10 @@ class Metrics:
         """What a Decision expected was denied in a simulation, or is met, breached or unproven after the fact."""
         self._expected.labels(plugin, result.value).inc()
 
+    def saw_foreign(self, chain: str) -> None:
+        """A transaction of a wallet of ours that is not ours."""
+        self._foreign.labels(chain).inc()
+
     def lag(self, seconds: float) -> None:
         """The loop woke this late."""
         self._lag.observe(seconds)
@@ -106,6 +129,24 @@ class Metrics:
     def missed(self, plugin: str, slots: int) -> None:
         """Cron slots that nobody fired."""
         self._missed.labels(plugin).inc(slots)
+
+    def node_answered(self, chain: str, node: str, seconds: float) -> None:
+        """A node gave a usable answer. See runnerd.chain.pool.node.NodeMetrics."""
+        self._node_latency.labels(chain, node).observe(seconds)
+
+    def node_failed(self, chain: str, node: str) -> None:
+        """A node gave none."""
+        self._node_errors.labels(chain, node).inc()
+
+    def node_lied(self, chain: str, node: str, what: str) -> None:
+        """A node contradicted a quorum."""
+        self._node_lies.labels(chain, node, what).inc()
+
+    def node_seen(self, chain: str, node: str, *, is_up: bool, head: int | None) -> None:
+        """How a node is."""
+        self._node_up.labels(chain, node).set(1 if is_up else 0)
+        if head is not None:
+            self._node_head.labels(chain, node).set(head)
 
     def watch_queue(self, plugin: str, depth: Callable[[], int]) -> None:
         """Read a plugin's queue depth whenever metrics are asked for."""

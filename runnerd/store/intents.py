@@ -3,22 +3,26 @@
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, LiteralString
+
+from psycopg.rows import DictRow
 
 from runnerd.chain.fees import Fees
-from runnerd.executor.intent import Attempt, Intent, IntentState, Mined
+from runnerd.executor.intent import Attempt, AttemptKind, Cancellation, Intent, IntentState, Mined, Route
 from runnerd.store.statement import Statement, storable
 from runnerd.store.store import Rows
+
+_ENDED: Final = "('final', 'reverted', 'denied', 'expired', 'cancelled')"
 
 
 def plan(intent: Intent, at: datetime) -> Statement:
     """Store the intent of a Decision, in the Decision's transaction."""
     return Statement(
         """
-        insert into intents (call_id, plugin, vault, chain_id, wallet, target, calldata, value_wei, state, created_at,
-                             updated_at)
+        insert into intents (call_id, plugin, vault, chain_id, wallet, target, calldata, value_wei, actions, state,
+                             deadline_at, route, max_fee_per_gas_wei, created_at, updated_at)
         values (%(call_id)s, %(plugin)s, %(vault)s, %(chain_id)s, %(wallet)s, %(target)s, %(calldata)s, %(value_wei)s,
-                'planned', %(at)s, %(at)s)
+                %(actions)s, 'planned', %(deadline_at)s, %(route)s, %(max_fee)s, %(at)s, %(at)s)
         on conflict (call_id) do nothing
         """,
         {
@@ -30,6 +34,10 @@ def plan(intent: Intent, at: datetime) -> Statement:
             "target": intent.target,
             "calldata": intent.calldata,
             "value_wei": Decimal(intent.value_wei),
+            "actions": list(intent.actions),
+            "deadline_at": intent.deadline_at,
+            "route": intent.route.value,
+            "max_fee": None if intent.max_fee_per_gas_wei is None else Decimal(intent.max_fee_per_gas_wei),
             "at": at,
         },
         is_independent=True,
@@ -39,75 +47,134 @@ def plan(intent: Intent, at: datetime) -> Statement:
 def set_state(call_id: int, state: IntentState, at: datetime, reason: str | None = None) -> Statement:
     """Move an intent; an ended one stays as it is."""
     return Statement(
-        """
+        f"""
         update intents set state = %(state)s, updated_at = %(at)s, reason = coalesce(%(reason)s, reason)
-        where call_id = %(call_id)s and state not in ('final', 'reverted', 'denied')
-        """,
+        where call_id = %(call_id)s and state not in {_ENDED}
+        """,  # noqa: S608  # a constant
         {"call_id": call_id, "state": state.value, "at": at, "reason": storable(reason) if reason else None},
         is_independent=True,
     )
 
 
-_ADD_ATTEMPT: Final = """
+_ADD_ATTEMPTS: LiteralString = """
     insert into attempts (hash, call_id, nonce, raw, max_fee_per_gas_wei, max_priority_fee_wei, gas_limit, signed_at,
-                          signed_block)
-    values (%(hash)s, %(call_id)s, %(nonce)s, %(raw)s, %(max_fee)s, %(max_priority)s, %(gas_limit)s, %(at)s, %(block)s)
+                          signed_block, kind)
+    select hash, call_id, nonce, raw, max_fee, max_priority, gas_limit, %(at)s, signed_block, kind from given
     on conflict (hash) do nothing
+"""
+_GIVEN: LiteralString = """
+    given as (select * from unnest(
+        %(call_ids)s::bigint[], %(nonces)s::bigint[], %(hashes)s::text[], %(raws)s::bytea[], %(max_fees)s::numeric[],
+        %(max_priorities)s::numeric[], %(gas_limits)s::bigint[], %(signed_blocks)s::bigint[], %(kinds)s::text[]
+    ) as given (call_id, nonce, hash, raw, max_fee, max_priority, gas_limit, signed_block, kind))
 """
 
 
-def allot_nonce(intent: Intent, nonce: int, attempt: Attempt, at: datetime) -> Statement:
-    """Give `nonce` to the intent, move the wallet on, and store the bytes that were signed with it.
+def allot_nonces(intents: Sequence[Intent], first_nonce: int, attempts: Sequence[Attempt], at: datetime) -> Statement:
+    """Give the nonces from `first_nonce` on to these intents of one wallet, and store what was signed with them.
 
-    Rolls the commit back unless wallet and intent were as we thought.
+    Moves the wallet on. Rolls the commit back unless wallet and intents were as we thought. Run again it finds its own.
     """
     return Statement(
         f"""
-        with moved as (
-            update wallets set next_nonce = %(nonce)s + 1
-            where chain_id = %(chain_id)s and address = %(wallet)s and next_nonce in (%(nonce)s, %(nonce)s + 1)
+        with {_GIVEN}, before as (
+            select (select next_nonce from wallets where chain_id = %(chain_id)s and address = %(wallet)s) as next_nonce,
+                   (select count(*) from intents join given using (call_id, nonce)) as allotted
+        ), moved as (
+            update wallets set next_nonce = %(next)s
+            where chain_id = %(chain_id)s and address = %(wallet)s and next_nonce in (%(first)s, %(next)s)
             returning 1
         ), allotted as (
-            update intents set state = 'signed', nonce = %(nonce)s, updated_at = %(at)s
-            where call_id = %(call_id)s and (nonce is null or nonce = %(nonce)s)
+            update intents set state = 'signed', nonce = given.nonce, updated_at = %(at)s from given
+            where intents.call_id = given.call_id and (intents.nonce is null or intents.nonce = given.nonce)
+              and intents.cancel_as is null and intents.state in ('planned', 'signed')
             returning 1
-        ), stored as ({_ADD_ATTEMPT})
-        select require((select count(*) from moved) = 1, 'the wallet''s next nonce is not what this process thinks'),
-               require((select count(*) from allotted) = 1, 'the intent has another nonce')
-        """,  # noqa: S608  # a constant
+        ), stored as ({_ADD_ATTEMPTS})
+        select require((select count(*) from moved) = 1
+                       and (select next_nonce = %(first)s or allotted = %(count)s from before),
+                       'the wallet''s next nonce is not what this process thinks'),
+               require((select count(*) from allotted) = %(count)s, 'an intent has another nonce, or has ended')
+        """,  # noqa: S608  # constants
         {
-            "chain_id": intent.chain_id,
-            "wallet": intent.wallet,
-            **_attempt_parameters(intent.call_id, nonce, attempt, at),
+            "chain_id": intents[0].chain_id,
+            "wallet": intents[0].wallet,
+            "first": first_nonce,
+            "next": first_nonce + len(intents),
+            "count": len(intents),
+            **_given(intents, range(first_nonce, first_nonce + len(intents)), attempts, at),
         },
     )
 
 
-def add_attempt(call_id: int, nonce: int, attempt: Attempt, at: datetime) -> Statement:
-    """Store the signed bytes of a replacement. Always before they are broadcast."""
-    return Statement(_ADD_ATTEMPT, _attempt_parameters(call_id, nonce, attempt, at))
+def add_attempt(intent: Intent, attempt: Attempt, at: datetime, cancellation: Cancellation | None = None) -> Statement:
+    """Store the signed bytes of a replacement, always before they are broadcast; of a no-op with why.
+
+    Rolls the commit back unless the intent is open and has this nonce, and nothing but no-ops follows a cancellation.
+    """
+    assert intent.nonce is not None  # it was signed before
+    is_noop = attempt.kind is AttemptKind.NOOP
+    return Statement(
+        f"""
+        with {_GIVEN}, touched as (
+            update intents set updated_at = %(at)s, cancel_as = coalesce(cancel_as, %(cancel_as)s),
+                               cancel_reason = coalesce(cancel_reason, %(cancel_reason)s)
+            where call_id = %(call_id)s and nonce = %(nonce)s and state not in {_ENDED}
+              and (%(is_noop)s or cancel_as is null)
+            returning 1
+        ), stored as ({_ADD_ATTEMPTS})
+        select require((select count(*) from touched) = 1, 'the intent has another nonce, is cancelled or has ended')
+        """,  # noqa: S608  # constants
+        {
+            "call_id": intent.call_id,
+            "nonce": intent.nonce,
+            "is_noop": is_noop,
+            "cancel_as": cancellation.ending.value if cancellation else None,
+            "cancel_reason": storable(cancellation.reason) if cancellation else None,
+            **_given([intent], [intent.nonce], [attempt], at),
+        },
+    )
 
 
-def _attempt_parameters(call_id: int, nonce: int, attempt: Attempt, at: datetime) -> dict[str, object]:
+def _given(
+    intents: Sequence[Intent], nonces: Sequence[int], attempts: Sequence[Attempt], at: datetime
+) -> dict[str, object]:
     return {
-        "hash": attempt.hash,
-        "call_id": call_id,
-        "nonce": nonce,
-        "raw": attempt.raw,
-        "max_fee": Decimal(attempt.fees.max_fee_per_gas_wei),
-        "max_priority": Decimal(attempt.fees.max_priority_fee_per_gas_wei),
-        "gas_limit": attempt.gas_limit,
+        "call_ids": [intent.call_id for intent in intents],
+        "nonces": list(nonces),
+        "hashes": [attempt.hash for attempt in attempts],
+        "raws": [attempt.raw for attempt in attempts],
+        "max_fees": [Decimal(attempt.fees.max_fee_per_gas_wei) for attempt in attempts],
+        "max_priorities": [Decimal(attempt.fees.max_priority_fee_per_gas_wei) for attempt in attempts],
+        "gas_limits": [attempt.gas_limit for attempt in attempts],
+        "signed_blocks": [attempt.signed_block for attempt in attempts],
+        "kinds": [attempt.kind.value for attempt in attempts],
         "at": at,
-        "block": attempt.signed_block,
     }
 
 
-def accepted(tx_hash: str, at: datetime) -> Statement:
-    """A node has it."""
+def accepted(hashes: Sequence[str], at: datetime) -> Statement:
+    """A node has these; intents that were only signed are sent now."""
     return Statement(
-        "update attempts set accepted_at = coalesce(accepted_at, %(at)s), error = null where hash = %(hash)s",
-        {"hash": tx_hash, "at": at},
-        is_independent=True,
+        """
+        with known as (
+            update attempts set accepted_at = coalesce(accepted_at, %(at)s), error = null where hash = any(%(hashes)s)
+            returning call_id
+        )
+        update intents set state = 'sent', updated_at = %(at)s
+        where state = 'signed' and call_id in (select call_id from known)
+        """,
+        {"hashes": list(hashes), "at": at},
+    )
+
+
+def died(call_id: int, by: str, at: datetime) -> Statement:
+    """Its nonce is used for good by another transaction: its attempts can never take effect, it has no nonce now."""
+    return Statement(
+        """
+        with dead as (update attempts set dead_by = %(by)s where call_id = %(call_id)s and dead_by is null)
+        update intents set nonce = null, updated_at = %(at)s where call_id = %(call_id)s
+        """,
+        {"call_id": call_id, "by": by, "at": at},
     )
 
 
@@ -151,13 +218,19 @@ def fell_out(call_id: int) -> Statement:
 
 def open_intents() -> Statement:
     """Intents that have not ended, in the order of their calls: where a restart goes on."""
-    return Statement("select * from intents where state not in ('final', 'reverted', 'denied') order by call_id")
+    return Statement(f"select * from intents where state not in {_ENDED} order by call_id")  # noqa: S608
 
 
 def attempts_of(call_ids: Sequence[int]) -> Statement:
-    """All attempts of some intents, oldest first: by the fee, which rises with each; a clock may be set back."""
+    """All attempts of some intents that may take effect, oldest first: by the fee, which rises with each.
+
+    Not by the time: a clock may be set back.
+    """
     return Statement(
-        "select * from attempts where call_id = any(%(ids)s) order by call_id, max_fee_per_gas_wei",
+        """
+        select * from attempts where call_id = any(%(ids)s) and dead_by is null
+        order by call_id, max_fee_per_gas_wei, kind
+        """,
         {"ids": list(call_ids)},
     )
 
@@ -165,17 +238,6 @@ def attempts_of(call_ids: Sequence[int]) -> Statement:
 def calls_of(call_ids: Sequence[int]) -> Statement:
     """The calls of some intents."""
     return Statement("select * from job_calls where id = any(%(ids)s)", {"ids": list(call_ids)})
-
-
-def spent_since(start: datetime) -> Statement:
-    """Intents since `start` that have sent wei, or may still send some."""
-    return Statement(
-        """
-        select call_id, vault, value_wei from intents
-        where created_at >= %(start)s and value_wei > 0 and state not in ('denied', 'reverted')
-        """,
-        {"start": start},
-    )
 
 
 def wallet(chain_id: int, address: str) -> Statement:
@@ -209,7 +271,10 @@ def recent_transactions(limit: int) -> Statement:
 
 
 def from_rows(intent_rows: Rows, attempt_rows: Rows) -> list[Intent]:
-    """Intents with their attempts, as they stand in the tables."""
+    """Intents with their attempts, as they stand in the tables.
+
+    None of the attempts counts as accepted: what a node said to a former process it may have forgotten since.
+    """
     attempts: dict[int, list[Attempt]] = {}
     for row in attempt_rows:
         attempts.setdefault(row["call_id"], []).append(
@@ -222,7 +287,7 @@ def from_rows(intent_rows: Rows, attempt_rows: Rows) -> list[Intent]:
                 ),
                 gas_limit=row["gas_limit"],
                 signed_block=row["signed_block"],
-                is_accepted=row["accepted_at"] is not None,
+                kind=AttemptKind(row["kind"]),
             )
         )
     return [
@@ -235,9 +300,20 @@ def from_rows(intent_rows: Rows, attempt_rows: Rows) -> list[Intent]:
             target=row["target"],
             calldata=bytes(row["calldata"]),
             value_wei=int(row["value_wei"]),
+            actions=tuple(row["actions"]),
+            deadline_at=row["deadline_at"],
+            route=Route(row["route"]),
+            max_fee_per_gas_wei=None if row["max_fee_per_gas_wei"] is None else int(row["max_fee_per_gas_wei"]),
             state=IntentState(row["state"]),
             nonce=row["nonce"],
             attempts=tuple(attempts.get(row["call_id"], ())),
+            cancellation=_cancellation(row),
         )
         for row in intent_rows
     ]
+
+
+def _cancellation(row: DictRow) -> Cancellation | None:
+    if row["cancel_as"] is None:
+        return None
+    return Cancellation(IntentState(row["cancel_as"]), row["cancel_reason"])

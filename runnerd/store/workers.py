@@ -31,17 +31,20 @@ def last_generations() -> Statement:
 
 def pauses() -> Statement:
     """All kill switches that are on."""
-    return Statement("select scope, name, paused_by, paused_at from pauses")
+    return Statement("select scope, name, paused_by, paused_at, mode from pauses")
 
 
-def pause(scope: str, name: str, by: str, at: datetime) -> Statement:
-    """Switch a scope off."""
+def pause(scope: str, name: str, by: str, at: datetime, mode: str = "paused") -> Statement:
+    """Switch a scope off, or to reducing. What is paused stays so, and from reducing it goes to paused."""
     return Statement(
         """
-        insert into pauses (scope, name, paused_by, paused_at) values (%(scope)s, %(name)s, %(by)s, %(at)s)
-        on conflict (scope, name) do nothing
+        insert into pauses (scope, name, paused_by, paused_at, mode)
+        values (%(scope)s, %(name)s, %(by)s, %(at)s, %(mode)s)
+        on conflict (scope, name) do update
+        set paused_by = excluded.paused_by, paused_at = excluded.paused_at, mode = excluded.mode
+        where pauses.mode = 'reducing' and excluded.mode = 'paused'
         """,
-        {"scope": scope, "name": name, "by": by, "at": at},
+        {"scope": scope, "name": name, "by": by, "at": at, "mode": mode},
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from protocol.codec import encode
 from protocol.errors import ProtocolError
 from protocol.messages import Call, Decide, DecideFailed, Decision, TriggerKind
-from runnerd.executor.decided import Decided
+from runnerd.executor.decided import Decided, terms_of
 from runnerd.log import fields
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, JobOutcome
@@ -244,6 +244,7 @@ class Caller:
             state_writes=answer.state_writes,
             decided_at=self._services.clock.now(),
             decide_ms=decide_ms,
+            terms=terms_of(self._seat.config),
         )
         try:
             await self._services.executor.accept(decided)

@@ -60,3 +60,34 @@ class TransactionInvalid(WalletError):
         self.field = field
         self.reason = reason
         super().__init__(f"transaction field {field}: {reason}")
+
+
+class SignerUnavailable(WalletError):
+    """The signer cannot be asked right now: it does not answer, or wants fewer requests. Nothing was signed; try again.
+
+    The only error of a signer after which an intent waits.
+    """
+
+    def __init__(self, signer: str, reason: str) -> None:
+        self.signer = signer
+        self.reason = reason
+        super().__init__(f"{signer} cannot be asked now: {reason}")
+
+
+class SignerRefused(WalletError):
+    """The signer will not sign, and asking again changes nothing. `remedy` says what to do."""
+
+    def __init__(self, signer: str, reason: str, remedy: str) -> None:
+        self.signer = signer
+        self.reason = reason
+        self.remedy = remedy
+        super().__init__(f"{signer}: {reason}; {remedy}")
+
+
+class SignerMismatch(WalletError):
+    """What the signer gave back is not what was asked, or not by its key. Nothing of it was used. Distrust it."""
+
+    def __init__(self, signer: str, reason: str) -> None:
+        self.signer = signer
+        self.reason = reason
+        super().__init__(f"{signer} gave back something else than was asked, and it was not used: {reason}")

@@ -1,4 +1,7 @@
-"""The seam to whatever signs: today `keystore.KeystoreSigner`; a KMS or an HSM later. Used by the executor's lane."""
+"""The seam to whatever signs: a `keystore` here, AWS `kms`, or a `remote` signer. Used by the executor's lane.
+
+`runnerd.unlock` makes one of each configured wallet. tests/test_signing.py holds who may call `sign`, and with what.
+"""
 
 from typing import Protocol
 
@@ -6,11 +9,20 @@ from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction
 
 
 class Signer(Protocol):
-    """Signs for exactly one address. Never asked whether it should: the executor's policy has decided before."""
+    """Signs transactions for exactly one address, and nothing else. Never asked whether it should: policy has decided.
+
+    Nothing that `sign` returns was seen by anybody before the executor has stored it.
+    """
 
     @property
     def address(self) -> str:
         """The checksummed address it signs for."""
 
-    def sign(self, transaction: UnsignedTransaction) -> SignedTransaction:
-        """The signed transaction. Raises WalletError. The same transaction gives the same bytes (RFC 6979)."""
+    async def sign(self, transaction: UnsignedTransaction) -> SignedTransaction:
+        """The signed transaction, checked to be of `address` and of these fields. Not always the same bytes (KMS).
+
+        Raises SignerUnavailable when it may work later, and any other WalletError when trying again is of no use.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections. Nothing is signed after that."""

@@ -93,7 +93,7 @@ async def _measure(w3: Web3, url: str, dsn: str, address: str, directory: Path, 
         await echoed
         for _ in range(3):
             await writer.execute("insert into bench_floor (t) values ('x')", prepare=True)
-        signed = signer.sign(
+        signed = await signer.sign(
             UnsignedTransaction(
                 chain_id=31337, nonce=number, to=owner, value_wei=1, data=b"", gas_limit=21_000,
                 max_fee_per_gas_wei=10**11, max_priority_fee_per_gas_wei=10**6,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from runnerd.chain.abi_types import AbiFunction
-from runnerd.chain.fees import Fees, FeeSettings, build_fee_request, decode_fees
+from runnerd.chain.fees import FeeSettings, Market, build_fee_request, decode_market
 from runnerd.chain.rpc import NodeCalls
 from runnerd.chain.simulate import CallMessage, Reverted, Simulated, build_simulation, decode_simulation
 from runnerd.chain.types import Block
@@ -18,11 +18,11 @@ async def simulate(
     errors: Sequence[AbiFunction] = (),
 ) -> Simulated | Reverted:
     """Run `message` on the state after `block`."""
-    call, estimate = await rpc.batch(build_simulation(block, message))
-    return decode_simulation(block, call, estimate, gas_margin_percent=gas_margin_percent, errors=errors)
+    (estimate,) = await rpc.batch([build_simulation(block, message)])
+    return decode_simulation(block, estimate, gas_margin_percent=gas_margin_percent, errors=errors)
 
 
-async def fetch_fees(rpc: NodeCalls, settings: FeeSettings) -> Fees:
-    """The suggestion from one node, now."""
-    method, params = build_fee_request(settings)
-    return decode_fees(await rpc.call(method, params), settings)
+async def fetch_market(rpc: NodeCalls, settings: FeeSettings, *, is_legacy: bool = False) -> Market:
+    """What one node says the next block asks."""
+    (answer,) = await rpc.batch([build_fee_request(settings, is_legacy=is_legacy)])
+    return decode_market(answer, settings, is_legacy=is_legacy)

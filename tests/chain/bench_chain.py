@@ -7,6 +7,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,18 +15,18 @@ import uvloop
 from eth_account import Account
 
 from runnerd.chain.abi import decode_outputs, encode_call, parse_function
-from runnerd.chain.erc7821 import Erc7821Vault
-from runnerd.chain.fees import FeeSettings, build_fee_request, decode_fees
+from runnerd.chain.fees import FeeSettings, build_fee_request, decode_market
 from runnerd.chain.head import Head
 from runnerd.chain.reads import ReadRequest, fetch_reads
 from runnerd.chain.rpc import Rpc
 from runnerd.chain.simulate import CallMessage, Simulated, build_simulation, decode_simulation
 from runnerd.chain.types import decode_quantity
 from runnerd.chain.vault import Call
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.wallets.keystore import KeystoreSigner, create_keystore, unlock_keystore
 from runnerd.wallets.passphrase import Passphrase
 from runnerd.wallets.transaction import UnsignedTransaction
-from tests.chain.asking import fetch_fees, simulate
+from tests.chain.asking import fetch_market, simulate
 from tests.chain.venue import Venue, open_venue
 from tests.support.anvil import start_anvil
 
@@ -75,7 +76,7 @@ async def measure_node(kind: str, url: str, venue: Venue, signer: KeystoreSigner
         await measure(f"{kind}: two reads at one block", lambda: fetch_reads(rpc, block, (spot, count)))
         message = CallMessage(sender=venue.operator, to=venue.vault.address, data=batch_of(venue, 1))
         await measure(f"{kind}: simulate a batch of 1", lambda: simulate(rpc, block, message))
-        await measure(f"{kind}: fetch_fees", lambda: fetch_fees(rpc, SETTINGS))
+        await measure(f"{kind}: fetch_market", lambda: fetch_market(rpc, SETTINGS))
         nonce = decode_quantity(await rpc.call("eth_getTransactionCount", [venue.operator, "pending"]), "nonce")
         nonces = itertools.count(nonce)
 
@@ -86,10 +87,10 @@ async def measure_node(kind: str, url: str, venue: Venue, signer: KeystoreSigner
             number = next(nonces)
             data = batch_of(venue, number)
             wanted = CallMessage(sender=venue.operator, to=venue.vault.address, data=data)
-            call, estimate, history = await rpc.batch([*build_simulation(now, wanted), fees])
-            simulated = decode_simulation(now, call, estimate)
+            estimate, history = await rpc.batch([build_simulation(now, wanted), fees])
+            simulated = decode_simulation(now, estimate)
             assert isinstance(simulated, Simulated), simulated
-            price = decode_fees(history, SETTINGS)
+            price = decode_market(history, SETTINGS).suggested
             transaction = UnsignedTransaction(
                 chain_id=31_337,
                 nonce=number,
@@ -100,14 +101,14 @@ async def measure_node(kind: str, url: str, venue: Venue, signer: KeystoreSigner
                 max_fee_per_gas_wei=price.max_fee_per_gas_wei,
                 max_priority_fee_per_gas_wei=price.max_priority_fee_per_gas_wei,
             )
-            signed = signer.sign(transaction)
+            signed = await signer.sign(transaction)
             assert await rpc.call("eth_sendRawTransaction", ["0x" + signed.raw.hex()]) == signed.hash
 
         await measure(f"{kind}: decision to accepted, 4 round trips", decide_to_accepted, 300)
 
 
 def batch_of(venue: Venue, number: int) -> bytes:
-    return venue.vault.encode_batch([venue.mint()], (number + 1).to_bytes(32, "big"))
+    return venue.vault.build([venue.mint()], (number + 1).to_bytes(32, "big")).data
 
 
 def measure_computing() -> None:
@@ -115,15 +116,15 @@ def measure_computing() -> None:
     args = {"strike": 200_000, "above": True}
     measure_pure("encode_call(uint256, bool)", lambda: encode_call(mint, args))
     measure_pure("decode_outputs(uint256)", lambda: decode_outputs(mint, (7).to_bytes(32, "big")))
-    vault = Erc7821Vault(address="0x" + "11" * 20)
+    vault = Erc7821Vault(address="0x" + "11" * 20, operator="0x" + "12" * 20)
     calls = [Call(to="0x" + "22" * 20, value_wei=1, data=encode_call(mint, args))] * 3
-    measure_pure("Erc7821Vault.encode_batch, 3 calls", lambda: vault.encode_batch(calls, b"\1" * 32))
+    measure_pure("Erc7821Vault.build, 3 calls", lambda: vault.build(calls, b"\1" * 32).data)
     transaction = UnsignedTransaction(
         chain_id=1,
         nonce=5,
         to="0x" + "11" * 20,
         value_wei=0,
-        data=vault.encode_batch(calls, b"\1" * 32),
+        data=vault.build(calls, b"\1" * 32).data,
         gas_limit=300_000,
         max_fee_per_gas_wei=10**10,
         max_priority_fee_per_gas_wei=10**9,
@@ -135,7 +136,12 @@ def measure_computing() -> None:
         started = time.perf_counter()
         create_keystore(Path(directory, "full.json"), Passphrase(b"bench"), b"\7" * 32)
         print(f"{'scrypt n = 262144, once':44s}     {(time.perf_counter() - started) * 1e6:8.0f} µs")
-    measure_pure("KeystoreSigner.sign", lambda: signer.sign(transaction))
+
+    def sign() -> None:
+        with suppress(StopIteration):  # a keystore never waits: one step is the whole of it, without a loop's share
+            signer.sign(transaction).send(None)
+
+    measure_pure("KeystoreSigner.sign", sign)
     account = Account.from_key(b"\7" * 32)
     fields = {
         "chainId": 1,

@@ -1,4 +1,4 @@
-"""A node that answers from a script: `NodeCalls` without a network, for what a real node cannot be made to say."""
+"""A node that answers from a script: `NodeConnection` without a network, for what no real node can be made to say."""
 
 from collections.abc import Callable, Sequence
 
@@ -28,7 +28,12 @@ def wire_block(number: int) -> dict[str, JsonValue]:
 class FakeNode:
     """Every request goes to `answer`; a returned RpcRefused is raised by `call` and kept in its place by `batch`."""
 
-    def __init__(self, answer: Callable[[str, Sequence[JsonParam]], JsonValue | RpcRefused]) -> None:
+    def __init__(
+        self, answer: Callable[[str, Sequence[JsonParam]], JsonValue | RpcRefused], url_for_display: str = "http://node"
+    ) -> None:
+        self.url_for_display = url_for_display
+        self.ring: Callable[[], None] = lambda: None
+        """What rings at whoever polls this node."""
         self.requests: list[Request] = []
         self.timeout_s: float | None = None
         self._answer = answer
@@ -47,3 +52,9 @@ class FakeNode:
         self.requests += requests
         self.timeout_s = timeout_s
         return [self._answer(method, params) for method, params in requests]
+
+    def on_new_head(self, ring: Callable[[], None]) -> None:
+        self.ring = ring
+
+    async def close(self) -> None:
+        """There is nothing to close."""

@@ -131,8 +131,8 @@ def _view(contract: str, signature: str) -> Measure:
 
 
 def _message(venue: Venue, strike: int) -> CallMessage:
-    data = venue.vault.encode_batch([venue.mint(strike)], b"\x01" * 32)
-    return CallMessage(sender=venue.operator, to=venue.vault.address, data=data)
+    batch = venue.vault.build([venue.mint(strike)], b"\x01" * 32)
+    return CallMessage(sender=venue.operator, to=batch.to, data=batch.data)
 
 
 def test_the_probe_is_the_committed_contract() -> None:

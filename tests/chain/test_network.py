@@ -1,7 +1,7 @@
 """Asking at the newest block: in one round trip when we know it, and never an answer of another block."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Literal
 
 import msgspec
 import pytest
@@ -9,16 +9,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runnerd.chain.errors import RpcRefused
-from runnerd.chain.fees import FeeSettings
-from runnerd.chain.head import Head
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chain.jsonrpc import Request
-from runnerd.chain.rpc import NodeBatches, Rpc
+from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.types import Block
 from runnerd.config.model import ChainConfig
-from runnerd.network import BLOCK_TRIES, Network, open_network
-from tests.chain.fake_node import FakeNode, wire_block
+from runnerd.executor.intent import Rules
+from runnerd.knobs import Knob, Turned
+from runnerd.network import BLOCK_TRIES, open_network
+from tests.chain.fake_node import BLOCK, FakeNode, wire_block
 from tests.support.aio import run_async
+from tests.support.virtual_time import EPOCH
 
 
 class CountingNode(FakeNode):
@@ -47,12 +48,11 @@ class Chain:
         self.served: int | None = None
         self.node = CountingNode(self.answer)
         config = ChainConfig(id=1, rpc="http://127.0.0.1:1")
-        rpc = cast("Rpc", self.node)
-        self.network = Network(
-            name="x", config=config, rpc=rpc, head=Head(rpc), fees=FeeSettings(max_fee_cap_wei=10**9)
-        )
+        self.network = open_network("x", config, connect=lambda _: self.node)
 
     def answer(self, method: str, params: Sequence[JsonParam]) -> JsonValue | RpcRefused:
+        if method == "eth_chainId":
+            return "0x1"
         if method == "eth_getBlockByNumber":
             return wire_block(self.height)
         if self.served is not None and params[0] != self.served:
@@ -88,13 +88,40 @@ def test_every_fee_cap_that_the_configuration_takes_makes_a_network(cap: int, ti
         assert open_network("x", config).fees.max_fee_cap_wei == cap
 
 
+def test_a_knob_that_is_turned_counts_at_once() -> None:
+    """For fees and for patience; the rest of the rules is the configuration's."""
+    network = Chain().network
+    assert network.rules == Rules(confirmations=2, replace_after_blocks=2, is_final_by_tag=False)
+    network.knobs.turned[Knob.REPLACE_AFTER_BLOCKS] = Turned(7, "uid:1", EPOCH)
+    network.knobs.turned[Knob.MAX_FEE_PER_GAS_WEI] = Turned(10**9, "uid:1", EPOCH)
+    assert (network.rules.replace_after_blocks, network.fees.max_fee_cap_wei) == (7, 10**9)
+
+
+def test_finality_by_tag_is_a_rule() -> None:
+    """`finality = "finalized"`."""
+    config = ChainConfig(id=1, rpc="http://127.0.0.1:1", confirmations=9, finality="finalized")
+    assert open_network("x", config).rules == Rules(confirmations=9, replace_after_blocks=2, is_final_by_tag=True)
+
+
+@pytest.mark.parametrize(
+    "market, base_fee_wei, expected",
+    [("auto", 7, False), ("auto", None, True), ("legacy", 7, True), ("eip1559", None, False)],
+)
+def test_fee_market_is_read_off_the_block_unless_it_is_configured(
+    market: Literal["auto", "eip1559", "legacy"], base_fee_wei: int | None, expected: bool
+) -> None:
+    """Some chains have a base fee and take no transaction of type 2."""
+    network = open_network("x", ChainConfig(id=1, rpc="http://127.0.0.1:1", fee_market=market))
+    assert network.is_legacy(msgspec.structs.replace(BLOCK, base_fee_wei=base_fee_wei)) is expected
+
+
 def test_without_a_known_block_the_newest_is_asked_first() -> None:
-    """The first question of all."""
+    """The first question of all, and in the same round trip the node names its chain."""
 
     async def scenario() -> None:
         chain = Chain()
         assert await chain.network.at_newest_block(chain.ask) == (1, "1")
-        assert chain.asked == ["eth_getBlockByNumber", "eth_call"]
+        assert chain.asked == ["eth_chainId", "eth_getBlockByNumber", "eth_call"]
         assert chain.node.round_trips == 2
 
     run_async(scenario())

@@ -13,11 +13,11 @@ from runnerd.chain.head import Head
 from runnerd.chain.reads import ReadRequest, fetch_reads
 from runnerd.chain.rpc import Rpc
 from runnerd.chain.simulate import CallMessage, Reverted, Simulated
-from runnerd.chain.types import decode_data, decode_hash, decode_quantity
+from runnerd.chain.types import decode_hash, decode_quantity
 from runnerd.wallets.keystore import KeystoreSigner, create_keystore, unlock_keystore
 from runnerd.wallets.passphrase import Passphrase
 from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction
-from tests.chain.asking import fetch_fees, simulate
+from tests.chain.asking import fetch_market, simulate
 from tests.chain.conftest import Node
 from tests.chain.venue import ETHER, SPOT, Venue, open_venue
 
@@ -86,11 +86,11 @@ def test_a_batch_takes_effect_as_one_transaction(node: Node, venue: Venue, signe
 
     async def scenario(rpc: Rpc) -> None:
         block = await Head(rpc).fetch()
-        data = venue.vault.encode_batch([venue.mint(), venue.mint(SPOT + 1, value_wei=20)], INTENT)
+        data = venue.vault.build([venue.mint(), venue.mint(SPOT + 1, value_wei=20)], INTENT).data
         simulated = await simulate(rpc, block, message(venue, data))
         assert isinstance(simulated, Simulated)
-        transaction = await build(rpc, venue, data, simulated.gas_limit, await fetch_fees(rpc, SETTINGS))
-        signed = signer.sign(transaction)
+        transaction = await build(rpc, venue, data, simulated.gas_limit, (await fetch_market(rpc, SETTINGS)).suggested)
+        signed = await signer.sign(transaction)
         assert await send(rpc, signed) == signed.hash
         receipt = venue.receipt(signed.hash)
         assert receipt.status == 1
@@ -109,10 +109,10 @@ def test_an_intent_takes_effect_once(node: Node, venue: Venue, signer: KeystoreS
     """The vault refuses the second execution of an id, in the simulation and on chain: one effect per decision."""
 
     async def scenario(rpc: Rpc) -> None:
-        data = venue.vault.encode_batch([venue.mint()], INTENT)
-        fees = await fetch_fees(rpc, SETTINGS)
+        data = venue.vault.build([venue.mint()], INTENT).data
+        fees = (await fetch_market(rpc, SETTINGS)).suggested
         for expected in (1, 0):
-            signed = signer.sign(await build(rpc, venue, data, 500_000, fees))
+            signed = await signer.sign(await build(rpc, venue, data, 500_000, fees))
             assert await send(rpc, signed) == signed.hash
             assert venue.receipt(signed.hash).status == expected
         block = await Head(rpc).fetch()
@@ -145,7 +145,7 @@ def test_one_failing_call_reverts_the_batch_with_its_reason(
     """The reason of the innermost contract reaches the operator; the good call before it has no effect."""
 
     async def scenario(rpc: Rpc) -> None:
-        data = venue.vault.encode_batch([venue.mint(), venue.mint(**change)], INTENT)
+        data = venue.vault.build([venue.mint(), venue.mint(**change)], INTENT).data
         block = await Head(rpc).fetch()
         refused = await simulate(rpc, block, message(venue, data))
         assert isinstance(refused, Reverted)
@@ -159,10 +159,8 @@ def test_only_the_operator_may_execute(node: Node, venue: Venue) -> None:
     """At start runnerd compares this view with its own address."""
 
     async def scenario(rpc: Rpc) -> None:
-        to, calldata = venue.vault.operator_request()
-        answer = await rpc.call("eth_call", [{"to": to, "data": "0x" + calldata.hex()}, "latest"])
-        assert venue.vault.decode_operator(decode_data(answer, "eth_call")) == venue.operator
-        data = venue.vault.encode_batch([venue.mint()], INTENT)
+        assert venue.vault.find_problem(await rpc.batch(venue.vault.build_admission())) is None
+        data = venue.vault.build([venue.mint()], INTENT).data
         stranger = CallMessage(sender=venue.owner, to=venue.vault.address, data=data)
         refused = await simulate(rpc, await Head(rpc).fetch(), stranger)
         assert isinstance(refused, Reverted)
@@ -229,20 +227,21 @@ def test_a_bump_replaces_a_pending_transaction(node: Node, venue: Venue, signer:
     async def scenario(rpc: Rpc) -> None:
         await rpc.call("evm_setAutomine", [False])
         try:
-            fees = await fetch_fees(rpc, SETTINGS)
-            data = venue.vault.encode_batch([venue.mint()], INTENT)
+            fees = (await fetch_market(rpc, SETTINGS)).suggested
+            data = venue.vault.build([venue.mint()], INTENT).data
             first = await build(rpc, venue, data, 500_000, fees)
-            await send(rpc, signer.sign(first))
-            other = venue.vault.encode_batch([venue.mint(SPOT + 5)], INTENT)
+            stored = await signer.sign(first)
+            await send(rpc, stored)
+            other = venue.vault.build([venue.mint(SPOT + 5)], INTENT).data
             with pytest.raises(RpcRefused):
-                await send(rpc, signer.sign(await build(rpc, venue, other, 500_000, fees)))
-            raised = bump(fees, await fetch_fees(rpc, SETTINGS), SETTINGS)
-            assert raised is not None
-            replacement = signer.sign(await build(rpc, venue, other, 500_000, raised))
+                await send(rpc, await signer.sign(await build(rpc, venue, other, 500_000, fees)))
+            raised = bump(fees, await fetch_market(rpc, SETTINGS), SETTINGS.max_fee_cap_wei)
+            assert isinstance(raised, Fees)
+            replacement = await signer.sign(await build(rpc, venue, other, 500_000, raised))
             await send(rpc, replacement)
             await rpc.call("evm_mine", [])
             assert venue.receipt(replacement.hash).status == 1
-            assert await rpc.call("eth_getTransactionReceipt", [signer.sign(first).hash]) is None
+            assert await rpc.call("eth_getTransactionReceipt", [stored.hash]) is None
         finally:
             await rpc.call("evm_setAutomine", [True])
 
@@ -257,7 +256,7 @@ def test_the_base_fee_of_the_next_block_drives_the_suggestion(node: Node, venue:
         await rpc.call("evm_mine", [])
         block = await Head(rpc).fetch()
         assert block.base_fee_wei == 7 * 10**9
-        fees = await fetch_fees(rpc, SETTINGS)
+        fees = (await fetch_market(rpc, SETTINGS)).suggested
         # An empty block lowers the next base fee by an eighth (EIP-1559).
         expected = 2 * (7 * 10**9 * 7 // 8) + fees.max_priority_fee_per_gas_wei
         assert fees.max_fee_per_gas_wei == expected

@@ -9,9 +9,9 @@ from eth_abi.abi import encode
 from protocol.values import Value
 from runnerd.chain.abi import encode_call, parse_function
 from runnerd.chain.address import parse_address
-from runnerd.chain.erc7821 import Erc7821Vault
 from runnerd.chain.types import Receipt, decode_receipt
 from runnerd.chain.vault import Call
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.wallets.keystore import KeystoreSigner
 from tests.support.anvil import Anvil
 from tests.support.contracts import load_artifact
@@ -75,7 +75,7 @@ def open_venue(anvil: Anvil, signer: KeystoreSigner) -> Venue:
     owner = parse_address(anvil.accounts[0])
     market = deploy(anvil, "RangeMarket", encode(["uint256", "address"], [SPOT, owner]))
     address = deploy(anvil, "OperatorVault", encode(["address", "address"], [owner, signer.address]))
-    vault = Erc7821Vault(address=address)
+    vault = Erc7821Vault(address=address, operator=signer.address)
     venue = Venue(anvil=anvil, owner=owner, operator=signer.address, market=market, vault=vault)
     anvil.rpc("anvil_setBalance", address, hex(10 * ETHER))
     anvil.rpc("anvil_setBalance", signer.address, hex(10 * ETHER))

@@ -15,7 +15,13 @@ class Quiet(Plugin):
 
 
 def write_config(
-    directory: Path, *, rpc: str = "http://127.0.0.1:1", vault: str = VAULT, extra: str = "", chain_id: int = 31337
+    directory: Path,
+    *,
+    rpc: str = "http://127.0.0.1:1",
+    vault: str = VAULT,
+    extra: str = "",
+    chain_id: int = 31337,
+    chain_rpc_is_list: bool = False,
 ) -> Path:
     """`runnerd.toml` and the plugin it names, in `directory`; its keystore and passphrase need not exist."""
     (directory / "quiet.py").write_text(PLUGIN)
@@ -29,7 +35,7 @@ runtime_dir = "run"
 
 [chains.local]
 id = {chain_id}
-rpc = "{rpc}"
+rpc = {f'["{rpc}"]' if chain_rpc_is_list else f'"{rpc}"'}
 
 [wallets.operator]
 keystore = "operator.json"

@@ -47,7 +47,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 @pytest.mark.integration
 def test_bash_completes_commands_and_options() -> None:
     """As soon as the script is loaded, daemon or not."""
-    assert complete("runnerctl re") == ["resume", "restart"]
+    assert complete("runnerctl re") == ["reduce", "resume", "restart"]
     assert complete("runnerctl fire --pay") == ["--payload"]
     assert complete("runnerctl completion ") == ["bash", "zsh", "fish"]
 

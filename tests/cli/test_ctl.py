@@ -118,7 +118,17 @@ def test_without_a_command_the_help_is_the_error() -> None:
 
 @pytest.mark.parametrize(
     "args",
-    [["status"], ["why", "a"], ["runs"], ["tx"], ["fire", "a"], ["pause", "a"], ["resume", "--all"], ["restart", "a"]],
+    [
+        ["status"],
+        ["why", "a"],
+        ["runs"],
+        ["tx"],
+        ["fire", "a"],
+        ["pause", "a"],
+        ["reduce", "a"],
+        ["resume", "--all"],
+        ["restart", "a"],
+    ],
     ids=lambda args: args[0],
 )
 def test_without_a_daemon_every_command_exits_2_and_says_what_to_do(args: list[str], socket: Path) -> None:

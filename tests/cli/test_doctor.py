@@ -85,6 +85,7 @@ class Keys:
     """A keystore with its passphrase file, and the address."""
 
     config: WalletConfig
+    keystore: Path
     address: str
 
 
@@ -94,7 +95,7 @@ def keys(tmp_path: Path) -> Keys:
     address = create_keystore(keystore, Passphrase(b"right"), kdf_work=CHEAP)
     secret.touch(0o600)
     secret.write_text("right\n")
-    return Keys(WalletConfig(keystore=keystore, passphrase_file=secret), address)
+    return Keys(WalletConfig(keystore=keystore, passphrase_file=secret), keystore, address)
 
 
 def test_a_wallet_in_order_is_good_and_gives_its_address(keys: Keys) -> None:
@@ -122,7 +123,7 @@ def test_the_passphrase_is_used_only_when_asked_to(keys: Keys) -> None:
 )
 def test_what_is_no_keystore_is_a_fault(keys: Keys, content: bytes) -> None:
     """Whatever stands in the file."""
-    keys.config.keystore.write_bytes(content)
+    keys.keystore.write_bytes(content)
     report = examine_wallet(keys.config, is_unlocking=False)
     assert marks(report.findings)["keystore"] is Mark.BAD
     assert report.address is None
@@ -130,9 +131,9 @@ def test_what_is_no_keystore_is_a_fault(keys: Keys, content: bytes) -> None:
 
 def test_an_address_in_the_header_is_taken_only_if_it_is_one(keys: Keys) -> None:
     """Some wallets leave it out; nothing is concluded from a wrong one."""
-    document = json.loads(keys.config.keystore.read_text())
+    document = json.loads(keys.keystore.read_text())
     for odd in (None, 5, "", "0x12", "zz" * 20, "aa " * 14):
-        keys.config.keystore.write_text(json.dumps(document | {"address": odd}))
+        keys.keystore.write_text(json.dumps(document | {"address": odd}))
         report = examine_wallet(keys.config, is_unlocking=False)
         assert (marks(report.findings)["keystore"], report.address) == (Mark.GOOD, None)
 
@@ -311,9 +312,10 @@ def test_chain_vault_and_gas_are_checked_on_a_real_node(tmp_path: Path, venue: V
         "node": Mark.GOOD,
         "vault main": Mark.GOOD,
         "gas of operator": Mark.GOOD,
+        "quorum": Mark.WEAK,
     }
-    (_, not_ours, _) = examine_chains(good, {"operator": venue.stranger})["local"]
-    assert not_ours.remedy == f"its owner must call setOperator({venue.stranger})"
+    (_, not_ours, _, _) = examine_chains(good, {"operator": venue.stranger})["local"]
+    assert f"the owner must call setOperator({venue.stranger})" in not_ours.text
     assert not_ours.mark is Mark.BAD
     assert marks(examine_chains(good, {})["local"])["vault main"] is Mark.WEAK
     poor = {"operator": "0x" + "11" * 20}
@@ -335,6 +337,26 @@ def test_a_node_that_does_not_answer_is_a_fault_without_its_secrets(tmp_path: Pa
     assert finding.mark is Mark.BAD
     assert "KEY" not in finding.text
     assert "pw" not in finding.text
+
+
+@pytest.mark.integration
+def test_each_node_is_asked_and_the_quorum_is_judged(tmp_path: Path, venue: Venue) -> None:
+    """Two that are well make a quorum; one that is dead or of another chain is named, and leaves none."""
+    url = venue.url
+    good = load_config(write_config(tmp_path, rpc=f'{url}", "{url}/?b', vault=venue.vault, chain_rpc_is_list=True))
+    found = examine_chains(good, {"operator": venue.operator})["local"]
+    assert [(each.subject, each.mark) for each in found if each.subject in ("node", "quorum")] == [
+        ("node", Mark.GOOD), ("node", Mark.GOOD), ("quorum", Mark.GOOD),
+    ]  # fmt: skip
+    with start_anvil(chain_id=5) as foreign:
+        other = load_config(
+            write_config(tmp_path, rpc=f'{url}", "{foreign.url}', vault=venue.vault, chain_rpc_is_list=True)
+        )
+        found = examine_chains(other, {"operator": venue.operator})["local"]
+    by_mark = {(each.subject, each.mark): each for each in found}
+    assert "serves chain 5" in by_mark["node", Mark.BAD].text
+    assert by_mark["quorum", Mark.BAD].text == "2 nodes must agree, 1 of 2 are well and at the same height"
+    assert ("vault main", Mark.GOOD) in by_mark
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

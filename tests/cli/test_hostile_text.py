@@ -29,10 +29,13 @@ def hostile(request: Request) -> Reply:
     """Every text that a plugin, a contract or a node can choose is `HOSTILE`."""
     match request:
         case GetStatus():
-            one = plugin("evil", reason=HOSTILE, last_reason=HOSTILE, paused=HOSTILE, triggers=[HOSTILE])
+            one = plugin(
+                "evil", reason=HOSTILE, last_reason=HOSTILE, paused=HOSTILE, reducing=HOSTILE, triggers=[HOSTILE]
+            )
             return status(
                 problems=[HOSTILE], plugins=[one], chains=[chain(problem=HOSTILE)],
-                vaults=[vault(problem=HOSTILE, paused=HOSTILE)], open_intents={HOSTILE: 1},
+                vaults=[vault(problem=HOSTILE, paused=HOSTILE, reducing=HOSTILE, paused_actions=[HOSTILE])],
+                open_intents={HOSTILE: 1},
             )  # fmt: skip
         case GetRuns():
             decision = json.dumps({"kind": "act", "actions": [{"name": "a", "args": {"text": HOSTILE}}]})

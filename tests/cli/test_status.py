@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from runnerd.cli.exits import ExitCode
+from runnerd.control.messages import NodeStatus
 from tests.cli.running import DEADLINE_S, RUNNERCTL, invoke
-from tests.cli.samples import DEGRADED, plugin, status
+from tests.cli.samples import DEGRADED, chain, plugin, status, vault
 from tests.support.fake_daemon import FakeDaemon, fake_daemon
 
 
@@ -55,6 +56,38 @@ def test_a_healthy_daemon_is_exit_code_0_and_lists_no_problem(socket: Path) -> N
     assert "runnerd 0.1.0 is healthy" in result.stdout
     assert "!" not in result.stdout
     assert "PROBLEM" not in result.stdout
+
+
+def test_reducing_mode_stands_where_the_state_does(socket: Path) -> None:
+    """Of a vault and of its plugins; a plugin that does not run at all says that instead."""
+    plugins = [plugin("a", reducing="r"), plugin("b", reducing="r", state="quarantined"), plugin("c")]
+    with fake_daemon(socket, lambda _: status(plugins=plugins, vaults=[vault(reducing="r")])):
+        lines = invoke("--socket", str(socket), "status").stdout.splitlines()
+    states = {line.split()[0]: line for line in lines if line}
+    assert "reducing" in states["a"]
+    assert "quarantined" in states["b"]
+    assert "ready" in states["c"]
+    assert "reducing" in states["main"]
+
+
+def test_each_node_of_a_chain_has_its_line(socket: Path) -> None:
+    """Name, height, state and why; a lone node that is well is named in the chain's own line."""
+    nodes = [
+        NodeStatus(name="https://a.example/***", head=105, state="in", reason=""),
+        NodeStatus(name="https://b.example/***", head=90, state="out", reason="lags: 15 blocks behind 105"),
+        NodeStatus(name="https://c.example/***", head=None, state="probation", reason="no answer: refused"),
+    ]
+    lone = [NodeStatus(name="https://lone.example", head=1, state="in", reason="")]
+    chains = [chain(nodes=nodes), chain(name="lone", node="https://lone.example", nodes=lone)]
+    with fake_daemon(socket, lambda _: status(chains=chains)):
+        lines = invoke("--socket", str(socket), "status", columns=100).stdout.splitlines()
+    shown = [line.split() for line in lines if ".example" in line]
+    assert shown[1:4] == [
+        ["in", "105", "https://a.example/***"],
+        ["out", "90", "https://b.example/***", "lags:", "15", "blocks", "behind", "105"],
+        ["probation", "–", "https://c.example/***", "no", "answer:", "refused"],
+    ]
+    assert sum("lone.example" in line for line in lines) == 1
 
 
 def test_a_daemon_with_nothing_configured_has_no_empty_tables(socket: Path) -> None:

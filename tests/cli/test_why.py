@@ -125,6 +125,13 @@ def test_it_asks_for_no_more_than_the_protocol_allows(busy: FakeDaemon) -> None:
         (plugin("a", paused="everything is paused by uid:0"), status(), "to go on: runnerctl resume --all"),
         (plugin("a", paused="main is"), status(vaults=[vault(paused="main is")]), "runnerctl resume --vault main"),
         (plugin("a", paused="plugin a is paused"), status(), "runnerctl resume a"),
+        (plugin("a", reducing="everything is set to reducing"), status(), "only reducing actions pass: everything is"),
+        (plugin("a", reducing="main is"), status(vaults=[vault(reducing="main is")]), "runnerctl resume --vault main"),
+        (
+            plugin("a"),
+            status(vaults=[vault(paused_actions=["main.mint"])]),
+            "action main.mint is paused; to go on: runnerctl resume --action main.mint",
+        ),
         (plugin("a", triggers=[]), status(), "only `runnerctl fire a` calls it"),
         (plugin("a", waiting=4, deciding=16), status(), "4 calls wait in its queue while 16 are decided"),
         (plugin("a"), status(vaults=[vault(problem="not ours")]), "vault main is refused: not ours"),

@@ -56,7 +56,14 @@ def test_a_changed_source_is_named_and_a_rebuild_settles_it(
 
 
 @pytest.mark.parametrize(
-    "name, evm_version", [("OperatorVault", "cancun"), ("RangeMarket", "cancun"), ("EffectsProbe", "paris")]
+    "name, evm_version",
+    [
+        ("BatchExecutor", "cancun"),
+        ("EffectsProbe", "paris"),
+        ("IntentRegistry", "cancun"),
+        ("OperatorVault", "cancun"),
+        ("RangeMarket", "cancun"),
+    ],
 )
 def test_an_artifact_has_the_agreed_shape(name: str, evm_version: str) -> None:
     """Stable keys in a stable order, pretty, newline at the end; code within EIP-170 that holds its runtime."""

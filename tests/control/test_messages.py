@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
-from runnerd.control import messages
+from runnerd.control import messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -20,8 +20,12 @@ REQUESTS: list[Request] = [
     messages.GetTransactions(limit=1),
     messages.GetHistory(plugin="alpha", limit=5),
     messages.Pause(scope="vault", name="main"),
+    messages.Reduce(scope="plugin", name="alpha"),
     messages.Resume(scope="all", name="*"),
     messages.Restart(plugin="alpha"),
+    safe_messages.GetProposals(),
+    safe_messages.SignProposal(call_id=1, signature="0x" + "ab" * 65),
+    safe_messages.RejectProposal(call_id=1),
 ]
 PLUGIN = messages.PluginStatus(
     name="alpha", vault="main", state="ready", reason="", generation=2, pid=7, memory_bytes=None, since=AT, paused=None,
@@ -31,7 +35,13 @@ PLUGIN = messages.PluginStatus(
 STATUS = messages.Status(
     version="0.1", pid=1, health="degraded", problems=["no head"], started_at=AT, now=AT, database="up", http=None,
     zygote_pid=2, loop_lag_ms=0.25, plugins=[PLUGIN], open_intents={"sent": 1},
-    chains=[messages.ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent")],
+    chains=[
+        messages.ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent"),
+        messages.ChainStatus(
+            name="two", chain_id=1, node="http://a", head=7, problem=None, quorum=2,
+            nodes=[messages.NodeStatus(name="http://a", head=None, state="out", reason="lags")],
+        ),
+    ],
     vaults=[
         messages.VaultStatus(
             name="main", address="0x01", chain="local", operator="0x02", paused=None, problem=None,
@@ -49,6 +59,11 @@ TRANSACTION = messages.Transaction(
     target="0x01", value_wei=WEI, max_fee_per_gas_wei=WEI, max_priority_fee_wei=1, gas_limit=21_000, signed_at=AT,
     accepted_at=AT, included_block=None, is_success=True, gas_used=None, effective_gas_price_wei=None, error=None,
 )  # fmt: skip
+PROPOSAL = safe_messages.Proposal(
+    call_id=1, plugin="alpha", vault="main", chain_id=1, safe="0x01", state="waiting", deadline_at=AT, operator="0x02",
+    threshold=None, owners=["0x02"], signed_by=[], safe_nonce=None, safe_tx_hash=None, to="0x03", value_wei=WEI,
+    data="0x", operation=0,
+)  # fmt: skip
 REPLIES: list[Reply] = [
     STATUS,
     messages.Fired(call_id=1, is_new=False, outcome="acted", reason="", transaction="0x03"),
@@ -57,6 +72,7 @@ REPLIES: list[Reply] = [
     messages.History(
         plugin="alpha", events=[messages.HistoryEvent(at=AT, generation=1, kind="exited", detail="code 1")]
     ),
+    safe_messages.Proposals(proposals=[PROPOSAL]),
     messages.Done(text="paused"),
     messages.Failure(reason="no such plugin"),
 ]

@@ -35,7 +35,7 @@ def declared(*extras: str) -> list[Requirement]:
     return [Requirement(text) for found in lists for text in found]
 
 
-@pytest.mark.parametrize("requirement", declared("embedded", "dev"), ids=lambda requirement: requirement.name)
+@pytest.mark.parametrize("requirement", declared("embedded", "kms", "dev"), ids=lambda requirement: requirement.name)
 def test_every_dependency_is_locked_to_a_version_it_allows(requirement: Requirement) -> None:
     """After a change of pyproject.toml: `make lock`."""
     version = pins(LOCK).get(canonicalize_name(requirement.name))
@@ -68,7 +68,7 @@ def test_the_lock_pins_every_file_and_names_no_host(lock: str) -> None:
 
 def test_what_is_imported_is_declared() -> None:
     """An import that works only because another dependency brings it along breaks with that one's next release."""
-    requirements = declared("embedded")
+    requirements = declared("embedded", "kms")
     known = {canonicalize_name(requirement.name) for requirement in requirements}
     # The extra of a dependency, as in psycopg[pool], is declared by its name there.
     known |= {

@@ -11,12 +11,13 @@ from coincurve import PrivateKey
 
 from protocol.actions import Act, Action, Noop
 from protocol.messages import StatePut
+from runnerd.config.model import ArgumentLimit
 from runnerd.executor.tracked import AlreadySigned
 from runnerd.pauses import Pause, Scope
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.errors import CommitRefused
 from tests.support.aio import run_async
-from tests.support.executor_bench import ETHER, Ground, Process, mint, running
+from tests.support.executor_bench import ETHER, SPOT, Ground, Process, mint, running
 from tests.support.until import until
 
 
@@ -99,7 +100,7 @@ def test_refused_commit_gives_the_budget_back_and_stores_nothing(ground: Ground)
             call = await process.call()
             with pytest.raises(CommitRefused):
                 await process.accept(call, Act(actions=(mint(ETHER),)), StatePut(key="a\0b", value="1"))
-            assert process.vaults["main"].spent_today(process.clock.now()) == 0
+            assert process.usage.spent_wei("main") == 0
         assert ground.rows("select call_id from decisions") == []
         assert ground.rows("select state from job_calls") == [{"state": "queued"}]
 
@@ -131,7 +132,7 @@ def test_decision_that_is_refused_when_its_caller_is_gone_ends_its_call(ground: 
                 await cancelled_in_commit(process, call, Act(actions=(mint(),)), StatePut(key="a\0b", value="1"))
             await process.until_ended(call)
             assert process.outcome(call).startswith("failed: the Decision cannot be stored: CommitRefused: ")
-            assert process.vaults["main"].spent_today(process.clock.now()) == 0
+            assert process.usage.spent_wei("main") == 0
 
     run_async(scenario())
 
@@ -177,7 +178,44 @@ def test_two_decisions_at_once_cannot_both_take_the_rest_of_the_day(ground: Grou
             denied = [call for call in calls if call.id in process.results_of]
             assert len(denied) == 1
             assert "is above max_value_wei_per_day" in process.outcome(denied[0])
-            assert process.vaults["main"].spent_today(process.clock.now()) == 6 * ETHER // 10
+            assert process.usage.spent_wei("main") == 6 * ETHER // 10
+
+    run_async(scenario())
+
+
+def test_two_decisions_at_once_cannot_both_fit_a_rolling_sum(ground: Ground) -> None:
+    """Nor when the second comes after a restart; what was denied took nothing."""
+    ground.action["limits"] = {"strike": ArgumentLimit(max_per_day=10)}
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+            calls = [await process.call() for _ in range(2)]
+            both = (process.accept(call, Act(actions=(mint(strike=6),))) for call in calls)
+            await asyncio.gather(*both)
+            (denied,) = [call for call in calls if call.id in process.results_of]
+            assert process.outcome(denied) == (
+                "denied: action 1 (mint): strike: 6 on top of 6 in the last 24 hours is above max_per_day = 10"
+            )
+        async with running(ground, lane=False, follower=False) as process:
+            assert "5 on top of 6 in the last" in process.outcome(await process.act(mint(strike=5)))
+            assert process.state(await process.act(mint(strike=4))) == "planned"
+
+    run_async(scenario())
+
+
+def test_planned_intents_that_use_a_limit_up_are_not_counted_twice_by_the_next_process(ground: Ground) -> None:
+    """Each is judged again beside the others, not beside itself."""
+    ground.action["limits"] = {"strike": ArgumentLimit(max_per_hour=3 * SPOT)}
+    ground.grant["max_value_wei_per_day"] = 30
+    ground.budget.update(max_transactions_per_hour=3, max_value_wei_per_day=30)
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+            calls = [await process.act(mint(10)) for _ in range(3)]
+        async with running(ground) as process:
+            await process.mine_until_ended(*calls)
+            assert all(process.outcome(call).startswith("acted") for call in calls)
+            assert "max_per_hour" in process.outcome(await process.act(mint(1)))
 
     run_async(scenario())
 
@@ -189,7 +227,7 @@ def test_budget_comes_back_when_nothing_was_spent(ground: Ground) -> None:
         async with running(ground, follower=False) as process:
 
             def spent() -> int:
-                return process.vaults["main"].spent_today(process.clock.now())
+                return process.usage.spent_wei("main")
 
             kept = await process.act(mint(5))
             await process.until_state(kept, "sent")
@@ -197,8 +235,8 @@ def test_budget_comes_back_when_nothing_was_spent(ground: Ground) -> None:
             await process.until_ended(reverted)
             assert spent() == 5
             ground.proxy.hang_up("eth_getBlockByNumber", is_forwarded=False)
-            ground.proxy.hang_up("eth_call", is_forwarded=False)
-            expired = await process.act(mint(7), deadline_s=0.3)
+            ground.proxy.hang_up("eth_estimateGas", is_forwarded=False)
+            expired = await process.act(mint(7), intent_deadline_s=0.3)
             assert spent() == 12
             await process.until_ended(expired)
             assert process.outcome(expired) == "expired: its deadline passed before it could be signed"
@@ -215,27 +253,9 @@ def test_spending_of_the_day_survives_a_restart(ground: Ground) -> None:
             planned = await process.act(mint(40))
             await process.act(mint(2))
         async with running(ground, lane=False, follower=False) as process:
-            desk = process.vaults["main"]
-            assert desk.spent_today(process.clock.now()) == 42
+            assert process.usage.spent_wei("main") == 42
             await process.book.give_up(process.book.open[planned.id], JobOutcome.EXPIRED, "test")
-            assert desk.spent_today(process.clock.now()) == 2
-
-    run_async(scenario())
-
-
-def test_budget_of_a_new_day_is_whole_whatever_ends_on_it(ground: Ground) -> None:
-    """An intent of yesterday that is denied today must not leave room for more today."""
-
-    async def scenario() -> None:
-        async with running(ground, lane=False, follower=False) as process:
-            desk = process.vaults["main"]
-            yesterday, today = datetime(2026, 1, 1, 23, tzinfo=UTC), datetime(2026, 1, 2, 1, tzinfo=UTC)
-            desk.spend(1, 100, yesterday)
-            assert desk.spent_today(yesterday) == 100
-            desk.spend(2, 30, today)
-            assert desk.spent_today(today) == 30
-            desk.give_back(1)
-            assert desk.spent_today(today) == 30
+            assert process.usage.spent_wei("main") == 2
 
     run_async(scenario())
 
@@ -304,8 +324,10 @@ def test_planned_intent_that_is_granted_no_more_is_denied_by_the_next_process(gr
             dear, cheap = await process.act(mint(400)), await process.act(mint(30))
         ground.grant["max_value_wei_per_day"] = 100
         async with running(ground) as process:
-            assert process.outcome(dear).startswith("denied: not granted any more: 400 wei on top of 30 spent today")
-            assert process.vaults["main"].spent_today(process.clock.now()) == 30
+            assert process.outcome(dear).startswith(
+                "denied: not granted any more: 400 wei on top of 30 in the last 24 hours"
+            )
+            assert process.usage.spent_wei("main") == 30
             await process.mine_until_ended(cheap)
             assert process.outcome(cheap).startswith("acted")
         assert [effect["value"] for effect in ground.effects()] == [30]

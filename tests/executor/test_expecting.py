@@ -7,6 +7,8 @@ import pytest
 
 from protocol.actions import Act
 from protocol.expectations import BalanceChange, Expectation, MinimumOut, SharePrice
+from runnerd.executor.attempt import Ready
+from runnerd.executor.intent import SimulationReverted
 from runnerd.pauses import Pause, Scope
 from runnerd.store.calls import JobCall
 from tests.support.aio import run_async
@@ -84,7 +86,7 @@ def test_both_ways_deny_with_the_same_words(ground: SwapGround) -> None:
                     assert outcome.startswith("denied: simulation at block ")
                     assert outcome.endswith(f": expectation 2: {broken}")
                     assert process.state(call) == "denied"
-                assert process.vaults["main"].spent_today(process.clock.now()) == 0
+                assert process.usage.spent_wei("main") == 0
                 counted = f'runnerd_expectations_total{{plugin="alpha",result="denied"}} {len(cases)}.0'
                 assert counted.encode() in process.metrics.render()
         assert ground.sent() == []
@@ -149,6 +151,66 @@ def test_what_the_owner_did_not_grant_is_not_measured(ground: SwapGround) -> Non
                 "denied: expectation 1: read 'nav' is not in the catalogue of vault main; granted: price, "
             )
         assert ground.rows("select call_id from intents") == []
+
+    run_async(scenario())
+
+
+def test_intents_of_one_batch_are_all_asked_again_when_a_node_forgets_its_way(ground: SwapGround) -> None:
+    """That it lacks the way it was known for is no word about any of them."""
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+            await expecting(process, BalanceChange(min=-7))  # rehearsed: so the way is known
+            await expecting(process, BalanceChange(min=-7))
+            await expecting(process, BalanceChange(min=-6))
+            wanted = [tracked.intent for tracked in process.book.planned()]
+            ground.proxy.lack("eth_simulateV1")
+            good, same, bad = await process.lane.prepare(wanted)
+            assert isinstance(good, Ready)
+            assert isinstance(same, Ready)
+            assert isinstance(bad, SimulationReverted)
+            assert bad.is_breach
+
+    run_async(scenario())
+
+
+def test_a_decision_without_expectations_adds_no_request(ground: SwapGround) -> None:
+    """The round trip of its simulation is what it was."""
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+            await expecting(process)
+            intent = next(tracked.intent for tracked in process.book.planned())
+            before = len(ground.proxy.calls)
+            await process.lane.prepare([intent])
+            methods = {call["method"] for call in ground.proxy.calls[before:]}
+            assert methods <= {"eth_feeHistory", "eth_estimateGas", "eth_getBlockByNumber"}
+
+    run_async(scenario())
+
+
+def test_a_signed_transaction_that_would_break_an_expectation_now_is_cancelled(ground: SwapGround) -> None:
+    """It waits while the terms change: a no-op takes its nonce, and of that nothing is expected."""
+    ground.chain["replace_after_blocks"] = 2
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            call = await expecting(process, MinimumOut(1_000, token=ground.coin.address))
+            await process.until_state(call, "sent")
+            ground.node.rpc("anvil_dropTransaction", ground.rows("select hash from attempts")[0]["hash"])
+            ground.set_terms(999)
+            await process.mine_until_ended(call)
+            outcome = process.outcome(call)
+            assert outcome.startswith("expired: it would break an expectation at block ")
+            assert (
+                f": expectation 1: balance of token {ground.coin.address} changes by 999, below min = 1000; "
+                "a no-op took its nonce 0 in block "
+            ) in outcome
+            assert "expectations met" not in outcome
+            assert process.state(call) == "expired"
+            assert process.pauses.active == {}
+            assert process.usage.spent_wei("main") == 0
+        assert ground.effects() == []
 
     run_async(scenario())
 
@@ -234,6 +296,55 @@ def test_a_breach_that_falls_out_of_the_chain_is_judged_by_the_block_it_comes_ba
             assert "is broken" in paused_for(process)
 
     run_async(scenario())
+
+
+def test_a_pause_that_cannot_be_stored_is_tried_again(ground: SwapGround) -> None:
+    """It holds in memory at once; the block's observation and the pause are one commit."""
+    ground.chain["confirmations"] = 100
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            call = await cheated(process, MinimumOut(1_000, token=ground.coin.address))
+            ground.execute(
+                "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'"
+                " using errcode = '22003'; end $$;"
+                " create trigger refuse before insert on pauses for each row execute function refuse()"
+            )
+            ground.set_terms(1, is_mined=False)
+            ground.mine()
+            await until(lambda: bool(process.pauses.active))
+            looks = len(ground.proxy.sent("eth_getTransactionReceipt"))
+            await until(lambda: len(ground.proxy.sent("eth_getTransactionReceipt")) > looks)
+            ground.execute("drop trigger refuse on pauses")
+            ground.mine()
+            await process.until_state(call, "included")
+            assert "is broken" in paused_for(process)
+
+    run_async(scenario())
+
+
+def test_the_receipt_that_a_quorum_agrees_on_is_what_counts(ground: SwapGround) -> None:
+    """The node that is read from hides logs: what is concluded from its word is concluded anew from theirs."""
+    token = ground.coin.address
+    with rpc_proxy(ground.node.url) as second, rpc_proxy(ground.node.url) as third:
+        ground.chain |= {"rpc": (ground.proxy.url, second.url, third.url), "quorum": 2, "confirmations": 3}
+
+        async def scenario() -> None:
+            async with running(ground) as process:
+                for proxy in (ground.proxy, second, third):
+                    proxy.lack("debug_traceTransaction")
+                call = await expecting(process, MinimumOut(1_000, token=token))
+                await process.until_state(call, "sent")
+                for proxy in (ground.proxy, second, third):
+                    proxy.alter("eth_getTransactionReceipt", lambda receipt: receipt and {**receipt, "logs": []})
+                ground.mine()
+                await process.until_state(call, "included")
+                second.open()
+                third.open()
+                await process.mine_until_ended(call)
+                assert process.outcome(call).endswith("; expectations met")
+
+        run_async(scenario())
 
 
 @pytest.mark.parametrize("has_trace", [True, False], ids=["trace", "no trace"])

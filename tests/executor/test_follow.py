@@ -55,7 +55,7 @@ def test_transaction_that_reverts_on_chain_fails_its_call(ground: Ground) -> Non
             assert process.outcome(call).startswith("failed: reverted on chain in block ")
             assert process.results_of[call.id].transaction == attempt_rows(ground)[0]["hash"]
             assert process.state(call) == "reverted"
-            assert process.vaults["main"].spent_today(process.clock.now()) == 0
+            assert process.usage.spent_wei("main") == 0
         assert ground.effects() == []
 
     run_async(scenario())
@@ -241,30 +241,6 @@ def test_node_that_is_away_for_a_while_delays_and_ends_nothing(ground: Ground) -
     run_async(scenario())
 
 
-def test_nonce_that_somebody_else_used_is_unresolved_and_never_a_failure(ground: Ground) -> None:
-    """Neither failed nor acted without proof: the state says so, and no other nonce is given to it."""
-
-    async def scenario() -> None:
-        async with running(ground) as process:
-            call = await process.act()
-            await process.until_state(call, "sent")
-            ground.node.rpc("anvil_dropTransaction", attempt_rows(ground)[0]["hash"])
-            address = process.lane.signer.address
-            ground.node.rpc("anvil_impersonateAccount", address)
-            foreign = {"from": address, "to": address, "value": "0x1", "nonce": "0x0", "gas": hex(21_000)}
-            foreign |= {"maxFeePerGas": hex(500 * GWEI), "maxPriorityFeePerGas": hex(10 * GWEI)}
-            ground.node.rpc("eth_sendTransaction", foreign)
-            ground.mine()
-            await process.until_state(call, "unresolved")
-            ground.mine(5)
-            await asyncio.sleep(0.2)
-            assert process.state(call) == "unresolved"
-            assert process.results_of == {}
-        assert [row["nonce"] for row in ground.rows("select nonce from attempts")] == [0]
-
-    run_async(scenario())
-
-
 def test_intent_of_a_wallet_that_is_configured_no_more_is_watched_to_its_end(ground: Ground) -> None:
     """And the intents of other wallets are followed as ever."""
 
@@ -273,7 +249,7 @@ def test_intent_of_a_wallet_that_is_configured_no_more_is_watched_to_its_end(gro
             call = await process.act()
             await process.until_state(call, "sent")
         async with running(ground, lane=False, follower=False) as process:
-            process.follower = Follower(process.network, {}, process.book, process.aftermath)
+            process.follower = Follower(process.network, {}, process.book, process.auditor, process.aftermath)
             process.tasks.spawn(process.follower.run(), "follower")
             await process.mine_until_ended(call)
             assert process.outcome(call).startswith("acted")

@@ -10,8 +10,8 @@ from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from hexbytes import HexBytes
 
 from protocol.actions import Act
-from runnerd.executor.lane import MAX_IN_FLIGHT
-from runnerd.pauses import Pause, Scope
+from runnerd.pauses import Mode, Pause, Scope
+from runnerd.store.calls import JobCall
 from tests.support.aio import run_async
 from tests.support.executor_bench import ETHER, Ground, Process, mint, running
 from tests.support.rpc_proxy import Exchange
@@ -19,6 +19,7 @@ from tests.support.until import until
 from tests.support.virtual_time import EPOCH
 
 GWEI = 10**9
+MAX_IN_FLIGHT = 16
 
 
 def raise_base_fee(ground: Ground, blocks: int, gwei: int) -> None:
@@ -81,10 +82,10 @@ def test_intents_that_wait_behind_a_full_flight_expire_at_their_deadline(ground:
         async with running(ground) as process:
             for _ in range(MAX_IN_FLIGHT):
                 await process.act()
-            late = await process.act(deadline_s=1.0)
+            late = await process.act(intent_deadline_s=1.0)
             await process.until_ended(late)
             assert process.outcome(late) == "expired: its deadline passed before it could be signed"
-            assert process.state(late) == "denied"
+            assert process.state(late) == "expired"
         assert len(attempts(ground)) == MAX_IN_FLIGHT
 
     run_async(scenario())
@@ -123,7 +124,7 @@ def test_answer_that_was_lost_does_not_make_a_second_effect(ground: Ground) -> N
             await until(lambda: attempts(ground)[0]["error"] is not None)
             ground.proxy.open()
             tracked = process.book.open[call.id]
-            await process.lane.broadcast(tracked, tracked.intent.latest)
+            await process.lane.broadcaster.send((tracked, tracked.intent.latest))
             assert process.state(call) == "sent"
             assert attempts(ground)[0]["error"] is None
         assert len(set(ground.sent())) == 1
@@ -175,8 +176,8 @@ def test_intent_waits_while_the_node_is_away_and_expires(ground: Ground, is_rehe
         async with running(ground, follower=False) as process:
             if is_rehearsed:
                 ground.proxy.hang_up("eth_getBlockByNumber", is_forwarded=False)
-            ground.proxy.hang_up("eth_call", is_forwarded=False)
-            lost = await process.act(deadline_s=0.6)
+            ground.proxy.hang_up("eth_estimateGas", is_forwarded=False)
+            lost = await process.act(intent_deadline_s=0.6)
             await process.until_ended(lost)
             assert process.outcome(lost) == "expired: its deadline passed before it could be signed"
             saved = await process.act()
@@ -205,6 +206,50 @@ def test_pause_after_the_decision_keeps_it_from_being_signed(ground: Ground) -> 
     run_async(scenario())
 
 
+@pytest.mark.parametrize(
+    "switch, reason",
+    [
+        (Pause(Scope.ACTION, "main.mint", "uid:0", EPOCH), "action main.mint is paused by uid:0"),
+        (
+            Pause(Scope.VAULT, "main", "uid:0", EPOCH, Mode.REDUCING),
+            "action mint is not reducing, and vault main is",
+        ),
+        (Pause(Scope.ACTION, "main.other", "uid:0", EPOCH), None),
+    ],
+    ids=["action", "reducing", "another action"],
+)
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_switch_of_actions_holds_for_what_waits_to_be_signed(
+    ground: Ground, switch: Pause, reason: str | None, is_restarted: bool
+) -> None:
+    """Also after a restart: the ledger knows which actions an intent carries out."""
+
+    async def sign(process: Process, call: JobCall) -> None:
+        process.pauses.add(switch)
+        process.run(follower=False)
+        if reason is None:
+            await process.until_state(call, "sent")
+            return
+        await process.until_ended(call)
+        assert process.outcome(call).startswith(f"denied: not signed: {reason}")
+        assert ground.sent() == []
+
+    async def scenario() -> None:
+        async with running(ground, lane=False, follower=False) as process:
+            call = await process.act()
+            if not is_restarted:
+                await sign(process, call)
+                return
+        again = Process(ground)
+        await again.open()
+        try:
+            await sign(again, call)
+        finally:
+            await again.close()
+
+    run_async(scenario())
+
+
 @pytest.mark.parametrize("stop", ["pause", "deadline"])
 def test_nothing_is_signed_after_a_stop_that_came_while_the_node_was_asked(ground: Ground, stop: str) -> None:
     """Simulating may take seconds: who was told "paused" meanwhile can rely on it, and a deadline holds as well."""
@@ -218,12 +263,14 @@ def test_nothing_is_signed_after_a_stop_that_came_while_the_node_was_asked(groun
                 if stop == "pause":
                     process.pauses.add(pause)
                 else:
-                    await asyncio.sleep(max(0.0, (call.deadline_at - process.clock.now()).total_seconds()))
+                    await asyncio.sleep(
+                        max(0.0, (process.book.open[call.id].intent.deadline_at - process.clock.now()).total_seconds())
+                    )
                 return answer
 
-            call = await process.act(deadline_s=60 if stop == "pause" else 0.5)
+            call = await process.act(intent_deadline_s=60 if stop == "pause" else 0.5)
             process.book.open[call.id].rehearsal = None
-            ground.proxy.set_rule("eth_call", stop_meanwhile)
+            ground.proxy.set_rule("eth_estimateGas", stop_meanwhile)
             process.run(follower=False)
             await process.until_ended(call)
             assert process.outcome(call).startswith(
@@ -240,14 +287,15 @@ def test_intent_that_cannot_be_judged_now_lets_those_behind_it_pass(ground: Grou
     strange = 199_999
 
     async def refuse(exchange: Exchange) -> bytes:
-        answers = json.loads(await exchange.forward())
-        if f"{strange:064x}" in exchange.body.decode():
-            error = {"code": -32000, "message": "header not found"}
-            answers = [{"jsonrpc": "2.0", "id": call["id"], "error": error} for call in exchange.calls]
-        return json.dumps(answers).encode()
+        answers = {answer["id"]: answer for answer in json.loads(await exchange.forward())}
+        for call in exchange.calls:
+            if f"{strange:064x}" in json.dumps(call["params"]):
+                error = {"code": -32000, "message": "header not found"}
+                answers[call["id"]] = {"jsonrpc": "2.0", "id": call["id"], "error": error}
+        return json.dumps(list(answers.values())).encode()
 
     async def scenario() -> None:
-        ground.proxy.set_rule("eth_call", refuse)
+        ground.proxy.set_rule("eth_estimateGas", refuse)
         async with running(ground, follower=False) as process:
             stuck = await process.act(mint(strike=strange))
             others = [await process.act(mint(value)) for value in (5, 6)]
@@ -432,17 +480,17 @@ def test_nothing_is_replaced_after_a_pause_that_came_while_the_node_was_asked(gr
                 process.pauses.add(Pause(Scope.ALL, "*", "uid:0", EPOCH))
                 return answer
 
-            ground.proxy.set_rule("eth_call", pause_meanwhile)
+            ground.proxy.set_rule("eth_estimateGas", pause_meanwhile)
             raise_base_fee(ground, 4, 20)
             await until(lambda: process.pauses.of("alpha", "main") is not None)
-            await until(lambda: not process.book.open[call.id].is_replacing)
+            await until(lambda: not process.book.open[call.id].is_busy)
             assert len(attempts(ground)) == 1
 
     run_async(scenario())
 
 
-def test_intent_that_would_revert_now_is_not_replaced(ground: Ground) -> None:
-    """Its old bytes may still be out; a higher bid for a failure is never made."""
+def test_intent_that_would_revert_now_is_cancelled_by_a_noop_at_its_nonce(ground: Ground) -> None:
+    """A higher bid for a failure is never made; its old bytes may still be out, so its nonce is used up."""
     ground.chain["replace_after_blocks"] = 2
 
     async def scenario() -> None:
@@ -453,9 +501,66 @@ def test_intent_that_would_revert_now_is_not_replaced(ground: Ground) -> None:
             ground.send(
                 ground.vault.functions.setPaused(True), maxPriorityFeePerGas=100 * GWEI, maxFeePerGas=500 * GWEI
             )
-            raise_base_fee(ground, 4, 20)
-            await asyncio.sleep(0.2)
-            assert len(attempts(ground)) == 1
+            raise_base_fee(ground, 3, 20)
+            await process.mine_until_ended(call)
+            assert process.outcome(call).startswith("expired: it would revert at block ")
+            assert "vault: paused; a no-op took its nonce 0 in block " in process.outcome(call)
+            assert process.state(call) == "expired"
+        batch, *noops = attempts(ground)
+        assert (batch["kind"], {row["kind"] for row in noops}) == ("batch", {"noop"})
+        (final,) = [row for row in noops if row["is_success"]]
+        fields = decoded(ground, "0x" + final["raw"].hex())
+        assert (fields["to"], fields["value"], fields["data"]) == (
+            bytes.fromhex(process.lane.signer.address[2:]),
+            0,
+            b"",
+        )
+        assert fields["nonce"] == 0
+        assert ground.effects() == []
+        assert process.usage.spent_wei("main") == 0
+
+    run_async(scenario())
+
+
+def test_intent_whose_deadline_passes_before_its_inclusion_is_cancelled(ground: Ground) -> None:
+    """Signed and out, too cheap to be included: a no-op takes its nonce, and those behind it go on."""
+    ground.chain["replace_after_blocks"] = 2
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            late = await process.act(intent_deadline_s=0.5)
+            await process.until_state(late, "sent")
+            good = await process.act()
+            await process.until_state(good, "sent")
+            deadline = process.book.open[late.id].intent.deadline_at
+            await until(lambda: process.clock.now() > deadline)
+            raise_base_fee(ground, 1, 20)
+            await until(lambda: any(row["kind"] == "noop" for row in attempts(ground)))
+            await process.mine_until_ended(late, good)
+            assert process.outcome(late).startswith("expired: its deadline passed before it was included; a no-op")
+            assert process.outcome(good).startswith("acted")
+        assert len(ground.effects()) == 1
+
+    run_async(scenario())
+
+
+def test_cancelled_intent_may_still_win_and_is_told_as_it_was(ground: Ground) -> None:
+    """The batch was included before its no-op could be: the chain decides, and the ledger follows."""
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            call = await process.act(intent_deadline_s=0.5)
+            await process.until_state(call, "sent")
+            ground.proxy.hold("eth_sendRawTransaction")
+            deadline = process.book.open[call.id].intent.deadline_at
+            await until(lambda: process.clock.now() > deadline)
+            raise_base_fee(ground, 1, 20)
+            await until(lambda: any(row["kind"] == "noop" for row in attempts(ground)))
+            ground.node.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
+            ground.node.rpc("eth_sendRawTransaction", "0x" + attempts(ground)[0]["raw"].hex())
+            await process.mine_until_ended(call)
+            assert process.outcome(call).startswith("acted")
+        assert len(ground.effects()) == 1
 
     run_async(scenario())
 
@@ -490,6 +595,7 @@ def test_signed_intent_is_sent_again_by_the_next_process(ground: Ground, is_out:
             assert process.state(call) == "signed"
         ground.proxy.open()
         async with running(ground) as process:
+            await process.until_state(call, "sent")
             await process.mine_until_ended(call)
             assert process.outcome(call).startswith("acted")
         assert len(set(ground.sent())) == 1

@@ -9,8 +9,10 @@ from protocol.values import PlainValue
 from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain.abi import encode_call, parse_function
 from runnerd.chain.vault import Call
-from runnerd.config.model import ActionGrant, ArgumentLimit, VaultConfig
-from runnerd.executor.policy import Approved, Denied, judge
+from runnerd.config.model import ActionGrant, ArgumentLimit, BudgetConfig, VaultConfig
+from runnerd.executor import policy
+from runnerd.executor.policy import Approved, Circumstances, Denied
+from runnerd.executor.windows import Measure, Meter
 
 MARKET = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 FRIEND = "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512"
@@ -40,6 +42,16 @@ def catalogue(*, max_actions: int = 3, per_day: int = 1_000, **limits: ArgumentL
             },
         ),
     )
+
+
+def judge(actions: list[Action], granted: Catalogue, spent_wei: int, **budget: int) -> Approved | Denied:
+    """By plugin alpha, when the vault has spent this much and nothing else was used."""
+
+    def used(meter: Meter) -> int:
+        return spent_wei if (meter.measure, meter.of) == (Measure.VALUE, ("vault", "main")) else 0
+
+    circumstances = Circumstances(plugin="alpha", budget=BudgetConfig(**budget), used=used, caps=None, on_the_way_wei=0)
+    return policy.judge(actions, granted, circumstances)
 
 
 def mint(strike: PlainValue = 100, above: PlainValue = True, value_wei: int = 0) -> Action:
@@ -116,9 +128,9 @@ def test_value_needs_a_payable_function() -> None:
         (
             600,
             [300, 101],
-            "401 wei on top of 600 spent today is above max_value_wei_per_day = 1000 of vault main",
+            "401 wei on top of 600 in the last 24 hours is above max_value_wei_per_day = 1000 of vault main",
         ),
-        (1_000, [1], "1 wei on top of 1000 spent today is above max_value_wei_per_day = 1000 of vault main"),
+        (1_000, [1], "1 wei on top of 1000 in the last 24 hours is above max_value_wei_per_day = 1000 of vault main"),
     ],
     ids=["exactly", "exactly, on top", "no value", "nothing to send", "two together", "one above"],
 )

@@ -8,15 +8,18 @@ import pytest
 from protocol.actions import Act, Action, Noop
 from protocol.codec import encode_outcome
 from runnerd.catalogue import build_catalogue
-from runnerd.chain.erc7821 import Erc7821Vault
-from runnerd.config.model import ActionGrant, ArgumentLimit, VaultConfig
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
+from runnerd.config.model import ActionGrant, ArgumentLimit, BudgetConfig, VaultConfig
 from runnerd.executor.intent import Intent
-from runnerd.executor.policy import Approved, judge
+from runnerd.executor.policy import Approved, Circumstances, judge
 from runnerd.executor.review import Grant, find_objection
+from runnerd.executor.windows import Measure
+from tests.support.virtual_time import EPOCH
 
 MARKET, OTHER = "0x" + "11" * 20, "0x" + "12" * 20
 VAULT, WALLET = "0x" + "22" * 20, "0x" + "33" * 20
 INTENT_ID = b"\x07" * 32
+MOVED = Erc7821Vault(address=MARKET, operator=WALLET)
 DECISION = Act(actions=(Action("mint", {"strike": 500}, 10),))
 
 
@@ -30,21 +33,23 @@ def grant(*, spent: int = 0, budget: int = 100, max_actions: int = 8, **action: 
     return Grant(
         chain_id=1,
         wallet=WALLET,
-        address=VAULT,
         catalogue=build_catalogue("main", config),
-        adapter=Erc7821Vault(address=VAULT),
-        spent_today_wei=spent,
-    )
+        adapter=Erc7821Vault(address=VAULT, operator=WALLET),
+        circumstances=Circumstances(
+            plugin="alpha", budget=BudgetConfig(), used=lambda meter: spent if meter.measure is Measure.VALUE else 0,
+            caps=None, on_the_way_wei=0,
+        ),
+    )  # fmt: skip
 
 
 def planned(decision: Act = DECISION) -> Intent:
     """As it was planned under `grant()`."""
     then = grant()
-    approved = judge(decision.actions, then.catalogue, 0)
+    approved = judge(decision.actions, then.catalogue, then.circumstances)
     assert isinstance(approved, Approved)
     return Intent(
         call_id=1, plugin="alpha", vault="main", chain_id=1, wallet=WALLET, target=VAULT,
-        calldata=then.adapter.encode_batch(approved.calls, INTENT_ID), value_wei=approved.value_wei,
+        calldata=then.adapter.build(approved.calls, INTENT_ID).data, value_wei=approved.value_wei, deadline_at=EPOCH,
     )  # fmt: skip
 
 
@@ -65,10 +70,16 @@ def test_intent_that_is_granted_as_it_was_may_be_signed() -> None:
     [
         (replace(grant(), wallet=MARKET), f"its wallet was {WALLET}, it is {MARKET} now"),
         (replace(grant(), chain_id=2), "its chain was 1, it is 2 now"),
-        (replace(grant(), address=MARKET), f"its vault's address was {VAULT}, it is {MARKET} now"),
+        (
+            replace(grant(), adapter=Erc7821Vault(address=MARKET, operator=WALLET)),
+            f"its vault's address was {VAULT}, it is {MARKET} now",
+        ),
         (grant(max_value_wei=9), "action 1 (mint): value_wei = 10 is above max_value_wei = 9"),
         (grant(limits={"strike": ArgumentLimit(max=499)}), "action 1 (mint): strike = 500 is above max = 499"),
-        (grant(spent=91), "10 wei on top of 91 spent today is above max_value_wei_per_day = 100 of vault main"),
+        (
+            grant(spent=91),
+            "10 wei on top of 91 in the last 24 hours is above max_value_wei_per_day = 100 of vault main",
+        ),
         (grant(contract=OTHER), "the catalogue makes other calls of its Decision now"),
         (grant(function="mint(int256 strike) payable"), "the catalogue makes other calls of its Decision now"),
     ],

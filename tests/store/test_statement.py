@@ -22,3 +22,11 @@ def test_order_is_kept_and_what_depends_goes_alone() -> None:
     assert join([A, C, B]) == [(A, 1), (C, 1), (B, 1)]
     assert [count for _, count in join([C, A, B, C, C])] == [1, 2, 1, 1]
     assert join([]) == []
+
+
+def test_ordered_ones_never_share_a_statement() -> None:
+    """The parts of one run in no defined order; those beside them may go with either."""
+    first, second = (Statement("insert into t", {"n": n}, is_independent=True, is_ordered=True) for n in range(2))
+    assert [count for _, count in join([A, first, B, second, A])] == [3, 2]
+    assert [count for _, count in join([first, second])] == [1, 1]
+    assert [count for _, count in join([first, C, second, A])] == [1, 1, 2]

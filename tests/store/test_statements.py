@@ -11,11 +11,13 @@ import pytest
 
 from protocol.messages import StateDelete, StatePut, TriggerKind
 from runnerd.chain.fees import Fees
-from runnerd.executor.intent import Attempt, Intent, IntentState, Mined
-from runnerd.store import calls, decisions, intents, workers
+from runnerd.chain.search import FoundTransaction
+from runnerd.executor.intent import Attempt, AttemptKind, Cancellation, Intent, IntentState, Mined, Route
+from runnerd.store import calls, decisions, foreign, intents, workers
 from runnerd.store.calls import JobCall, JobOutcome, NewCall
 from runnerd.store.decisions import DecisionRecord
 from runnerd.store.errors import CommitRefused
+from runnerd.store.foreign import Filler
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from tests.support.aio import run_async
@@ -24,6 +26,8 @@ AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = AT + timedelta(seconds=5)
 WALLET = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 UINT256_MAX = (1 << 256) - 1
+STRANGER = "0x" + "5e" * 32
+ASKED = Cancellation(IntentState.CANCELLED, "uid:1 asked for it")
 
 Scenario = Callable[["Ledger"], Coroutine[Any, Any, None]]
 
@@ -53,6 +57,25 @@ class Ledger:
         intent = replace(an_intent(call.id), **changes)
         await self.run(intents.plan(intent, AT))
         return intent
+
+    async def signed(self, call: JobCall, *numbers: int, nonce: int = 5) -> Intent:
+        """An intent of that call, signed at `nonce`: the first attempt, and its replacements."""
+        intent = await self.intent(call)
+        await self.run(intents.set_wallet(31337, WALLET, nonce))
+        for number in numbers:
+            at, attempt = AT + timedelta(seconds=number), an_attempt(number)
+            if intent.nonce is None:
+                await self.run(intents.allot_nonces([intent], nonce, [attempt], at))
+                intent = replace(intent, nonce=nonce)
+            else:
+                await self.run(intents.add_attempt(intent, attempt, at))
+        return intent
+
+    async def open_intent(self, call: JobCall) -> Intent:
+        """As a restart finds it."""
+        rows = [row for row in await self.store.fetch(intents.open_intents()) if row["call_id"] == call.id]
+        (found,) = intents.from_rows(rows, await self.store.fetch(intents.attempts_of([call.id])))
+        return found
 
 
 @asynccontextmanager
@@ -91,7 +114,7 @@ def an_intent(call_id: int) -> Intent:
     """With the largest numbers there are."""
     return Intent(
         call_id=call_id, plugin="alpha", vault="main", chain_id=31337, wallet=WALLET, target=WALLET,
-        calldata=bytes(range(256)), value_wei=UINT256_MAX,
+        calldata=bytes(range(256)), value_wei=UINT256_MAX, deadline_at=LATER,
     )  # fmt: skip
 
 
@@ -99,6 +122,11 @@ def an_attempt(number: int = 1) -> Attempt:
     """With fees among the largest there are; those of a higher number are higher."""
     fees = Fees(max_fee_per_gas_wei=UINT256_MAX - 100 + number, max_priority_fee_per_gas_wei=number)
     return Attempt(hash=f"0x{number:064x}", raw=b"\2\0\xff", fees=fees, gas_limit=30_000_000, signed_block=7)
+
+
+def a_noop(number: int) -> Attempt:
+    """The same as a no-op."""
+    return replace(an_attempt(number), kind=AttemptKind.NOOP)
 
 
 # --- calls -----------------------------------------------------------------------------------------------------------
@@ -191,9 +219,7 @@ def test_recent_shows_calls_with_decision_and_the_transaction_that_counts(run: C
     async def scenario(ledger: Ledger) -> None:
         old, new = await ledger.call(), await ledger.call("beta")
         await ledger.run(decisions.insert(record(old.id)))
-        await ledger.intent(old)
-        for number in (1, 2):
-            await ledger.run(intents.add_attempt(old.id, 0, an_attempt(number), AT + timedelta(seconds=number)))
+        await ledger.signed(old, 1, 2)
         rows = await ledger.store.fetch(calls.recent(None, 10))
         assert [(row["id"], row["transaction"], row["decision"]) for row in rows] == [
             (new.id, None, None), (old.id, an_attempt(2).hash, '{"kind":"noop"}'),
@@ -309,64 +335,107 @@ def mined(number: int, *, is_success: bool = True) -> Mined:
     """Attempt `number` is in a block."""
     return Mined(
         hash=an_attempt(number).hash, block=8, block_hash="0xb8", is_success=is_success, head=9, gas_used=21_000,
-        effective_gas_price_wei=UINT256_MAX,
+        effective_gas_price_wei=UINT256_MAX, is_agreed=True,
     )  # fmt: skip
 
 
 def test_intent_and_attempts_come_back_as_they_were(run: Callable[[Scenario], None]) -> None:
-    """uint256 amounts, bytes, which attempts a node has, and their order, though the clock was set back."""
+    """Amounts, bytes, route, caps, which attempts a node has, and their order, though the clock was set back."""
 
     async def scenario(ledger: Ledger) -> None:
         call = await ledger.call()
-        intent = await ledger.intent(call)
+        intent = await ledger.intent(call, route=Route.PRIVATE_FIRST, max_fee_per_gas_wei=UINT256_MAX)
+        assert await ledger.open_intent(call) == intent
         await ledger.run(intents.set_wallet(31337, WALLET, 5))
-        for number in (1, 2):
-            attempt = an_attempt(number)
-            await ledger.run(
-                intents.allot_nonce(intent, 5, attempt, AT - timedelta(seconds=number)),
-            )
-        await ledger.run(intents.accepted(an_attempt(1).hash, AT), intents.set_state(call.id, IntentState.SENT, AT))
-        rows = await ledger.store.fetch(intents.open_intents())
-        (found,) = intents.from_rows(rows, await ledger.store.fetch(intents.attempts_of([call.id])))
-        assert found == replace(
-            intent,
+        await ledger.run(intents.allot_nonces([intent], 5, [an_attempt(1)], AT))
+        signed = replace(intent, nonce=5)
+        earlier = AT - timedelta(seconds=9)
+        await ledger.run(intents.add_attempt(signed, an_attempt(2), earlier))
+        await ledger.run(intents.add_attempt(signed, a_noop(3), earlier - timedelta(seconds=9), ASKED))
+        await ledger.run(intents.accepted([an_attempt(1).hash], AT))
+        assert await ledger.open_intent(call) == replace(
+            signed,
             state=IntentState.SENT,
-            nonce=5,
-            attempts=(replace(an_attempt(1), is_accepted=True), an_attempt(2)),
+            attempts=(replace(an_attempt(1), is_accepted=True), an_attempt(2), a_noop(3)),
+            cancellation=ASKED,
         )
         assert [calls.from_row(row) for row in await ledger.store.fetch(intents.calls_of([call.id]))] == [call]
 
     run(scenario)
 
 
-def test_nonce_is_allotted_once_and_moves_the_wallet_on(run: Callable[[Scenario], None]) -> None:
-    """The same commit run again changes nothing; anything else is refused as a whole."""
+def test_nonces_are_allotted_once_and_move_the_wallet_on(run: Callable[[Scenario], None]) -> None:
+    """Several in one commit; the same commit run again changes nothing."""
 
     async def scenario(ledger: Ledger) -> None:
         await ledger.run(intents.set_wallet(31337, WALLET, 5))
-        first, second = await ledger.intent(await ledger.call()), await ledger.intent(await ledger.call())
+        wanted = [await ledger.intent(await ledger.call()) for _ in range(3)]
+        attempts = [an_attempt(number) for number in (1, 2, 3)]
         for _ in range(2):
-            await ledger.run(intents.allot_nonce(first, 5, an_attempt(), AT))
-        await ledger.run(intents.allot_nonce(second, 6, an_attempt(), AT))
-        before = await ledger.rows("select nonce, state from intents order by call_id")
-        for nonce in (6, 7, 8):
-            with pytest.raises(CommitRefused, match=r"the intent has another nonce|not what this process thinks"):
-                await ledger.run(intents.allot_nonce(first, nonce, an_attempt(), AT))
-        assert await ledger.rows("select nonce, state from intents order by call_id") == before
+            await ledger.run(intents.allot_nonces(wanted, 5, attempts, AT))
+            rows = await ledger.rows("select nonce, state from intents order by call_id")
+            assert [(row["nonce"], row["state"]) for row in rows] == [(5, "signed"), (6, "signed"), (7, "signed")]
+            stored = await ledger.rows("select a.hash, a.nonce from attempts a join intents i using (call_id, nonce)")
+            assert {(row["hash"], row["nonce"]) for row in stored} == {
+                (attempt.hash, nonce) for nonce, attempt in enumerate(attempts, 5)
+            }
+            assert await ledger.store.fetch(intents.wallet(31337, WALLET)) == [{"next_nonce": 8}]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("first, count", [(3, 1), (6, 1), (9, 1), (4, 2)])
+def test_nonces_of_a_wallet_that_is_elsewhere_are_refused(
+    run: Callable[[Scenario], None], first: int, count: int
+) -> None:
+    """All of the commit: nothing is signed, nothing stored."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.run(intents.set_wallet(31337, WALLET, 5))
+        wanted = [await ledger.intent(await ledger.call()) for _ in range(count)]
+        attempts = [an_attempt(number) for number in range(count)]
+        with pytest.raises(CommitRefused, match="not what this process thinks"):
+            await ledger.run(intents.allot_nonces(wanted, first, attempts, AT))
+        assert await ledger.rows("select hash from attempts") == []
+        assert await ledger.rows("select distinct state, nonce from intents") == [{"state": "planned", "nonce": None}]
+        assert await ledger.store.fetch(intents.wallet(31337, WALLET)) == [{"next_nonce": 5}]
+
+    run(scenario)
+
+
+def test_intent_that_is_not_as_thought_gets_no_nonce(run: Callable[[Scenario], None]) -> None:
+    """It has another nonce, has ended or is cancelled: those beside it get none either."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.run(intents.set_wallet(31337, WALLET, 5))
+        signed, ended, cancelled, good = [await ledger.intent(await ledger.call()) for _ in range(4)]
+        await ledger.run(intents.allot_nonces([signed, cancelled], 5, [an_attempt(1), an_attempt(2)], AT))
+        await ledger.run(intents.add_attempt(replace(cancelled, nonce=6), a_noop(3), AT, ASKED))
+        await ledger.run(intents.died(cancelled.call_id, STRANGER, AT))
+        await ledger.run(intents.set_state(cancelled.call_id, IntentState.PLANNED, AT))
+        await ledger.run(intents.set_state(ended.call_id, IntentState.DENIED, AT, "no"))
+        for bad in (signed, ended, cancelled):
+            with pytest.raises(CommitRefused, match="an intent has another nonce, or has ended"):
+                await ledger.run(intents.allot_nonces([good, bad], 7, [an_attempt(8), an_attempt(9)], AT))
+        assert (await ledger.open_intent(await call_of(ledger, good))).state is IntentState.PLANNED
         assert await ledger.store.fetch(intents.wallet(31337, WALLET)) == [{"next_nonce": 7}]
 
     run(scenario)
+
+
+async def call_of(ledger: Ledger, intent: Intent) -> JobCall:
+    (row,) = await ledger.store.fetch(intents.calls_of([intent.call_id]))
+    return calls.from_row(row)
 
 
 def test_two_intents_cannot_have_one_nonce(run: Callable[[Scenario], None]) -> None:
     """The table itself forbids it."""
 
     async def scenario(ledger: Ledger) -> None:
-        await ledger.run(intents.set_wallet(31337, WALLET, 5))
-        first, second = await ledger.intent(await ledger.call()), await ledger.intent(await ledger.call())
-        await ledger.run(intents.allot_nonce(first, 5, an_attempt(), AT))
+        await ledger.signed(await ledger.call(), 1)
+        second = await ledger.intent(await ledger.call())
         with pytest.raises(CommitRefused, match="duplicate key"):
-            await ledger.run(intents.allot_nonce(second, 5, an_attempt(), AT))
+            await ledger.run(intents.allot_nonces([second], 5, [an_attempt(2)], AT))
 
     run(scenario)
 
@@ -375,12 +444,72 @@ def test_bytes_under_a_hash_never_change(run: Callable[[Scenario], None]) -> Non
     """A second attempt of the same hash is not stored over the first."""
 
     async def scenario(ledger: Ledger) -> None:
-        call = await ledger.call()
-        await ledger.intent(call)
-        await ledger.run(intents.add_attempt(call.id, 5, an_attempt(), AT))
-        await ledger.run(intents.add_attempt(call.id, 5, replace(an_attempt(), raw=b"other"), AT))
+        intent = await ledger.signed(await ledger.call(), 1)
+        for _ in range(2):
+            await ledger.run(intents.add_attempt(intent, replace(an_attempt(), raw=b"other"), AT))
         (row,) = await ledger.rows("select raw from attempts")
         assert bytes(row["raw"]) == an_attempt().raw
+
+    run(scenario)
+
+
+def test_replacement_is_stored_of_an_open_intent_with_this_nonce_only(run: Callable[[Scenario], None]) -> None:
+    """Else the commit is refused, and nothing goes out."""
+
+    async def scenario(ledger: Ledger) -> None:
+        intent = await ledger.signed(await ledger.call(), 1)
+        planned = await ledger.intent(await ledger.call())
+        ended = await ledger.signed(await ledger.call(), 2, nonce=6)
+        await ledger.run(intents.set_state(ended.call_id, IntentState.FINAL, AT))
+        for wrong in (replace(intent, nonce=6), replace(planned, nonce=5), ended, replace(intent, call_id=10**6)):
+            for made, why in ((an_attempt(9), None), (a_noop(9), ASKED)):
+                with pytest.raises(CommitRefused, match="another nonce, is cancelled or has ended"):
+                    await ledger.run(intents.add_attempt(wrong, made, AT, why))
+        assert len(await ledger.rows("select hash from attempts")) == 2
+        assert await ledger.rows("select call_id from intents where cancel_as is not null") == []
+
+    run(scenario)
+
+
+def test_only_no_ops_follow_a_cancellation_and_the_first_stands(run: Callable[[Scenario], None]) -> None:
+    """A batch that were signed after it could take effect although somebody was told that it will not."""
+
+    async def scenario(ledger: Ledger) -> None:
+        call = await ledger.call()
+        intent = await ledger.signed(call, 1)
+        for _ in range(2):
+            await ledger.run(intents.add_attempt(intent, a_noop(2), AT, ASKED))
+        await ledger.run(intents.add_attempt(intent, a_noop(3), AT))
+        await ledger.run(intents.add_attempt(intent, a_noop(4), AT, Cancellation(IntentState.EXPIRED, "later")))
+        with pytest.raises(CommitRefused, match="is cancelled"):
+            await ledger.run(intents.add_attempt(intent, an_attempt(5), AT))
+        found = await ledger.open_intent(call)
+        assert found.cancellation == ASKED
+        assert found.attempts == (an_attempt(1), a_noop(2), a_noop(3), a_noop(4))
+
+    run(scenario)
+
+
+def test_death_frees_the_intent_and_keeps_what_was_signed(run: Callable[[Scenario], None]) -> None:
+    """Its attempts are no attempts of it any more; the first killer stands; another intent is not touched."""
+
+    async def scenario(ledger: Ledger) -> None:
+        call, other = await ledger.call(), await ledger.call()
+        await ledger.signed(call, 1, 2)
+        beside = await ledger.signed(other, 3, nonce=6)
+        for killer in (STRANGER, "0xlater"):
+            await ledger.run(
+                intents.died(call.id, killer, AT), intents.set_state(call.id, IntentState.PLANNED, AT)
+            )  # fmt: skip
+        freed = await ledger.open_intent(call)
+        assert freed == an_intent(call.id)
+        assert (await ledger.open_intent(other)).nonce == beside.nonce
+        rows = await ledger.rows("select dead_by from attempts order by hash")
+        assert [row["dead_by"] for row in rows] == [STRANGER, STRANGER, None]
+        await ledger.run(intents.allot_nonces([freed], 7, [an_attempt(4)], AT))
+        again = await ledger.open_intent(call)
+        assert (again.nonce, again.attempts) == (7, (an_attempt(4),))
+        assert [row["hash"] for row in await ledger.store.fetch(foreign.attempts_at(31337, WALLET, 5))] == []
 
     run(scenario)
 
@@ -400,17 +529,37 @@ def test_ended_intent_stays_as_it_is(run: Callable[[Scenario], None]) -> None:
 
 
 def test_acceptance_keeps_the_first_time_and_takes_the_error_back(run: Callable[[Scenario], None]) -> None:
-    """And moves no intent: a late answer must not bring an included one back."""
+    """And moves no intent on that has gone further: a late answer must not bring an included one back."""
 
     async def scenario(ledger: Ledger) -> None:
         call = await ledger.call()
-        await ledger.intent(call)
-        await ledger.run(intents.add_attempt(call.id, 5, an_attempt(), AT), intents.send_error(an_attempt().hash, "no"))
-        await ledger.run(intents.set_state(call.id, IntentState.INCLUDED, AT))
+        await ledger.signed(call, 1)
+        await ledger.run(
+            intents.send_error(an_attempt().hash, "no\0"), intents.set_state(call.id, IntentState.INCLUDED, AT)
+        )
+        assert [row["error"] for row in await ledger.rows("select error from attempts")] == ["no·"]
         for at in (AT, LATER):
-            await ledger.run(intents.accepted(an_attempt().hash, at))
+            await ledger.run(intents.accepted([an_attempt().hash], at))
         (row,) = await ledger.rows("select accepted_at, error, state from attempts join intents using (call_id)")
         assert row == {"accepted_at": AT, "error": None, "state": "included"}
+
+    run(scenario)
+
+
+def test_accepted_ones_are_sent_and_no_others(run: Callable[[Scenario], None]) -> None:
+    """Several in one statement; what is not ours is no error."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for number in (1, 2, 3):
+            await ledger.signed(await ledger.call(), number, nonce=4 + number)
+        for _ in range(2):
+            await ledger.run(intents.accepted([an_attempt(1).hash, an_attempt(3).hash, "0xother"], LATER))
+        rows = await ledger.rows(
+            "select state, accepted_at from intents join attempts using (call_id) order by call_id"
+        )
+        assert [(row["state"], row["accepted_at"]) for row in rows] == [
+            ("sent", LATER), ("signed", None), ("sent", LATER),
+        ]  # fmt: skip
 
     run(scenario)
 
@@ -421,29 +570,14 @@ def test_inclusion_is_recorded_and_taken_back_by_a_reorg(run: Callable[[Scenario
     async def scenario(ledger: Ledger) -> None:
         made = [await ledger.call() for _ in range(2)]
         for number, call in enumerate(made, 1):
-            await ledger.intent(call)
-            await ledger.run(intents.add_attempt(call.id, 5, an_attempt(number), AT), intents.mined(mined(number)))
+            await ledger.signed(call, number, nonce=4 + number)
+            await ledger.run(intents.mined(mined(number)))
         await ledger.run(intents.fell_out(made[0].id))
         rows = await ledger.rows(
             "select included_block, is_success, effective_gas_price_wei from attempts order by hash"
         )
         assert [(row["included_block"], row["is_success"]) for row in rows] == [(None, None), (8, True)]
         assert int(rows[1]["effective_gas_price_wei"]) == UINT256_MAX
-
-    run(scenario)
-
-
-def test_spending_counts_what_was_or_may_be_sent_since(run: Callable[[Scenario], None]) -> None:
-    """Not what was denied or reverted, not what is worth nothing, not what was before."""
-
-    async def scenario(ledger: Ledger) -> None:
-        made = [await ledger.intent(await ledger.call(), value_wei=value) for value in (1, 2, 3, 0, 5)]
-        await ledger.run(intents.set_state(made[1].call_id, IntentState.REVERTED, AT))
-        await ledger.run(intents.set_state(made[2].call_id, IntentState.FINAL, AT))
-        early = await ledger.call()
-        await ledger.run(intents.plan(an_intent(early.id), AT - timedelta(days=1)))
-        rows = await ledger.store.fetch(intents.spent_since(AT))
-        assert sorted((row["vault"], int(row["value_wei"])) for row in rows) == [("main", 1), ("main", 3), ("main", 5)]
 
     run(scenario)
 
@@ -465,12 +599,106 @@ def test_recent_transactions_are_newest_first(run: Callable[[Scenario], None]) -
 
     async def scenario(ledger: Ledger) -> None:
         call = await ledger.call()
-        await ledger.intent(call)
-        for number in (1, 2, 3):
-            await ledger.run(intents.add_attempt(call.id, 5, an_attempt(number), AT + timedelta(seconds=number)))
+        await ledger.signed(call, 1, 2, 3)
         rows = await ledger.store.fetch(intents.recent_transactions(2))
         assert [row["hash"] for row in rows] == [an_attempt(3).hash, an_attempt(2).hash]
         assert rows[0]["vault"] == "main"
+
+    run(scenario)
+
+
+# --- strangers and fillers -------------------------------------------------------------------------------------------
+
+
+def found(number: int, nonce: int = 5) -> FoundTransaction:
+    """A stranger's transaction."""
+    return FoundTransaction(
+        hash=f"0x{number:064x}", nonce=nonce, block=8, block_hash="0xb8", target=WALLET, selector="0xaabbccdd",
+        value_wei=UINT256_MAX,
+    )  # fmt: skip
+
+
+def test_stranger_is_known_by_its_nonce_and_named_later(run: Callable[[Scenario], None]) -> None:
+    """Once, whoever sees it again; a look that finds nothing takes no name back."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for what, at in ((None, AT), (None, LATER)):
+            await ledger.run(foreign.seen(31337, WALLET, 5, what, at))
+        (row,) = await ledger.store.fetch(foreign.of_chain(31337))
+        assert (row["hash"], row["adopted_by"], row["seen_at"]) == (None, None, AT)
+        for what in (found(1), found(1), None):
+            await ledger.run(foreign.seen(31337, WALLET, 5, what, LATER))
+        (row,) = await ledger.store.fetch(foreign.of_chain(31337))
+        assert (row["hash"], row["block"], row["target"], row["selector"], int(row["value_wei"]), row["seen_at"]) == (
+            found(1).hash, 8, WALLET, "0xaabbccdd", UINT256_MAX, AT,
+        )  # fmt: skip
+        assert await ledger.store.fetch(foreign.of_chain(1)) == []
+
+    run(scenario)
+
+
+def test_adoption_is_by_hash_and_the_first_one_stands(run: Callable[[Scenario], None]) -> None:
+    """An unknown hash adopts nothing; seeing it again takes nothing back."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.run(foreign.seen(31337, WALLET, 5, found(1), AT), foreign.seen(31337, WALLET, 6, found(2, 6), AT))
+        assert await ledger.run(foreign.adopt(31337, "0xother", "uid:1", AT)) == [[]]
+        for by, at in (("uid:1", AT), ("uid:2", LATER)):
+            ((row,),) = await ledger.run(foreign.adopt(31337, found(1).hash, by, at))
+            assert (row["nonce"], row["adopted_by"], row["adopted_at"]) == (5, "uid:1", AT)
+        for what in (found(1), None):
+            await ledger.run(foreign.seen(31337, WALLET, 5, what, LATER))
+        rows = await ledger.store.fetch(foreign.of_chain(31337))
+        assert [(row["nonce"], row["adopted_by"]) for row in rows] == [(5, "uid:1"), (6, None)]
+
+    run(scenario)
+
+
+def test_another_stranger_in_the_place_of_an_adopted_one_is_not_adopted(run: Callable[[Scenario], None]) -> None:
+    """After a reorg: somebody vouched for that transaction, not for whatever uses its nonce."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.run(foreign.seen(31337, WALLET, 5, found(1), AT), foreign.adopt(31337, found(1).hash, "uid:1", AT))
+        await ledger.run(foreign.seen(31337, WALLET, 5, found(2), LATER))
+        (row,) = await ledger.store.fetch(foreign.of_chain(31337))
+        assert (row["hash"], row["adopted_by"], row["adopted_at"]) == (found(2).hash, None, None)
+
+    run(scenario)
+
+
+def test_fillers_come_back_as_they_were_the_dearest_first(run: Callable[[Scenario], None]) -> None:
+    """Of that nonce of that wallet on that chain; the bytes under a hash never change."""
+
+    async def scenario(ledger: Ledger) -> None:
+        fillers = [
+            Filler(hash=f"0x{n}", nonce=5, raw=bytes([n]), signed_block=n,
+                   fees=Fees(max_fee_per_gas_wei=UINT256_MAX - n, max_priority_fee_per_gas_wei=n))
+            for n in (3, 1, 2)
+        ]  # fmt: skip
+        for filler in (*fillers, replace(fillers[0], raw=b"other")):
+            await ledger.run(foreign.add_filler(31337, WALLET, filler, AT))
+        await ledger.run(foreign.add_filler(31337, WALLET, replace(fillers[0], hash="0x9", nonce=6), AT))
+        rows = await ledger.store.fetch(foreign.fillers_at(31337, WALLET, 5))
+        assert [foreign.filler_from_row(row) for row in rows] == sorted(fillers, key=lambda each: each.signed_block)
+        assert await ledger.store.fetch(foreign.fillers_at(1, WALLET, 5)) == []
+        assert await ledger.store.fetch(foreign.fillers_at(31337, "0x", 5)) == []
+
+    run(scenario)
+
+
+def test_what_was_at_a_nonce_is_named_the_included_one_first(run: Callable[[Scenario], None]) -> None:
+    """Then the dearest: that is what a pool may still hold."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.signed(await ledger.call(), 1, 2, 3)
+        await ledger.signed(await ledger.call(), 4, nonce=6)
+
+        async def hashes() -> list[str]:
+            return [row["hash"] for row in await ledger.store.fetch(foreign.attempts_at(31337, WALLET, 5))]
+
+        assert await hashes() == [an_attempt(number).hash for number in (3, 2, 1)]
+        await ledger.run(intents.mined(mined(1)))
+        assert await hashes() == [an_attempt(number).hash for number in (1, 3, 2)]
 
     run(scenario)
 
@@ -501,6 +729,15 @@ def test_pause_stays_with_who_made_it_until_it_is_taken_back(run: Callable[[Scen
         await ledger.run(workers.pause("all", "*", "uid:3", AT))
         rows = await ledger.store.fetch(workers.pauses())
         assert {(row["scope"], row["paused_by"]) for row in rows} == {("vault", "uid:1"), ("all", "uid:3")}
+        assert {row["mode"] for row in rows} == {"paused"}
+        await ledger.run(workers.pause("vault", "main", "uid:4", LATER, "reducing"))
+        await ledger.run(workers.pause("plugin", "alpha", "uid:5", AT, "reducing"))
+        await ledger.run(workers.pause("plugin", "alpha", "uid:6", LATER))
+        rows = await ledger.store.fetch(workers.pauses())
+        assert {(row["scope"], row["paused_by"], row["mode"]) for row in rows} == {
+            ("vault", "uid:1", "paused"), ("all", "uid:3", "paused"), ("plugin", "uid:6", "paused")
+        }  # fmt: skip
+        await ledger.run(workers.resume("plugin", "alpha"))
         await ledger.run(workers.resume("vault", "main"), workers.resume("plugin", "nobody"))
         assert [row["scope"] for row in await ledger.store.fetch(workers.pauses())] == ["all"]
 
@@ -514,7 +751,17 @@ def test_pause_stays_with_who_made_it_until_it_is_taken_back(run: Callable[[Scen
         "update job_calls set outcome = 'acted'",
         "update job_calls set state = 'done', outcome = 'maybe', finished_at = now()",
         "update intents set state = 'perhaps'",
-        "insert into pauses values ('action', 'x', 'y', now())",
+        "insert into pauses values ('worker', 'x', 'y', now())",
+        "insert into pauses values ('vault', 'x', 'y', now(), 'half')",
+        "insert into pauses values ('action', 'x', 'y', now(), 'reducing')",
+        "insert into usage values (1, 'luck', '', '', 1, now())",
+        "insert into usage values (404, 'gas', '', '', 1, now())",
+        "update intents set route = 'carrier pigeon'",
+        "update intents set deadline_at = null",
+        "update intents set cancel_as = 'final', cancel_reason = 'x'",
+        "update intents set cancel_as = 'expired'",
+        "insert into foreign_transactions values (1, 'x', 1, null, null, null, null, null, now(), 'y', null)",
+        "insert into knobs values ('x', 'y', null, 'z', now())",
         "insert into ledger default values",
     ],
 )

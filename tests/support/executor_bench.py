@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,18 +22,30 @@ from web3.contract import Contract
 
 from protocol.actions import Act, Action, Noop, Outcome
 from protocol.messages import StateWrite, TriggerKind
+from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import build_catalogue
-from runnerd.chain.erc7821 import Erc7821Vault
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.clock import SystemClock
-from runnerd.config.model import ActionGrant, ArgumentLimit, ChainConfig, VaultConfig
+from runnerd.config.model import (
+    ActionGrant,
+    ArgumentLimit,
+    BudgetConfig,
+    ChainConfig,
+    PluginConfig,
+    VaultConfig,
+    WalletConfig,
+)
 from runnerd.executor.aftermath import Aftermath
-from runnerd.executor.decided import Decided
+from runnerd.executor.auditor import Auditor
+from runnerd.executor.decided import Decided, terms_of
 from runnerd.executor.effect_checks import EffectChecks
 from runnerd.executor.effect_checks import Ground as VaultGround
 from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.follow import Follower
 from runnerd.executor.lane import Lane
+from runnerd.executor.push import Pusher
 from runnerd.executor.tracked import Book, load_book
+from runnerd.executor.usage import Usage
 from runnerd.network import open_network
 from runnerd.pauses import Pauses
 from runnerd.results import Results
@@ -66,6 +80,11 @@ class Ground:
     key: PrivateKey
     chain: dict[str, Any] = field(default_factory=dict)
     grant: dict[str, Any] = field(default_factory=dict)
+    action: dict[str, Any] = field(default_factory=dict)
+    budget: dict[str, Any] = field(default_factory=dict)
+    wallet_gas_wei: int | None = None
+    wallet: dict[str, Any] = field(default_factory=dict)
+    plugin: dict[str, Any] = field(default_factory=dict)
 
     @property
     def signer(self) -> KeystoreSigner:
@@ -75,12 +94,8 @@ class Ground:
 
     @property
     def vault_config(self) -> VaultConfig:
-        mint = ActionGrant(
-            contract=self.market.address,
-            function=MINT,
-            max_value_wei=ETHER,
-            limits={"strike": ArgumentLimit(min=1, max=10**7)},
-        )
+        options = {"max_value_wei": ETHER, "limits": {"strike": ArgumentLimit(min=1, max=10**7)}, **self.action}
+        mint = ActionGrant(contract=self.market.address, function=MINT, **options)
         return VaultConfig(
             chain="local",
             address=self.vault.address,
@@ -167,12 +182,22 @@ class Process:
         config = {
             "confirmations": 2, "poll_s": 0.02, "rpc_timeout_s": 5.0, "replace_after_blocks": 1_000, **ground.chain
         }  # fmt: skip
-        self.network = open_network("local", ChainConfig(id=31337, rpc=ground.proxy.url, **config))
+        self.network = open_network("local", ChainConfig(id=31337, **{"rpc": ground.proxy.url, **config}))
         self.book = Book(self.store, self.results, self.clock)
         self.vaults: dict[str, VaultDesk] = {}
-        self.executor = Executor(self.vaults, LEDGER_ID, self.store, self.results, self.pauses, self.book, self.clock)
+        self.catalogue = build_catalogue("main", ground.vault_config)
+        self.pauses.reducing = {"main": self.catalogue.reducing}
+        self.usage = Usage(
+            self.store, self.clock, {"main": self.catalogue}, lambda _: BudgetConfig(**ground.budget),
+            {ground.signer.address: ground.wallet_gas_wei},
+        )  # fmt: skip
+        self.executor = Executor(
+            self.vaults, LEDGER_ID, self.store, self.results, self.pauses, self.book, self.usage, self.clock
+        )
         self.tasks = Tasks()
         self.lane: Lane
+        self.pusher: Pusher
+        self.auditor: Auditor
         self.follower: Follower
 
     def _on_result(self, result: JobResult) -> None:
@@ -188,16 +213,33 @@ class Process:
         if not rows:
             await self.store.commit(intents.set_wallet(31337, signer.address, 0))
         next_nonce = rows[0]["next_nonce"] if rows else 0
-        catalogue = build_catalogue("main", self.ground.vault_config)
-        address = self.ground.vault.address
-        self.checks = EffectChecks(self.network, {"main": VaultGround(address, catalogue)})
+        await self.usage.load()
+        catalogue = self.catalogue
+        limits = WalletConfig(keystore=Path("unused"), **self.ground.wallet)
+        self.checks = EffectChecks(self.network, {"main": VaultGround(self.ground.vault.address, catalogue)})
         self.lane = Lane(
-            self.network, signer, next_nonce, catalogue.errors, self.book, self.pauses, self.metrics, self.checks
-        )
+            self.network, signer, next_nonce, limits, catalogue.errors, self.book, self.pauses, self.metrics,
+            self.checks,
+        )  # fmt: skip
+        self.pusher = Pusher(self.lane, self.book, self.pauses)
+        self.auditor = Auditor(
+            self.network, {signer.address: self.lane}, {signer.address: ["main"]}, self.book, self.pauses,
+            self.metrics.saw_foreign,
+        )  # fmt: skip
+        await self.auditor.load()
         self.aftermath = Aftermath(self.checks, self.pauses, self.metrics, self.clock)
-        self.follower = Follower(self.network, {signer.address: self.lane}, self.book, self.aftermath)
-        self.vaults["main"] = VaultDesk("main", address, catalogue, Erc7821Vault(address=address), self.lane)
+        self.follower = Follower(self.network, {signer.address: self.pusher}, self.book, self.auditor, self.aftermath)
+        adapter = Erc7821Vault(address=self.ground.vault.address, operator=signer.address)
+        self.vaults["main"] = VaultDesk("main", catalogue, adapter, self.lane)
         await self.executor.resume(frozenset({"main"}))
+
+    def mirror(self) -> CapsMirror:
+        """Begin to read what the vault itself allows."""
+        desk = self.vaults["main"]
+        ids = partial(self.executor.ids_on_the_way, "main")
+        desk.mirror = CapsMirror(self.network, {"main": (desk.adapter.address, desk.catalogue, ids)})
+        self.tasks.spawn(desk.mirror.run(), "caps")
+        return desk.mirror
 
     def run(self, *, lane: bool = True, follower: bool = True) -> None:
         """Begin to poll, sign and follow."""
@@ -227,19 +269,20 @@ class Process:
         ((row,),) = await self.store.commit(calls.insert(new))
         return calls.inserted(new, row)
 
-    async def accept(self, call: JobCall, outcome: Outcome, *writes: StateWrite) -> None:
+    async def accept(self, call: JobCall, outcome: Outcome, *writes: StateWrite, **plugin: Any) -> None:
         """The worker has decided."""
         await self.executor.accept(
             Decided(
                 call=call, vault="main", generation=1, digest="sha256:0", attempt=1, context="{}", outcome=outcome,
                 state_writes=writes, decided_at=self.clock.now(), decide_ms=1.0,
+                terms=terms_of(PluginConfig(vault="main", **{**self.ground.plugin, **plugin})),
             )
         )  # fmt: skip
 
-    async def act(self, *actions: Action, deadline_s: float = 60.0) -> JobCall:
-        """A call that was decided with these actions."""
-        call = await self.call(deadline_s)
-        await self.accept(call, Act(actions=actions or (mint(),)))
+    async def act(self, *actions: Action, **plugin: Any) -> JobCall:
+        """A call that was decided with these actions; `plugin` are keys of its configuration."""
+        call = await self.call()
+        await self.accept(call, Act(actions=actions or (mint(),)), **plugin)
         return call
 
     async def rest(self) -> JobCall:

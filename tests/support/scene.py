@@ -250,15 +250,17 @@ class Stage:
         url: str | None = None,
         start: bool = True,
         has_dsn: bool = True,
+        operator: str | None = None,
         **tables: Mapping[str, object],
     ) -> Iterator[Scene]:
         """A new scene, with its daemon running unless `start` is False.
 
         `node` if it is not the session's, `url` if runnerd reaches it another way, `chain` and `vault` for extra keys.
+        `operator` with `wallet`: the address of a key elsewhere, and its table in place of a keystore.
         `has_dsn=False`: with a cluster of its own, which takes two seconds more.
         """
         with make_short_dir() as directory, self._database() if has_dsn else nullcontext() as dsn:
-            operator = make_keystore(directory)
+            operator = operator or make_keystore(directory)
             venue = build_venue((node or self.node).url, operator)
             scene = Scene(directory, venue, dsn or EmbeddedPostgres(directory / "data", directory / "run").dsn)
             scene.config.write_text(render_config(venue, plugins, url=url, dsn=dsn, **tables))

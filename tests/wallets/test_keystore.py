@@ -1,5 +1,6 @@
 """Keystores: written once and safely, opened by the right passphrase only, readable by other wallets and from them."""
 
+import asyncio
 import json
 import os
 import resource
@@ -68,8 +69,9 @@ def test_a_created_keystore_opens_with_its_passphrase(path: Path) -> None:
         max_fee_per_gas_wei=2,
         max_priority_fee_per_gas_wei=1,
     )
-    assert Account.recover_transaction(signer.sign(transaction).raw) == ADDRESS
-    assert signer.sign(transaction) == signer.sign(transaction)
+    signed = asyncio.run(signer.sign(transaction))
+    assert Account.recover_transaction(signed.raw) == ADDRESS
+    assert asyncio.run(signer.sign(transaction)) == signed
 
 
 def test_other_wallets_read_our_keystores(path: Path) -> None:

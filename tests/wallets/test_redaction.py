@@ -11,8 +11,13 @@ from typing import Any
 
 import pytest
 
+from runnerd.chain.node_url import parse_node_url
 from runnerd.wallets.keystore import KeystoreSigner, create_keystore, unlock_keystore
+from runnerd.wallets.kms import KmsSigner
+from runnerd.wallets.kms_client import KmsClient
 from runnerd.wallets.passphrase import Passphrase, PassphraseFile, fetch_passphrase
+from runnerd.wallets.remote import RemoteSigner
+from runnerd.wallets.signer_http import SignerHttp
 
 KEY = bytes.fromhex("c0ffee" + "5e" * 26 + "c0ffee")
 PASSPHRASE = b"correct horse battery staple"
@@ -29,7 +34,7 @@ def forms(secret: bytes) -> list[str]:
     ]
 
 
-SECRETS = [*forms(KEY), *forms(PASSPHRASE)]
+SECRETS = [*forms(KEY), *forms(PASSPHRASE), *forms(PASSPHRASE.replace(b" ", b"-"))]
 
 
 def leaks(text: str) -> list[str]:
@@ -42,9 +47,22 @@ def signer(tmp_path: Path) -> KeystoreSigner:
     return unlock_keystore(tmp_path / "k.json", Passphrase(PASSPHRASE))
 
 
-@pytest.fixture(params=["signer", "key", "passphrase"])
+TOKEN = PASSPHRASE.replace(b" ", b"-")
+REMOTE = SignerHttp("signer", parse_node_url("https://signer.example/path"), None, Passphrase(TOKEN))
+KMS = KmsClient(KEY, logging, "KMS key")
+
+
+@pytest.fixture(params=["signer", "key", "passphrase", "remote", "remote http", "kms", "kms client"])
 def holder(request: pytest.FixtureRequest, signer: KeystoreSigner) -> Any:
-    return {"signer": signer, "key": signer._key, "passphrase": Passphrase(PASSPHRASE)}[request.param]
+    return {
+        "signer": signer,
+        "key": signer._key,
+        "passphrase": Passphrase(PASSPHRASE),
+        "remote": RemoteSigner(REMOTE, "signer", signer.address),
+        "remote http": REMOTE,
+        "kms": KmsSigner(KMS, "KMS key", "arn:aws:kms:eu-central-1:1:key/1", signer.address),
+        "kms client": KMS,
+    }[request.param]
 
 
 def test_the_search_finds_what_it_looks_for() -> None:

@@ -1,4 +1,4 @@
-"""EIP-1559 encoding by hand, held byte for byte against eth_account; fields that no node would take are refused."""
+"""Encoding by hand, held byte for byte against eth_account; fields that no node would take are refused."""
 
 from typing import Any
 
@@ -31,6 +31,7 @@ numbers = st.one_of(st.integers(0, 300), st.integers(0, 2**64 - 2), st.sampled_f
 @st.composite
 def transactions(draw: st.DrawFn) -> UnsignedTransaction:
     max_fee = draw(st.integers(0, 2**128))
+    is_legacy = draw(st.booleans())
     return UnsignedTransaction(
         chain_id=draw(st.integers(1, 2**63)),
         nonce=draw(numbers),
@@ -39,7 +40,8 @@ def transactions(draw: st.DrawFn) -> UnsignedTransaction:
         data=draw(st.one_of(st.binary(max_size=70), st.binary(min_size=250, max_size=300))),
         gas_limit=21_000 + draw(st.integers(0, 2**40)),
         max_fee_per_gas_wei=max_fee,
-        max_priority_fee_per_gas_wei=draw(st.integers(0, max_fee)),
+        max_priority_fee_per_gas_wei=max_fee if is_legacy else draw(st.integers(0, max_fee)),
+        is_legacy=is_legacy,
     )
 
 
@@ -48,17 +50,20 @@ def test_every_signed_transaction_is_that_of_eth_account(transaction: UnsignedTr
     """Same bytes, same hash: both sign deterministically (RFC 6979) with low s."""
     signature = PrivateKey(key).sign_recoverable(keccak(encode_for_signing(transaction)), hasher=None)
     signed = assemble(transaction, signature)
+    fees = {
+        "type": 2,
+        "maxFeePerGas": transaction.max_fee_per_gas_wei,
+        "maxPriorityFeePerGas": transaction.max_priority_fee_per_gas_wei,
+    }
     expected = Account.from_key(key).sign_transaction(
         {
-            "type": 2,
             "chainId": transaction.chain_id,
             "nonce": transaction.nonce,
             "to": to_checksum_address(transaction.to),
             "value": transaction.value_wei,
             "data": transaction.data,
             "gas": transaction.gas_limit,
-            "maxFeePerGas": transaction.max_fee_per_gas_wei,
-            "maxPriorityFeePerGas": transaction.max_priority_fee_per_gas_wei,
+            **({"gasPrice": transaction.max_fee_per_gas_wei} if transaction.is_legacy else fees),
         }
     )
     assert signed.raw == bytes(expected.raw_transaction)
@@ -70,6 +75,37 @@ def test_what_is_signed_is_these_bytes() -> None:
     assert encode_for_signing(UnsignedTransaction(**FIELDS)).hex() == (
         "02" + "df" + "01" + "80" + "01" + "02" + "825208" + "94" + "11" * 20 + "80" + "80" + "c0"
     )
+
+
+def test_what_is_signed_for_a_legacy_chain_is_these_bytes() -> None:
+    """Golden, the example of EIP-155: nonce, gas price, gas, to, value, data, chain id, 0, 0; and the signed bytes."""
+    transaction = UnsignedTransaction(
+        chain_id=1,
+        nonce=9,
+        to="0x" + "35" * 20,
+        value_wei=10**18,
+        data=b"",
+        gas_limit=21_000,
+        max_fee_per_gas_wei=20 * 10**9,
+        max_priority_fee_per_gas_wei=20 * 10**9,
+        is_legacy=True,
+    )
+    expected = "ec098504a817c800825208943535353535353535353535353535353535353535880de0b6b3a764000080018080"
+    assert encode_for_signing(transaction).hex() == expected
+    signature = PrivateKey(b"\x46" * 32).sign_recoverable(keccak(encode_for_signing(transaction)), hasher=None)
+    assert assemble(transaction, signature).raw.hex() == (
+        "f86c098504a817c800825208943535353535353535353535353535353535353535880de0b6b3a76400008025"
+        "a028ef61340bd939bc2195fe537567866003e1a15d3c71ff63e1590620aa636276"
+        "a067cbe9d8997f761aecb703304b3800ccf555c9f3dc64214b297fb1966a3b6d83"
+    )
+
+
+def test_a_legacy_transaction_has_one_price() -> None:
+    """Two that differ would hide which one is meant."""
+    fields = {**FIELDS, "is_legacy": True}
+    with pytest.raises(TransactionInvalid, match="a legacy transaction has one gas price: expected 2"):
+        UnsignedTransaction(**fields)
+    assert UnsignedTransaction(**{**fields, "max_priority_fee_per_gas_wei": 2}).is_legacy
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,14 @@ as well: a half-open one would otherwise swallow every later request."""
 class Inbox:
     """Who waits for which answer on one connection. Fed by the connection, in the event loop."""
 
-    __slots__ = ("_waiting", "last_heard_at", "loop", "lost_reason")
+    __slots__ = ("_waiting", "last_heard_at", "loop", "lost_reason", "on_notice")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self.lost_reason: str | None = None
+        self.on_notice: Callable[[], None] | None = None
+        """Told of a message that answers no request: an announcement. It gets nothing of what is in it."""
         self.last_heard_at = self.loop.time()
 
     def expect(self, request_id: int) -> asyncio.Future[bytes]:
@@ -43,7 +45,11 @@ class Inbox:
     def deliver(self, message: bytes) -> None:
         """Take one whole message. Raises ValueError when it is not JSON-RPC: the connection is then out of step."""
         self.last_heard_at = self.loop.time()
-        for request_id in answered_ids(message):
+        answered = answered_ids(message)
+        if not answered and self.on_notice is not None:
+            self.on_notice()
+            return
+        for request_id in answered:
             answer = self._waiting.pop(request_id, None)
             if answer is not None and not answer.done():
                 answer.set_result(message)
@@ -78,6 +84,7 @@ class PipelinedTransport:
 
     def __init__(self, dial: Callable[[], Awaitable[Channel]]) -> None:
         self._dial = dial
+        self._subscription: tuple[bytes, Callable[[], None]] | None = None
         self._channel: Channel | None = None
         self._dialling = asyncio.Lock()
         self._is_closed = False
@@ -99,6 +106,13 @@ class PipelinedTransport:
         finally:
             inbox.forget(request_id)
 
+    def subscribe(self, request: bytes, on_notice: Callable[[], None]) -> None:
+        """Send `request` at the beginning of each later connection, and tell `on_notice` of each announcement.
+
+        Nobody waits for the answer: a node that announces nothing is asked by its pollers alone.
+        """
+        self._subscription = request, on_notice
+
     async def close(self) -> None:
         self._is_closed = True
         if self._channel is not None:
@@ -111,4 +125,7 @@ class PipelinedTransport:
             if self._channel is None or self._channel.inbox.lost_reason is not None:
                 self._channel = None
                 self._channel = await self._dial()
+                if self._subscription is not None:
+                    request, self._channel.inbox.on_notice = self._subscription
+                    self._channel.send(request)
             return self._channel

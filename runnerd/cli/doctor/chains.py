@@ -1,20 +1,21 @@
-"""Each chain's node: reachable, of the configured chain. Each vault on it: a contract whose operator is our wallet.
+"""Each chain's nodes: reachable, of the configured chain, enough for a quorum. Each vault: it lets our wallet act.
 
 Only asks. Node urls are shown without what may be secret in them.
 """
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from runnerd.chain.address import checksum_address
-from runnerd.chain.erc7821 import Erc7821Vault
-from runnerd.chain.errors import AbiError, ChainError, RpcRefused, RpcUnavailable
+from runnerd.chain.errors import ChainError, RpcRefused, RpcUnavailable
 from runnerd.chain.rpc import NodeCalls, Rpc
-from runnerd.chain.types import decode_data, decode_quantity
+from runnerd.chain.types import decode_quantity
 from runnerd.cli.doctor.finding import Finding, bad, good, weak
 from runnerd.cli.text import ether
 from runnerd.config.model import ChainConfig, Config, VaultConfig
+from runnerd.vaults import find_problem
 
 TIMEOUT_S = 5.0
 
@@ -41,40 +42,91 @@ async def _examine_all(chains: list[_Chain], addresses: Mapping[str, str]) -> di
 
 
 async def _examine(chain: _Chain, addresses: Mapping[str, str]) -> list[Finding]:
-    async with Rpc(chain.config.rpc, timeout_s=min(TIMEOUT_S, chain.config.rpc_timeout_s)) as rpc:
-        try:
-            chain_id = decode_quantity(await rpc.call("eth_chainId", []), "eth_chainId")
-            head = decode_quantity(await rpc.call("eth_blockNumber", []), "eth_blockNumber")
-        except ChainError as error:
-            remedy = f"check the node and chains.{chain.name}.rpc"
-            return [bad("node", str(error), cost="its plugins do not run", remedy=remedy)]
-        if chain_id != chain.config.id:
-            text = f"{rpc.url_for_display} serves chain {chain_id}, the configuration says {chain.config.id}"
-            return [bad("node", text, cost="nothing is signed", remedy=f"correct chains.{chain.name}.id or rpc")]
-        found = [good("node", f"{rpc.url_for_display}: chain {chain_id}, block {head}")]
+    async with AsyncExitStack() as opened:
+        timeout_s = min(TIMEOUT_S, chain.config.rpc_timeout_s)
+        nodes = [await opened.enter_async_context(Rpc(url, timeout_s=timeout_s)) for url in chain.config.urls]
+        looks = await asyncio.gather(*(_look(node, chain) for node in nodes))
+        found = [
+            look if isinstance(look, Finding) else _node(node, chain, look)
+            for node, look in zip(nodes, looks, strict=True)
+        ]
+        heads = {i: look for i, look in enumerate(looks) if isinstance(look, int)}
+        if not heads:
+            return found
+        highest = max(heads, key=lambda i: heads[i])
+        rpc = nodes[highest]
         found += [await _vault(rpc, name, vault, addresses.get(vault.wallet)) for name, vault in chain.vaults.items()]
         used = sorted({vault.wallet for vault in chain.vaults.values()} & addresses.keys())
-        return [*found, *[await _balance(rpc, wallet, addresses[wallet]) for wallet in used]]
+        found += [await _balance(rpc, wallet, addresses[wallet]) for wallet in used]
+        lag = chain.config.max_lag_blocks
+        found.append(_quorum(chain, sum(head >= heads[highest] - lag for head in heads.values())))
+        if chain.config.private_rpc is not None:
+            private = await opened.enter_async_context(Rpc(chain.config.private_rpc, timeout_s=timeout_s))
+            found.append(await _private(private, chain))
+        return found
+
+
+async def _look(rpc: Rpc, chain: _Chain) -> int | Finding:
+    """The node's height, or what is wrong with it."""
+    is_lone = len(chain.config.urls) == 1
+    try:
+        chain_id = decode_quantity(await rpc.call("eth_chainId", []), "eth_chainId")
+        head = decode_quantity(await rpc.call("eth_blockNumber", []), "eth_blockNumber")
+    except ChainError as error:
+        remedy = f"check the node and chains.{chain.name}.rpc"
+        return bad("node", str(error), cost="its plugins do not run" if is_lone else "it is not asked", remedy=remedy)
+    if chain_id != chain.config.id:
+        text = f"{rpc.url_for_display} serves chain {chain_id}, the configuration says {chain.config.id}"
+        cost = "nothing is signed" if is_lone else "it is not asked"
+        return bad("node", text, cost=cost, remedy=f"correct chains.{chain.name}.id or rpc")
+    return head
+
+
+def _node(rpc: Rpc, chain: _Chain, head: int) -> Finding:
+    return good("node", f"{rpc.url_for_display}: chain {chain.config.id}, block {head}")
+
+
+def _quorum(chain: _Chain, well: int) -> Finding:
+    needed, nodes = chain.config.needed_nodes, len(chain.config.urls)
+    if needed > well:
+        cost = "nothing is proven: no nonce is given again, no result becomes final"
+        text = f"{needed} nodes must agree, {well} of {nodes} are well and at the same height"
+        return bad("quorum", text, cost=cost, remedy="mend the others")
+    if needed == 1:
+        cost = "a node that lies or is wrong can make a transaction be made twice"
+        remedy = f"name a second node, of another operator, in chains.{chain.name}.rpc"
+        return weak("quorum", "what one node says is taken as proof", cost=cost, remedy=remedy)
+    return good("quorum", f"{needed} of {nodes} nodes must agree, {well} are well")
+
+
+async def _private(rpc: Rpc, chain: _Chain) -> Finding:
+    """Whether it is there; not every one answers more than the one method it is for."""
+    try:
+        chain_id = decode_quantity(await rpc.call("eth_chainId", []), "eth_chainId")
+    except RpcRefused:
+        return good("private", f"{rpc.url_for_display} answers, and does not name its chain")
+    except ChainError as error:
+        return weak("private", str(error), cost="what must go the private way waits")
+    if chain_id != chain.config.id:
+        text = f"{rpc.url_for_display} serves chain {chain_id}, the configuration says {chain.config.id}"
+        return bad(
+            "private", text, cost="what is sent there is lost", remedy=f"correct chains.{chain.name}.private_rpc"
+        )
+    return good("private", f"{rpc.url_for_display}: chain {chain_id}")
 
 
 async def _vault(rpc: NodeCalls, name: str, config: VaultConfig, ours: str | None) -> Finding:
-    subject, cost = f"vault {name}", "its plugins are refused"
-    adapter = Erc7821Vault(address=config.address)
-    to, data = adapter.operator_request()
-    try:
-        answer = await rpc.call("eth_call", [{"to": to, "data": "0x" + data.hex()}, "latest"])
-        operator = adapter.decode_operator(decode_data(answer, "eth_call"))
-    except RpcUnavailable as error:
-        return weak(subject, str(error), cost="not known whether we may act for it")
-    except (AbiError, RpcRefused) as error:
-        text = f"{config.address} is not a vault of kind {config.adapter}: {error}"
-        return bad(subject, text, cost=cost, remedy=f"correct vaults.{name}.address")
+    subject = f"vault {name}"
     if ours is None:
-        return weak(subject, f"its operator is {operator}", cost=f"wallet {config.wallet} does not name its address")
-    if operator != ours:
-        text = f"its operator is {operator}, wallet {config.wallet} is {ours}"
-        return bad(subject, text, cost=cost, remedy=f"its owner must call setOperator({ours})")
-    return good(subject, f"{config.address} names wallet {config.wallet} as its operator")
+        return weak(subject, f"wallet {config.wallet} does not name its address", cost="not known whether we may act")
+    try:
+        problem = await find_problem(rpc, config, checksum_address(ours))
+    except (RpcUnavailable, RpcRefused) as error:
+        return weak(subject, str(error), cost="not known whether we may act for it")
+    if problem is not None:
+        remedy = f"its owner must change it, or correct vaults.{name}"
+        return bad(subject, problem, cost="its plugins are refused", remedy=remedy)
+    return good(subject, f"{config.address} lets wallet {config.wallet} act")
 
 
 async def _balance(rpc: NodeCalls, wallet: str, address: str) -> Finding:

@@ -34,7 +34,12 @@ Examples:
 It needs no running daemon and changes nothing. Run it as the user of runnerd: files that this user cannot
 read look missing. Exit code 0: nothing is marked ✗, 1: something is."""
 )
-@click.option("--unlock", "is_unlocking", is_flag=True, help="Also open each keystore with its passphrase.")
+@click.option(
+    "--unlock",
+    "is_unlocking",
+    is_flag=True,
+    help="Also open each keystore with its passphrase, and ask KMS and remote signers for their address.",
+)
 @json_option
 @pass_target
 def command(target: Target, is_unlocking: bool, as_json: bool) -> ExitCode:

@@ -1,4 +1,5 @@
-"""Each wallet: its keystore's header, address and permissions, and whether its passphrase can be had.
+"""Each wallet: its keystore's header, address and permissions, and whether its passphrase can be had. See `signers` for
+those whose key is elsewhere.
 
 Neither the passphrase nor the key is read, unless `is_unlocking`: then they meet once, and only the address stays.
 """
@@ -13,6 +14,8 @@ from typing import Final
 from runnerd.chain.address import checksum_address
 from runnerd.chain.errors import AbiError
 from runnerd.cli.doctor.finding import Finding, bad, good, weak
+from runnerd.cli.doctor.secret_file import examine_secret
+from runnerd.cli.doctor.signers import examine_signer
 from runnerd.config.model import WalletConfig
 from runnerd.wallets.errors import WalletError
 from runnerd.wallets.keystore import MAX_KEYSTORE_BYTES, unlock_keystore
@@ -36,7 +39,9 @@ class WalletReport:
 
 
 def examine_wallet(config: WalletConfig, *, is_unlocking: bool) -> WalletReport:
-    """Look at one wallet. Blocks for a second per wallet when unlocking."""
+    """Look at one wallet. Blocks for a second per wallet when unlocking, for one elsewhere until it answers."""
+    if config.keystore is None:
+        return WalletReport(*examine_signer(config, is_unlocking=is_unlocking))
     keystore, address = _keystore(config.keystore)
     findings = [keystore, _passphrase(config)]
     if is_unlocking and (source := config.passphrase_credential) is not None and not _has_credentials():
@@ -119,31 +124,11 @@ def _locked_credential(name: str) -> Finding:
 
 def _passphrase(config: WalletConfig) -> Finding:
     if config.passphrase_file is not None:
-        return _passphrase_file(config.passphrase_file)
+        return examine_secret("passphrase", config.passphrase_file)
     name = config.passphrase_credential or ""
     directory = os.environ.get(CREDENTIALS_VARIABLE, "")
     if not _has_credentials():
         cost = "cannot be checked outside of the unit"
         remedy = f"the unit needs LoadCredential={name}:/path/of/the/file"
         return weak("passphrase", f"systemd credential {name}", cost=cost, remedy=remedy)
-    return _passphrase_file(Path(directory, name))
-
-
-def _passphrase_file(path: Path) -> Finding:
-    subject = "passphrase"
-    try:
-        status = path.stat()
-    except OSError as error:
-        return bad(subject, f"{path}: {error.strerror}", cost=_NO_START, remedy="write it into that file, mode 0600")
-    mode = stat.S_IMODE(status.st_mode)
-    if not stat.S_ISREG(status.st_mode):
-        return bad(subject, f"{path} is not a regular file", cost=_NO_START, remedy="write it into a plain file")
-    if mode & stat.S_IRWXO:
-        remedy = f"run: chmod 600 {path}, and consider the passphrase known"
-        return bad(subject, f"{path} has mode {mode:04o}: open to every user", cost=_NO_START, remedy=remedy)
-    if status.st_size == 0:
-        return bad(subject, f"{path} is empty", cost=_NO_START, remedy="write the passphrase into it")
-    if mode & stat.S_IRWXG:
-        cost = "its group can read it"
-        return weak(subject, f"{path} has mode {mode:04o}", cost=cost, remedy=f"run: chmod 600 {path}")
-    return good(subject, f"{path}, mode {mode:04o}")
+    return examine_secret("passphrase", Path(directory, name))

@@ -6,15 +6,16 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runnerd.chain.erc7821 import EXECUTE, MODE_BATCH_OP_DATA, Erc7821Vault
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import Call, VaultAdapter
+from runnerd.chain.vaults.erc7821 import EXECUTE, MODE_BATCH_OP_DATA, Erc7821Vault
 from tests.support import contracts
 
 VAULT = "0x" + "aa" * 20
 TARGET = "0x" + "11" * 20
 INTENT_ID = b"\x77" * 32
-ADAPTER: VaultAdapter = Erc7821Vault(address=VAULT)
+OPERATOR = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+ADAPTER: VaultAdapter = Erc7821Vault(address=VAULT, operator=OPERATOR)
 
 calls = st.builds(
     Call,
@@ -33,7 +34,7 @@ def test_selector_and_modes_are_those_of_the_erc() -> None:
 
 def test_one_call_with_an_intent_id_is_these_bytes() -> None:
     """Golden, word by word."""
-    calldata = ADAPTER.encode_batch([Call(to=TARGET, value_wei=5, data=b"\xc0\xff\xee")], b"\x77" * 32)
+    calldata = ADAPTER.build([Call(to=TARGET, value_wei=5, data=b"\xc0\xff\xee")], b"\x77" * 32).data
     words = [
         "01000000000078210001" + "00" * 22,  # mode
         f"{0x40:064x}",  # where executionData starts
@@ -62,7 +63,7 @@ def test_every_batch_is_that_of_eth_abi(batch: list[Call], intent_id: bytes) -> 
     tuples = [(call.to, call.value_wei, call.data) for call in batch]
     execution_data = encode(["(address,uint256,bytes)[]", "bytes"], [tuples, intent_id])
     expected = EXECUTE.selector + encode(["bytes32", "bytes"], [MODE_BATCH_OP_DATA, execution_data])
-    assert ADAPTER.encode_batch(batch, intent_id) == expected
+    assert ADAPTER.build(batch, intent_id).data == expected
 
 
 @pytest.mark.parametrize(
@@ -80,14 +81,17 @@ def test_every_batch_is_that_of_eth_abi(batch: list[Call], intent_id: bytes) -> 
 def test_a_batch_that_cannot_be_meant_is_refused(batch: list[Call], intent_id: bytes, reason: str) -> None:
     """Before it is signed; the ERC reads a zero target as the vault itself."""
     with pytest.raises(AbiError, match=reason):
-        ADAPTER.encode_batch(batch, intent_id)
+        ADAPTER.build(batch, intent_id)
 
 
 def test_the_operator_is_asked_and_read() -> None:
     """The view is `operator()`, 0x570ca735."""
-    to, data = ADAPTER.operator_request()
-    assert (to.lower(), data.hex()) == (VAULT, "570ca735")
-    operator = ADAPTER.decode_operator(encode(["address"], ["0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"]))
-    assert operator == "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+    ((method, params),) = ADAPTER.build_admission()
+    assert (method, params) == ("eth_call", [{"to": ADAPTER.address, "data": "0x570ca735"}, "latest"])
+    assert ADAPTER.find_problem(["0x" + encode(["address"], [OPERATOR]).hex()]) is None
+    problem = ADAPTER.find_problem(["0x" + encode(["address"], [TARGET]).hex()])
+    assert problem == (
+        f"the vault's operator is {TARGET}, our wallet is {OPERATOR}: the owner must call setOperator({OPERATOR})"
+    )
     with pytest.raises(AbiError, match="no contract at this address"):
-        ADAPTER.decode_operator(b"")
+        ADAPTER.find_problem(["0x"])

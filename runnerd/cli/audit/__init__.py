@@ -1,0 +1,1 @@
+"""`runnerctl audit`: verifies and exports the audit trail."""

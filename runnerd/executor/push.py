@@ -1,0 +1,189 @@
+"""Carries out what `intent` wants done about a signed transaction that waits: send it again, replace it, cancel it.
+
+Before anything goes out a second time its batch is simulated again at head: what would revert or break an expectation
+now, or is too late, is cancelled by a no-op at its nonce, never pushed.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from runnerd.chain.errors import ChainError
+from runnerd.chain.fees import Fees, NoBump, bump
+from runnerd.executor.attempt import Ready, prepare_noop, sign_attempt, sign_cancel
+from runnerd.executor.intent import (
+    Attempt,
+    AttemptKind,
+    Cancel,
+    Cancellation,
+    Effect,
+    Intent,
+    IntentState,
+    Push,
+    Signed,
+    SimulationReverted,
+    Stale,
+)
+from runnerd.executor.lane import MAX_GROUP, Lane
+from runnerd.executor.tracked import Book, Tracked
+from runnerd.log import fields
+from runnerd.pauses import Pauses
+from runnerd.store import audit, intents
+from runnerd.store.errors import CommitRefused
+from runnerd.wallets.errors import WalletError
+
+logger = logging.getLogger("runnerd.executor")
+
+_WAITING = (IntentState.SIGNED, IntentState.SENT)
+
+
+class Pusher:
+    """One per lane."""
+
+    def __init__(self, lane: Lane, book: Book, pauses: Pauses) -> None:
+        self.lane = lane
+        self._network = lane.network
+        self._book = book
+        self._pauses = pauses
+
+    async def push(self, wanted: Sequence[tuple[Tracked, Push]]) -> None:
+        """Simulate, then send again or replace. What somebody works on already is left to him. Raises StoreError."""
+        free = [(tracked, push) for tracked, push in wanted if not tracked.is_busy]
+        for start in range(0, len(free), MAX_GROUP):
+            group = free[start : start + MAX_GROUP]
+            for tracked, _ in group:
+                tracked.is_busy = True
+            try:
+                await self._push(group)
+            finally:
+                for tracked, _ in group:
+                    tracked.is_busy = False
+
+    async def cancel(self, tracked: Tracked, cancellation: Cancellation) -> None:
+        """Sign a no-op at its nonce, and send it. Raises StoreError."""
+        if tracked.is_busy:
+            return  # the next block asks again
+        tracked.is_busy = True
+        try:
+            await self._cancel(tracked, cancellation)
+        finally:
+            tracked.is_busy = False
+
+    async def _push(self, group: list[tuple[Tracked, Push]]) -> None:
+        batches = [one for one in group if one[0].intent.latest.kind is AttemptKind.BATCH]
+        noops = [one for one in group if one[0].intent.latest.kind is AttemptKind.NOOP]
+        outgoing: list[tuple[Tracked, Attempt]] = []
+        if batches:
+            wanted = [tracked.intent for tracked, _ in batches]
+            try:
+                prepared = await self.lane.prepare(wanted)
+            except ChainError as error:  # it cannot be simulated, so it is not sent: the next block tries again
+                _wait("it cannot be simulated now", batches, error)
+                prepared = []
+            for (tracked, push), outcome in zip(batches, prepared, strict=False):
+                if isinstance(outcome, Ready):
+                    outgoing += await self._next_attempt(tracked, push, outcome)
+                elif isinstance(outcome, SimulationReverted):
+                    what = "break an expectation" if outcome.is_breach else "revert"
+                    reason = f"it would {what} at block {outcome.block}: {outcome.reason}"
+                    effects = await tracked.see(Stale(Cancellation(IntentState.EXPIRED, reason)), self._network.rules)
+                    await self._cancel_if_asked(tracked, effects)
+                else:
+                    _wait("it cannot be simulated now", [(tracked, push)], outcome)
+        if noops:
+            try:
+                ready, _ = await prepare_noop(self._network, self.lane.signer.address)
+            except ChainError as error:  # a no-op needs no simulation: the same bytes go out, whatever fees are now
+                _wait("no fees to be had", noops, error)
+                outgoing += [(tracked, tracked.intent.latest) for tracked, _ in noops]
+            else:
+                for tracked, push in noops:
+                    outgoing += await self._next_attempt(tracked, push, ready)
+        await self.lane.broadcaster.send(*outgoing)
+
+    async def _cancel_if_asked(self, tracked: Tracked, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Cancel):
+                await self._cancel(tracked, effect.cancellation)
+
+    async def _next_attempt(self, tracked: Tracked, push: Push, ready: Ready) -> list[tuple[Tracked, Attempt]]:
+        """The attempt to send: a stored replacement if one is due and possible, else the latest again."""
+        intent = tracked.intent
+        if intent.state not in _WAITING:
+            return []  # it made it while we looked
+        if not push.is_due or (intent.cancellation is None and self._is_paused(intent)):
+            return [(tracked, intent.latest)]
+        fees = bump(intent.latest.fees, ready.market, self.lane.fee_cap(intent))
+        if isinstance(fees, NoBump):
+            logger.warning(
+                "not replaced: %s", fees.value,
+                extra=fields("replacement_refused", call=intent.call_id, plugin=intent.plugin),
+            )  # fmt: skip
+            return [(tracked, intent.latest)]
+        try:
+            attempt = await self._signed(tracked, ready, fees, intent.latest.kind, None)
+        except CommitRefused as refused:  # it has ended meanwhile; the others of its group are sent all the same
+            logger.warning("no new attempt: %s", refused, extra=fields("replacement_failed", call=intent.call_id))
+            return []
+        return [(tracked, attempt or intent.latest)]
+
+    async def _cancel(self, tracked: Tracked, cancellation: Cancellation) -> None:
+        intent = tracked.intent
+        if intent.state not in _WAITING or intent.cancellation is not None:
+            return
+        try:
+            ready, used = await prepare_noop(self._network, intent.wallet)
+        except ChainError as error:
+            _wait("no fees to be had", [(tracked, Push(is_due=False))], error)
+            return
+        intent = tracked.intent
+        if intent.state not in _WAITING or intent.nonce is None or used > intent.nonce:
+            return  # it was included meanwhile, which is why it would revert now: the next look says so
+        # It must replace the batch, however dear that was: beyond the cap by the least that is valid, for 21,000 gas.
+        market = replace(ready.market, high=None)
+        fees = bump(intent.latest.fees, market, self.lane.fee_cap(intent))
+        if isinstance(fees, NoBump):
+            fees = bump(intent.latest.fees, replace(market, suggested=intent.latest.fees), 1 << 256)
+            assert not isinstance(fees, NoBump)
+        logger.warning(
+            "intent %d is cancelled: %s", intent.call_id, cancellation.reason,
+            extra=fields("intent_cancelled", call=intent.call_id, plugin=intent.plugin, nonce=intent.nonce),
+        )  # fmt: skip
+        attempt = await self._signed(tracked, ready, fees, AttemptKind.NOOP, cancellation)
+        if attempt is not None:
+            await self.lane.broadcaster.send((tracked, attempt))
+
+    async def _signed(
+        self, tracked: Tracked, ready: Ready, fees: Fees, kind: AttemptKind, cancellation: Cancellation | None
+    ) -> Attempt | None:
+        """A new attempt at the intent's nonce, stored; None if it cannot be signed now."""
+        intent = tracked.intent
+        assert intent.nonce is not None  # it was signed before
+        try:
+            sign = sign_cancel if kind is AttemptKind.NOOP else sign_attempt
+            attempt = await sign(self.lane.signer, intent, intent.nonce, ready, fees)
+        except WalletError as error:
+            logger.error("no new attempt: %s", error, extra=fields("replacement_failed", call=intent.call_id))
+            return None
+        if tracked.intent.state not in _WAITING:
+            return None  # it made it while we signed
+        now = self._book.clock.now()
+        purpose = "cancel" if kind is AttemptKind.NOOP else "effect"
+        trail = audit.append(audit.attempt(intent, intent.nonce, attempt, now, purpose))
+        await self._book.store.commit(intents.add_attempt(intent, attempt, now, cancellation), trail)
+        if tracked.intent.nonce != intent.nonce:
+            return None  # its nonce is dead meanwhile, and so is this attempt
+        tracked.note(Signed(intent.nonce, attempt, cancellation), self._network.rules)
+        return attempt
+
+    def _is_paused(self, intent: Intent) -> bool:
+        """Nothing new is signed then; what is out stays out."""
+        return self._pauses.objection(intent.plugin, intent.vault, intent.actions) is not None
+
+
+def _wait(why: str, group: Sequence[tuple[Tracked, Push]], error: ChainError) -> None:
+    for tracked, _ in group:
+        logger.warning(
+            "intent %d waits, %s: %s", tracked.intent.call_id, why, error,
+            extra=fields("push_waits", call=tracked.intent.call_id, plugin=tracked.intent.plugin),
+        )  # fmt: skip

@@ -1,0 +1,64 @@
+"""The adapter that `[vaults.NAME]` asks for, and whether the chain lets our wallet act through it.
+
+Asked by admission before anything is signed, and by `runnerctl doctor`.
+"""
+
+from typing import assert_never
+
+from runnerd.chain.errors import AbiError, RpcRefused
+from runnerd.chain.revert import is_execution_failure, revert_reason
+from runnerd.chain.rpc import NodeBatches
+from runnerd.chain.vault import VaultAdapter
+from runnerd.chain.vaults.eip7702 import Eip7702Vault
+from runnerd.chain.vaults.erc7821 import Erc7821Vault
+from runnerd.chain.vaults.roles import RolesVault
+from runnerd.chain.vaults.safe import SafeVault
+from runnerd.chain.vaults.safe_multisig import SafeMultisigVault
+from runnerd.config.model import VaultConfig
+
+
+def build_adapter(vault: VaultConfig, operator: str) -> VaultAdapter:
+    """The configuration was checked: the keys that its adapter needs are there. `operator` is the wallet's address."""
+    match vault.adapter:
+        case "erc7821":
+            return Erc7821Vault(address=vault.address, operator=operator)
+        case "eip7702":
+            return Eip7702Vault(address=vault.address, operator=operator, delegate=_given(vault.delegate))
+        case "safe":
+            return SafeVault(
+                address=vault.address, operator=operator, multisend=_given(vault.multisend),
+                intent_registry=vault.intent_registry,
+            )  # fmt: skip
+        case "safe_multisig":
+            return SafeMultisigVault(
+                address=vault.address, operator=operator, multisend=_given(vault.multisend),
+                intent_registry=vault.intent_registry,
+            )  # fmt: skip
+        case "roles":
+            return RolesVault(
+                address=vault.address, operator=operator, roles_modifier=_given(vault.roles_modifier),
+                role_key=_given(vault.role_key), multisend=_given(vault.multisend),
+                intent_registry=vault.intent_registry,
+            )  # fmt: skip
+        case _:
+            assert_never(vault.adapter)
+
+
+async def find_problem(node: NodeBatches, vault: VaultConfig, operator: str) -> str | None:
+    """Why `operator` may not act for the vault; None if it may. Raises ChainError when the node does not say."""
+    adapter = build_adapter(vault, operator)
+    answers = await node.batch(adapter.build_admission())
+    for answer in answers:
+        if isinstance(answer, RpcRefused) and not is_execution_failure(answer):
+            raise answer  # a rate limit, or a node that lags: it says nothing of the vault
+    try:
+        return adapter.find_problem(answers)
+    except AbiError as error:
+        return f"{vault.address} is not a vault of kind {vault.adapter}: {error}"
+    except RpcRefused as error:
+        return f"{vault.address} does not answer as a vault of kind {vault.adapter}: {revert_reason(error)}"
+
+
+def _given(key: str | None) -> str:
+    assert key is not None  # `runnerd.config.check` has seen to it
+    return key
