@@ -65,6 +65,7 @@ class Lane:
         self.network = network
         self.signer = signer
         self.next_nonce = next_nonce
+        self.errors = errors
         self.broadcaster = Broadcaster(network, book, metrics)
         self.problem: str | None = None
         """Why this lane signs nothing any more, or None."""
