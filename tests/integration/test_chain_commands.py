@@ -20,8 +20,8 @@ NOTHING = "0x" + "00" * 20
 
 @pytest.fixture(scope="module")
 def own_node() -> Iterator[Anvil]:
-    """A node whose blocks these tests hold up: nobody else may wait for it."""
-    with start_anvil(block_time_s=0.2) as anvil:
+    """A node whose blocks these tests hold up, and that finds what is a few blocks old."""
+    with start_anvil(block_time_s=0.2, prune_history=False) as anvil:
         yield anvil
 
 
