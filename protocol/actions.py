@@ -4,53 +4,37 @@ Built by plugin authors, so these two take positional arguments and check themse
 and the supervisor apply the same rule, because decoding makes them too.
 """
 
-import re
 import unicodedata
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeAlias, get_args
 
 from msgspec import Meta, Struct, structs
 
-from protocol.limits import (
-    INT_MAX,
-    MAX_ACTIONS,
-    MAX_ARGUMENTS,
-    MAX_NAME_LENGTH,
-    MAX_TEXT_LENGTH,
-    MAX_VALUES_PER_ACTION,
-)
-from protocol.values import PlainValue, Value, count_values, is_unicode, to_value
+from protocol.expectations import Expectation
+from protocol.limits import INT_MAX, MAX_ACTIONS, MAX_EXPECTATIONS, MAX_TEXT_LENGTH
+from protocol.names import NAME_PATTERN, NAME_RULE, Name, checked_arguments, is_name
+from protocol.values import PlainValue, Value, is_unicode
 
-NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.\-]*\Z"
-Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN)]
+__all__ = [
+    "NAME_PATTERN",
+    "NAME_RULE",
+    "Act",
+    "Action",
+    "Name",
+    "Noop",
+    "Outcome",
+    "checked_arguments",
+    "is_blank",
+    "is_name",
+]
 
-_NAME = re.compile(NAME_PATTERN)
 _SHOWN_CATEGORIES = "LNPS"  # letters, numbers, punctuation, symbols
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols by category, but nothing is drawn
-
-NAME_RULE = f"1 to {MAX_NAME_LENGTH} letters, digits or _ . - (ASCII), the first one a letter or _"
-
-
-def is_name(text: object) -> TypeGuard[str]:
-    """Whether `text` may name a plugin, an action, a read or an argument."""
-    return isinstance(text, str) and len(text) <= MAX_NAME_LENGTH and _NAME.match(text) is not None
 
 
 def is_blank(text: str) -> bool:
     """Whether nobody could see anything of `text`: spaces, controls, zero-width and combining characters only."""
     return not any(unicodedata.category(c)[0] in _SHOWN_CATEGORIES and c not in _BLANKS for c in text)
-
-
-def checked_arguments(args: object) -> dict[str, Value]:
-    """Arguments of an action or a read, by name, in wire form. Raises ValueError."""
-    if not isinstance(args, Mapping) or len(args) > MAX_ARGUMENTS:
-        raise ValueError(f"arguments must be a table of at most {MAX_ARGUMENTS} names")
-    for name in args:
-        if not is_name(name):
-            raise ValueError(f"an argument name must be {NAME_RULE}")
-    if count_values(args.values(), MAX_VALUES_PER_ACTION) > MAX_VALUES_PER_ACTION:
-        raise ValueError(f"arguments hold more than {MAX_VALUES_PER_ACTION} values")
-    return {str(name): to_value(value) for name, value in args.items()}
 
 
 class Action(Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,19 +66,45 @@ class Noop(Struct, frozen=True, forbid_unknown_fields=True, tag="noop", tag_fiel
         structs.force_setattr(self, "reason", _reason(self.reason))
 
 
-class Act(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="act", tag_field="kind"):
-    """The Actions of one Decision, in order: all of them happen in one transaction, or none."""
+class Act(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag="act", tag_field="kind"):
+    """The Actions of one Decision, in order: all of them happen in one transaction, or none.
+
+    `expect` bounds what they may do to the vault. What breaks a bound in the simulation is not signed.
+    """
 
     actions: Annotated[tuple[Action, ...], Meta(min_length=1, max_length=MAX_ACTIONS)]
+    expect: Annotated[tuple[Expectation, ...], Meta(max_length=MAX_EXPECTATIONS)] = ()
+
+    if TYPE_CHECKING:  # authors may give lists
+
+        def __init__(self, actions: Sequence[Action], expect: Sequence[Expectation] = ()) -> None: ...
 
     def __post_init__(self) -> None:
+        structs.force_setattr(self, "actions", _members(self.actions, (Action,), "actions", "Actions"))
+        structs.force_setattr(
+            self,
+            "expect",
+            _members(self.expect, get_args(Expectation), "expect", "BalanceChange(...), SharePrice(...)"),
+        )
         if not self.actions:
             raise ValueError("an empty list of Actions says nothing: return a Noop with a reason")
         if len(self.actions) > MAX_ACTIONS:
             raise ValueError(f"at most {MAX_ACTIONS} Actions per Decision")
+        if len(self.expect) > MAX_EXPECTATIONS:
+            raise ValueError(f"at most {MAX_EXPECTATIONS} expectations per Decision")
 
 
 Outcome: TypeAlias = Act | Noop
+
+
+def _members(given: object, kinds: tuple[type, ...], name: str, wanted: str) -> tuple[object, ...]:
+    items = tuple(given) if isinstance(given, list | tuple) else None
+    if items is None:
+        raise ValueError(f"{name} must be a list of {wanted}")
+    odd = next((type(item).__name__ for item in items if not isinstance(item, kinds)), None)
+    if odd is not None:
+        raise ValueError(f"{name} holds a {odd}; only {wanted} may be in it")
+    return items
 
 
 def _wei(amount: object) -> int:

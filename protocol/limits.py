@@ -6,7 +6,7 @@ the supervisor because nothing from a worker is trusted.
 
 from typing import Final
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 MAX_FRAME_BYTES: Final = 1 << 20
 """One ZeroMQ frame, both ways. The supervisor refuses a longer one from its header; the worker sets ZMQ_MAXMSGSIZE."""
@@ -43,6 +43,12 @@ MAX_TRIGGERS: Final = 32
 MAX_VALUES_PER_ACTION: Final = 1_024
 """Integers, booleans and texts, and the lists that hold them, in the arguments of one Action or Read."""
 
+MAX_EXPECTATIONS: Final = 8
+MAX_VALUES_PER_EXPECTATION: Final = 64
+"""The same, in the arguments of one expectation's read."""
+
+MAX_CHANGE_BPS: Final = 1_000_000
+
 MAX_STATE_WRITES: Final = 256
 MAX_STATE_KEY_LENGTH: Final = 256
 MAX_STATE_VALUE_LENGTH: Final = 65_536
@@ -51,7 +57,9 @@ MAX_VALUES_PER_FRAME: Final = 20_000
 """Commas outside of text: `MAX_ACTIONS` times `MAX_VALUES_PER_ACTION`, and what else is in a Decision."""
 
 MAX_OBJECTS_PER_FRAME: Final = 512
-"""Opening braces outside of text: a Decision has at most 2 + 2 * `MAX_ACTIONS` + `MAX_STATE_WRITES`."""
+"""Opening braces outside of text: a Decision has at most 2 + 2 * (`MAX_ACTIONS` + `MAX_EXPECTATIONS`) +
+`MAX_STATE_WRITES`.
+"""
 
 MAX_QUOTES_PER_FRAME: Final = 2 * (MAX_VALUES_PER_FRAME + 4 * MAX_OBJECTS_PER_FRAME)
 

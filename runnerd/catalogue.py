@@ -45,6 +45,7 @@ class Catalogue:
     budget: BudgetConfig
     reads: Mapping[str, ReadEntry]
     actions: Mapping[str, ActionEntry]
+    expect_tokens: frozenset[str]
     errors: tuple[AbiFunction, ...]
     """Custom errors of all contracts in it, to name a revert."""
 
@@ -82,6 +83,7 @@ def build_catalogue(name: str, vault: VaultConfig, lists: AddressLists | None = 
             for key, grant in vault.reads.items()
         },
         actions={key: _action(grant, lists or {}) for key, grant in vault.actions.items()},
+        expect_tokens=frozenset(map(parse_address, vault.expect_tokens)),
         errors=tuple(errors.values()),
     )
 

@@ -8,10 +8,13 @@ from typing import Any
 from runnerd.admission import Admission, admit
 from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue
+from runnerd.chain.address import parse_address
 from runnerd.chain.errors import ChainError
 from runnerd.clock import Clock
 from runnerd.config.model import VaultConfig, WalletConfig
+from runnerd.executor.aftermath import Aftermath
 from runnerd.executor.auditor import Auditor
+from runnerd.executor.effect_checks import EffectChecks, Ground
 from runnerd.executor.follow import Follower
 from runnerd.executor.lane import Lane
 from runnerd.executor.push import Pusher
@@ -65,6 +68,8 @@ class ChainDesk:
         self._tasks = Tasks()
         self.follower: Follower | None = None
         """There while something may be sent to the chain."""
+        grounds = {name: Ground(parse_address(vault.address), catalogues[name]) for name, vault in vaults.items()}
+        self._checks = EffectChecks(network, grounds)
         self.mirror: CapsMirror | None = None
         self.lanes: dict[str, Lane] = {}
         self.auditor: Auditor | None = None
@@ -111,7 +116,8 @@ class ChainDesk:
         name = self.network.name
         assert self.auditor is not None  # it has answered
         pushers = {address: Pusher(lane, self._book, self._pauses) for address, lane in self.lanes.items()}
-        self.follower = Follower(self.network, pushers, self._book, self.auditor)
+        aftermath = Aftermath(self._checks, self._pauses, self._metrics, self._clock)
+        self.follower = Follower(self.network, pushers, self._book, self.auditor, aftermath)
         self._tasks.spawn_vital(self.follower.run(), f"follow:{name}", on_failure)
         if self.mirror is not None:
             self._tasks.spawn(self.mirror.run(), f"caps:{name}")
@@ -181,13 +187,6 @@ class ChainDesk:
         name, signer = next((name, signer) for name, signer in self._signers.items() if signer.address == address)
         limits = self._wallets[name]
         return Lane(
-            self.network,
-            signer,
-            next_nonce,
-            limits,
-            tuple(errors.values()),
-            self._book,
-            self._pauses,
-            self._gas,
-            self._metrics,
-        )
+            self.network, signer, next_nonce, limits, tuple(errors.values()), self._book, self._pauses, self._gas,
+            self._metrics, self._checks,
+        )  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from runnerd.chain.errors import NoPrivateLane, RpcRefused, RpcUnavailable
 from runnerd.chain.fees import FeeSettings
@@ -26,6 +26,14 @@ from runnerd.knobs import Knob, Knobs
 
 T = TypeVar("T")
 BLOCK_TRIES = 3
+
+
+class NamedNode(NodeBatches, Protocol):
+    """One node, as `at_newest_block` gives it: `name` tells it from the others of its chain."""
+
+    @property
+    def name(self) -> str:
+        """As in the log and in the metrics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +72,7 @@ class Network:
         market = self.config.fee_market
         return market == "legacy" or (market == "auto" and block.base_fee_wei is None)
 
-    async def at_newest_block(self, ask: Callable[[NodeBatches, Block], Awaitable[T]], fresh_s: float = 0.0) -> T:
+    async def at_newest_block(self, ask: Callable[[NamedNode, Block], Awaitable[T]], fresh_s: float = 0.0) -> T:
         """What `ask` finds at the newest block; asked again at a newer one when the node cannot serve that block.
 
         `ask` makes one batch of requests on the node that it is given: one node and one block for everything. If that
@@ -142,7 +150,7 @@ class Network:
             await self.private.connection.close()
 
 
-async def _at_newest_block(node: Node, ask: Callable[[NodeBatches, Block], Awaitable[T]], fresh_s: float) -> T:
+async def _at_newest_block(node: Node, ask: Callable[[NamedNode, Block], Awaitable[T]], fresh_s: float) -> T:
     known = node.head.latest
     if known is not None:
         is_fresh = node.head.recent(fresh_s) is known
@@ -163,10 +171,14 @@ class _Outdated(Exception):  # not an error: the node has a newer block than the
 
 @dataclass(frozen=True, slots=True)
 class _CheckedNode:
-    """`NodeBatches` whose batches also ask for the newest block, and count only if that is `block`."""
+    """`NamedNode` whose batches also ask for the newest block, and count only if that is `block`."""
 
     node: Node
     block: Block
+
+    @property
+    def name(self) -> str:
+        return self.node.name
 
     async def batch(
         self, requests: Sequence[Request], *, timeout_s: float | None = None

@@ -1,4 +1,4 @@
-"""Commands about a chain that is not as it should be: refused with why and what to do. See also tests/executor."""
+"""Commands about a chain that is not as it should be: refused with why and what to do."""
 
 from types import SimpleNamespace
 from typing import Any, cast

@@ -62,7 +62,7 @@ def _decide(plugin: Any, context: Context) -> tuple[object, BaseException | None
 
 
 def _outcome(returned: object) -> Outcome:
-    if isinstance(returned, Noop):
+    if isinstance(returned, Act | Noop):
         return returned
     if isinstance(returned, list | tuple):
         for item in returned:
@@ -76,7 +76,8 @@ def _outcome(returned: object) -> Outcome:
         returned.close()  # nobody will await it
         hint = " (a decorator must keep `async def` visible)"
     raise PluginError(
-        f"decide returned a {type(returned).__name__}{hint}; it must return a list of Actions or a Noop(reason)"
+        f"decide returned a {type(returned).__name__}{hint}; "
+        "it must return a list of Actions, an Act(actions, expect) or a Noop(reason)"
     )
 
 

@@ -15,6 +15,7 @@ import msgspec
 from protocol.actions import Act, Action, Noop, Outcome
 from protocol.codec import decode_from_worker, encode
 from protocol.errors import ProtocolError
+from protocol.expectations import Expectation
 from protocol.messages import BlockRef, Call, Decision, LogLevel, Param, StatePut, TriggerKind, VaultRef
 from protocol.values import PlainValue, to_value
 from workers.decide import DecideError, decide, is_async
@@ -39,6 +40,11 @@ class Decided:
     def actions(self) -> tuple[Action, ...]:
         """The Actions; empty for a Noop."""
         return self.outcome.actions if isinstance(self.outcome, Act) else ()
+
+    @property
+    def expect(self) -> tuple[Expectation, ...]:
+        """What it expects of its own effects; empty if it said nothing of them."""
+        return self.outcome.expect if isinstance(self.outcome, Act) else ()
 
     @property
     def noop(self) -> str | None:

@@ -5,6 +5,7 @@ import json
 import msgspec
 
 from protocol.actions import Act, Action, Outcome
+from protocol.expectations import Expectation, SharePrice
 from runnerd.cli.text import ether
 from runnerd.text import printable
 
@@ -13,14 +14,16 @@ _decoder: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
 
 
 def asked_for(decision: str | None) -> list[str]:
-    """One line for each Action that was asked for; none for a Noop. A record of another release is shown as it is."""
+    """One line for each Action and expectation; none for a Noop. A record of another release is shown as it is."""
     if decision is None:
         return []
     try:
         outcome = _decoder.decode(decision)
     except (ValueError, RecursionError):
         return [shortened(decision)]
-    return [_action(action) for action in outcome.actions] if isinstance(outcome, Act) else []
+    if not isinstance(outcome, Act):
+        return []
+    return [*map(_action, outcome.actions), *map(_expectation, outcome.expect)]
 
 
 def shortened(text: str) -> str:
@@ -35,6 +38,19 @@ def _action(action: Action) -> str:
     arguments = ", ".join(f"{name}={_value(value)}" for name, value in action.args.items())
     sent = f" with {ether(action.value_wei)}" if action.value_wei else ""
     return printable(f"{action.name}({arguments}){sent}")
+
+
+def _expectation(expected: Expectation) -> str:
+    if isinstance(expected, SharePrice):
+        arguments = ", ".join(f"{name}={_value(value)}" for name, value in expected.args.items())
+        return printable(f"expecting {expected.read}({arguments}) to move by at most {expected.max_change_bps} bps")
+    what = "native balance" if expected.token is None else f"balance of token {expected.token}"
+    bounds = [
+        f"{word} {bound}"
+        for word, bound in (("at least", expected.min), ("at most", expected.max))
+        if bound is not None
+    ]
+    return printable(f"expecting {what} to change by {' and '.join(bounds)}")
 
 
 def _value(value: object) -> str:

@@ -145,6 +145,8 @@ def _vault(key: str, vault: VaultConfig, config: Config) -> Iterator[Problem]:
     yield from _known(f"{key}.chain", vault.chain, config.chains, "chains")
     yield from _known(f"{key}.wallet", vault.wallet, config.wallets, "wallets")
     yield from _address(f"{key}.address", vault.address)
+    for token in vault.expect_tokens:
+        yield from _address(f"{key}.expect_tokens", token)
     yield from _adapter(key, vault)
     for name, read in vault.reads.items():
         yield from _read(f"{key}.reads.{name}", read)

@@ -184,6 +184,8 @@ class VaultConfig(_Table, frozen=True):
     """The most that the vault's transactions may cost in gas in 24 hours."""
     max_transactions_per_hour: Count | None = None
     max_transactions_per_day: Count | None = None
+    expect_tokens: tuple[Address, ...] = ()
+    """ERC-20 tokens that plugins may name in what they expect of a Decision. Native value needs no grant."""
     reads: dict[Name, ReadGrant] = {}
     actions: dict[Name, ActionGrant] = {}
 

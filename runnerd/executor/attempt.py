@@ -5,6 +5,7 @@ Keeps nothing and stores nothing: nonces, order and the ledger are the lane's. T
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from runnerd.chain.abi import AbiFunction
 from runnerd.chain.errors import ChainError, RpcRefused
@@ -14,9 +15,10 @@ from runnerd.chain.jsonrpc import Request
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.simulate import CallMessage, Reverted, build_simulation, decode_simulation
 from runnerd.chain.types import Block, decode_count
+from runnerd.executor.effect_checks import EffectChecks, EffectQuestion
 from runnerd.executor.observation import SimulationReverted
 from runnerd.executor.wanted import Attempt, AttemptKind, Intent
-from runnerd.network import Network
+from runnerd.network import NamedNode, Network
 from runnerd.wallets.signer import Signer
 from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction
 
@@ -41,22 +43,30 @@ Prepared = Ready | SimulationReverted | ChainError
 
 
 async def prepare(
-    network: Network, sender: str, intents: Sequence[Intent], errors: Sequence[AbiFunction]
+    network: Network, sender: str, intents: Sequence[Intent], errors: Sequence[AbiFunction], checks: EffectChecks
 ) -> list[Prepared]:
-    """Simulate each at the newest block and fetch fees, all in one round trip. Raises what proves nothing of any.
+    """Simulate each at the newest block, check its effects, and fetch fees: all in one round trip.
 
-    `errors` are the custom errors that a revert is named with.
+    `errors` are the custom errors that a revert is named with. Raises what proves nothing of any.
     """
 
-    async def look(node: NodeBatches, block: Block) -> list[Prepared]:
+    async def look(node: NamedNode, block: Block) -> list[Prepared]:
         settings, is_legacy = network.fees, network.is_legacy(block)
         requests: list[Request] = [build_fee_request(settings, is_legacy=is_legacy)]
+        questions: list[tuple[EffectQuestion, int]] = []
         for intent in intents:
             message = CallMessage(sender=sender, to=intent.target, data=intent.calldata, value_wei=0)
-            requests.append(build_simulation(block, message))
-        answer, *estimates = await node.batch(requests)
+            question = checks.ask(intent, message, block, node.name)
+            of_effects = question.requests  # none for an intent that expects nothing
+            questions.append((question, len(of_effects)))
+            requests += [build_simulation(block, message), *of_effects]
+        answer, *answers = await node.batch(requests)
         market = decode_market(answer, settings, is_legacy=is_legacy)
-        prepared = [_prepared(network, block, estimate, market, errors) for estimate in estimates]
+        rest = iter(answers)
+        prepared = [
+            _prepared(network, question, next(rest), list(islice(rest, count)), market, errors)
+            for question, count in questions
+        ]
         refused = [each for each in prepared if isinstance(each, RpcRefused)]
         if refused and len(refused) == len(prepared):
             raise refused[0]  # it could not serve this block at all: asked again at a newer one
@@ -130,13 +140,19 @@ def _attempt(signed: SignedTransaction, ready: Ready, fees: Fees, kind: AttemptK
 
 
 def _prepared(
-    network: Network, block: Block, answer: JsonValue | RpcRefused, market: Market, errors: Sequence[AbiFunction]
+    network: Network,
+    question: EffectQuestion,
+    estimate: JsonValue | RpcRefused,
+    effects: Sequence[JsonValue | RpcRefused],
+    market: Market,
+    errors: Sequence[AbiFunction],
 ) -> Prepared:
-    margin = round((network.config.gas_limit_factor - 1) * 100)
+    block, margin = question.block, round((network.config.gas_limit_factor - 1) * 100)
     try:
-        simulated = decode_simulation(block, answer, gas_margin_percent=margin, errors=errors)
+        simulated = decode_simulation(block, estimate, gas_margin_percent=margin, errors=errors)
+        if isinstance(simulated, Reverted):
+            return SimulationReverted(simulated.reason, block.number)
+        objection = question.judge(effects, errors)
     except ChainError as error:
         return error
-    if isinstance(simulated, Reverted):
-        return SimulationReverted(simulated.reason, block.number)
-    return Ready(block, simulated.gas_limit, market)
+    return objection or Ready(block, simulated.gas_limit, market)

@@ -8,7 +8,7 @@ import hashlib
 import logging
 from datetime import timedelta
 
-from protocol.actions import Noop
+from protocol.actions import Act, Noop
 from protocol.codec import encode_outcome
 from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue
@@ -18,6 +18,7 @@ from runnerd.clock import Clock
 from runnerd.crash_points import reached
 from runnerd.executor.decided import Decided
 from runnerd.executor.lane import Lane
+from runnerd.executor.measures import build_measures
 from runnerd.executor.policy import Approved, Circumstances, Denied, judge
 from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.review import Grant, find_objection
@@ -160,7 +161,14 @@ class Executor:
                     decided.call, JobOutcome.DENIED, reason[:MAX_REASON], *with_decision, records=[recorded]
                 )
             case Approved():
-                await self._plan(decided, vault, judgement, names, with_decision, recorded)
+                measures = build_measures(outcome.expect, vault.catalogue, vault.adapter.address)
+                if isinstance(measures, Denied):
+                    reason = measures.reason[:MAX_REASON]
+                    await self._results.finish(
+                        decided.call, JobOutcome.DENIED, reason, *with_decision, records=[recorded]
+                    )
+                    return
+                await self._plan(decided, vault, judgement, outcome, with_decision, recorded)
 
     async def resume(self, vaults: frozenset[str]) -> None:
         """Take up the planned intents that a former process left of these vaults. `usage` has what they count already.
@@ -204,7 +212,7 @@ class Executor:
         decided: Decided,
         vault: VaultDesk,
         approved: Approved,
-        actions: list[str],
+        act: Act,
         with_decision: list[Statement],
         recorded: Record,
     ) -> None:
@@ -229,7 +237,8 @@ class Executor:
             deadline_at=now + timedelta(seconds=decided.terms.deadline_s),
             route=decided.terms.route,
             max_fee_per_gas_wei=decided.terms.max_fee_per_gas_wei,
-            actions=tuple(actions),
+            actions=tuple(action.name for action in act.actions),
+            expect=act.expect,
         )
         counted = self._usage.take(intent, approved.uses)  # no await since it was judged: two at once cannot both fit
         # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.

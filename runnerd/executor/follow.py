@@ -12,6 +12,7 @@ from runnerd.chain.errors import ChainError, RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.types import Receipt, decode_count, decode_receipt
+from runnerd.executor.aftermath import Aftermath
 from runnerd.executor.auditor import Auditor
 from runnerd.executor.observation import (
     Broadcast,
@@ -33,6 +34,7 @@ from runnerd.executor.tracked import Book, Tracked
 from runnerd.executor.wanted import Cancellation, IntentState
 from runnerd.log import fields
 from runnerd.network import Network
+from runnerd.store.errors import StoreError
 from runnerd.tasks import Tasks
 
 logger = logging.getLogger("runnerd.executor")
@@ -47,11 +49,15 @@ Answer: TypeAlias = JsonValue | RpcRefused
 class Follower:
     """One per chain. `pushers` are those of the chain's wallets, by address."""
 
-    def __init__(self, network: Network, pushers: Mapping[str, Pusher], book: Book, auditor: Auditor) -> None:
+    def __init__(
+        self, network: Network, pushers: Mapping[str, Pusher], book: Book, auditor: Auditor, aftermath: Aftermath
+    ) -> None:
         self._network = network
         self._pushers = pushers
         self._book = book
         self._auditor = auditor
+        self._aftermath = aftermath
+        book.on_ended(aftermath.forget)
         self._tasks = Tasks()
 
     async def run(self) -> None:
@@ -141,11 +147,13 @@ class Follower:
         tracked.take_turn(head, is_lowest=tracked.intent.nonce is not None and tracked.intent.nonce <= next_nonce)
         # One node's word is enough to wait for more, not to end anything: see `Prove`.
         is_agreed = self._network.config.needed_nodes == 1
-        mined = next(
-            (_mined(each, head, finalized, is_agreed=is_agreed) for each in receipts if each is not None), None
-        )
-        observation = mined or _absence(tracked, next_nonce, head)
-        effects = await tracked.see(observation, self._network.rules)
+        for receipt, answer in zip(receipts, found, strict=True):
+            if receipt is not None:
+                mined = _mined(receipt, head, finalized, is_agreed=is_agreed)
+                effects = await self._see_mined(tracked, mined, answer)
+                break
+        else:
+            effects = await tracked.see(_absence(tracked, next_nonce, head), self._network.rules)
         wanted += [(tracked, effect) for effect in await self._or_cancel(tracked, effects)]
 
     async def _or_cancel(self, tracked: Tracked, effects: Sequence[Effect]) -> Sequence[Effect]:
@@ -165,8 +173,22 @@ class Follower:
         (answer,) = await self._network.agreed(requests, min_head=self._network.rules.final_at(seen.block))
         receipt = _receipt(seen.hash, answer)
         if receipt is not None and receipt.block_hash == seen.block_hash:
-            mined = _mined(receipt, head, finalized, is_agreed=True)
-            await tracked.see(mined, self._network.rules)
+            await self._see_mined(tracked, _mined(receipt, head, finalized, is_agreed=True), answer)
+
+    async def _see_mined(self, tracked: Tracked, mined: Mined, answer: Answer) -> tuple[Effect, ...]:
+        """Together with what it did against what was expected of it. Not yet, if that keeps the intent from its end.
+
+        `answer` is the receipt of which `mined` was made.
+        """
+        rules = self._network.rules
+        settled = await self._aftermath.settle(tracked.intent, mined, rules, _result(answer))
+        if settled is None:
+            return ()
+        try:
+            return await tracked.see(mined, rules, *settled.statements, note=settled.note)
+        except StoreError:
+            self._aftermath.forget(tracked.intent)  # a pause of it is not stored: judged anew by the next look
+            raise
 
     async def _carry_out(self, wanted: Sequence[tuple[Tracked, Effect]]) -> None:
         pushes: dict[str, list[tuple[Tracked, Push]]] = {}

@@ -7,6 +7,7 @@ after the first broadcast is seen by `follow` and carried out by `push`.
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice, takewhile
 
@@ -17,6 +18,8 @@ from runnerd.config.model import WalletConfig
 from runnerd.crash_points import reached
 from runnerd.executor.attempt import FRESH_S, Prepared, Ready, prepare, sign_attempt
 from runnerd.executor.broadcast import Broadcaster
+from runnerd.executor.effect_checks import EffectChecks
+from runnerd.executor.expectations import Result
 from runnerd.executor.observation import Broadcast, Signed, SimulationReverted
 from runnerd.executor.tracked import Book, Rehearsal, Tracked
 from runnerd.executor.usage import GasBudget
@@ -57,11 +60,11 @@ class Lane:
         pauses: Pauses,
         gas: GasBudget,
         metrics: Metrics,
+        checks: EffectChecks,
     ) -> None:
         self.network = network
         self.signer = signer
         self.next_nonce = next_nonce
-        self.errors = errors
         self.broadcaster = Broadcaster(network, book, metrics)
         self.problem: str | None = None
         """Why this lane signs nothing any more, or None."""
@@ -69,6 +72,8 @@ class Lane:
         self._book = book
         self._pauses = pauses
         self.gas = gas
+        self._metrics = metrics
+        self._checks = checks
         self._waiting: deque[Tracked] = deque()
         self._wake = asyncio.Event()
         self._withdrawal = asyncio.Event()
@@ -95,6 +100,10 @@ class Lane:
         """The highest fee per gas, in wei, that may be signed for it: the lowest of chain, wallet and plugin."""
         caps = (self.network.fees.max_fee_cap_wei, self._limits.max_fee_per_gas_wei, intent.max_fee_per_gas_wei)
         return min(cap for cap in caps if cap is not None)
+
+    async def prepare(self, wanted: Sequence[Intent]) -> list[Prepared]:
+        """What signing each of them needs, or why not. Raises ChainError, which proves nothing of any."""
+        return await prepare(self.network, self.signer.address, wanted, self.errors, self._checks)
 
     async def skip_to(self, next_nonce: int, *also: Statement) -> None:
         """Go on at a higher nonce: others have used those before it. In one commit with `also`; raises StoreError."""
@@ -173,6 +182,8 @@ class Lane:
             if isinstance(outcome, SimulationReverted):
                 self._waiting.remove(tracked)
                 await tracked.see(outcome, self.network.rules)
+                if outcome.is_breach:
+                    self._metrics.expected(tracked.intent.plugin, Result.DENIED)
                 continue
             cap = self.fee_cap(tracked.intent)
             fees = outcome.market.capped(cap) if isinstance(outcome, Ready) else None
@@ -217,7 +228,7 @@ class Lane:
         unknown = [tracked for tracked in group if found[id(tracked)] is None]
         if unknown:
             try:
-                prepared: list[Prepared] = await self._prepare([tracked.intent for tracked in unknown])
+                prepared: list[Prepared] = await self.prepare([tracked.intent for tracked in unknown])
             except ChainError as error:
                 prepared = [error] * len(unknown)
             found |= {id(tracked): outcome for tracked, outcome in zip(unknown, prepared, strict=True)}
@@ -288,7 +299,7 @@ class Lane:
         if self._waiting:
             return None  # it has to wait anyway, and is simulated together with the others then
         try:
-            (outcome,) = await self._prepare([intent])
+            (outcome,) = await self.prepare([intent])
         except ChainError:
             return None
         except Exception:  # it is only an attempt to save time; its asker is in the middle of a commit
@@ -302,6 +313,3 @@ class Lane:
         if rehearsal is None or not is_fresh or isinstance(rehearsal.outcome, ChainError):
             return None
         return rehearsal.outcome
-
-    async def _prepare(self, wanted: list[Intent]) -> list[Prepared]:
-        return await prepare(self.network, self.signer.address, wanted, self.errors)

@@ -14,9 +14,9 @@ from runnerd.store.calls import JobOutcome
 
 @dataclass(frozen=True, slots=True)
 class SimulationReverted:
-    """It would fail at block `block`; nothing was signed.
+    """It would fail at block `block`.
 
-    `is_breach`: it would succeed, but not have the effects that the plugin expects.
+    `is_breach`: it would succeed, but not have the effects that the plugin expects, or nobody can say whether it would.
     """
 
     reason: str

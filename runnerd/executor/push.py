@@ -1,7 +1,7 @@
 """Carries out what `intent` wants done about a signed transaction that waits: send it again, replace it, cancel it.
 
-Before anything goes out a second time its batch is simulated again at head: what would revert now, or is too late, is
-cancelled by a no-op at its nonce, never pushed.
+Before anything goes out a second time its batch is simulated again at head: what would revert or break an expectation
+now, or is too late, is cancelled by a no-op at its nonce, never pushed.
 """
 
 import logging
@@ -11,7 +11,7 @@ from dataclasses import replace
 from runnerd.chain.errors import ChainError
 from runnerd.chain.fees import Fees, NoBump, bump
 from runnerd.crash_points import reached
-from runnerd.executor.attempt import Ready, prepare, prepare_noop, sign_attempt, sign_cancel
+from runnerd.executor.attempt import Ready, prepare_noop, sign_attempt, sign_cancel
 from runnerd.executor.lane import MAX_GROUP, Lane
 from runnerd.executor.observation import Cancel, Effect, Push, Signed, SimulationReverted, Stale
 from runnerd.executor.tracked import Book, Tracked
@@ -66,7 +66,7 @@ class Pusher:
         if batches:
             wanted = [tracked.intent for tracked, _ in batches]
             try:
-                prepared = await prepare(self._network, self.lane.signer.address, wanted, self.lane.errors)
+                prepared = await self.lane.prepare(wanted)
             except ChainError as error:  # it cannot be simulated, so it is not sent: the next block tries again
                 _wait("it cannot be simulated now", batches, error)
                 prepared = []
@@ -74,7 +74,8 @@ class Pusher:
                 if isinstance(outcome, Ready):
                     outgoing += await self._next_attempt(tracked, push, outcome)
                 elif isinstance(outcome, SimulationReverted):
-                    reason = f"it would revert at block {outcome.block}: {outcome.reason}"
+                    what = "break an expectation" if outcome.is_breach else "revert"
+                    reason = f"it would {what} at block {outcome.block}: {outcome.reason}"
                     effects = await tracked.see(Stale(Cancellation(IntentState.EXPIRED, reason)), self._network.rules)
                     await self._cancel_if_asked(tracked, effects)
                 else:

@@ -12,6 +12,7 @@ from protocol.errors import ProtocolError
 from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
+from runnerd.executor.measures import build_measures
 from runnerd.executor.policy import Circumstances, Denied, judge
 from runnerd.executor.wanted import Intent
 
@@ -46,6 +47,9 @@ def find_objection(intent: Intent, decision: str | None, intent_id: bytes, grant
     judgement = judge(outcome.actions, grant.catalogue, grant.circumstances)
     if isinstance(judgement, Denied):
         return judgement.reason
+    measures = build_measures(outcome.expect, grant.catalogue, grant.adapter.address)
+    if isinstance(measures, Denied):
+        return measures.reason
     try:
         batch = grant.adapter.build(judgement.calls, intent_id)
         planned_data = grant.adapter.without_signatures(intent.calldata)

@@ -7,16 +7,18 @@ from datetime import datetime
 
 from psycopg.rows import DictRow
 
+from protocol.errors import ProtocolError
 from runnerd.clock import Clock
 from runnerd.crash_points import reached
 from runnerd.executor.attempt import Prepared
+from runnerd.executor.expectations import expected_by
 from runnerd.executor.intent import Rules, observe
 from runnerd.executor.observation import Died, Effect, Finish, Mined, Observation
 from runnerd.executor.usage import GasBudget
 from runnerd.executor.wanted import ENDED, Intent, IntentState
 from runnerd.log import fields
 from runnerd.results import Results
-from runnerd.store import audit, intents
+from runnerd.store import audit, decisions, intents
 from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome, from_row
 from runnerd.store.errors import StoreError
@@ -75,10 +77,11 @@ class Tracked:
         self.intent, effects = observe(self.intent, observation, self._book.clock.now(), rules)
         return effects
 
-    async def see(self, observation: Observation, rules: Rules, *also: Statement) -> tuple[Effect, ...]:
+    async def see(self, observation: Observation, rules: Rules, *also: Statement, note: str = "") -> tuple[Effect, ...]:
         """Apply `observation`. The state in memory moves at once, the commit follows in the same order.
 
-        A `Finish` is carried out here: the intent's end and the JobResult are one transaction.
+        A `Finish` is carried out here: the intent's end and the JobResult are one transaction. `note` is added to its
+        reason.
         """
         before, seen_before = self.intent, self.seen
         now = self._book.clock.now()
@@ -89,7 +92,8 @@ class Tracked:
         after = self.intent
         try:
             if finish is not None:
-                await self._book.end(self, finish, changes, records)
+                reason = f"{finish.reason}; {note}" if note else finish.reason
+                await self._book.end(self, replace(finish, reason=reason), changes, records)
             elif changes or records:
                 if isinstance(observation, Mined):
                     reached("inclusion.storing")
@@ -234,5 +238,17 @@ async def load_book(book: Book, intent_rows: list[DictRow]) -> None:
     attempt_rows = await book.store.fetch(intents.attempts_of(ids))
     call_rows = await book.store.fetch(intents.calls_of(ids))
     jobs = {row["id"]: from_row(row) for row in call_rows}
+    decided = {row["call_id"]: row["outcome"] for row in await book.store.fetch(decisions.outcomes_of(ids))}
     for intent in intents.from_rows(intent_rows, attempt_rows):
-        book.add(intent, jobs[intent.call_id])
+        book.add(_with_expectations(intent, decided.get(intent.call_id)), jobs[intent.call_id])
+
+
+def _with_expectations(intent: Intent, decision: str | None) -> Intent:
+    try:
+        return replace(intent, expect=expected_by(decision))
+    except ProtocolError as error:  # of a release with wider limits; what is only planned is denied for it elsewhere
+        logger.error(
+            "what call %d expects cannot be read, and will not be checked: %s", intent.call_id, error,
+            extra=fields("expectations_lost", plugin=intent.plugin, call=intent.call_id),
+        )  # fmt: skip
+        return intent

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from protocol.expectations import Expectation
 from runnerd.chain.fees import Fees
 
 
@@ -92,6 +93,8 @@ class Intent:
     nonce: int | None = None
     attempts: tuple[Attempt, ...] = ()
     cancellation: Cancellation | None = None
+    expect: tuple[Expectation, ...] = ()
+    """What its Decision expects of it; after a restart from the stored Decision (`decisions.outcome`)."""
 
     @property
     def latest(self) -> Attempt:

@@ -47,6 +47,10 @@ class Metrics:
         self._ended = Counter(
             "runnerd_intents_ended", "Intents that have ended, by their last state", ["state"], registry=self.registry
         )
+        self._expected = Counter(
+            "runnerd_expectations", "Decisions with expectations, by what became of these", ["plugin", "result"],
+            registry=self.registry,
+        )  # fmt: skip
         self._foreign = Counter(
             "runnerd_foreign_transactions", "Transactions of our wallets that the ledger did not make", ["chain"],
             registry=self.registry,
@@ -109,6 +113,10 @@ class Metrics:
     def ended(self, state: StrEnum) -> None:
         """An intent has ended: final, reverted or denied."""
         self._ended.labels(state.value).inc()
+
+    def expected(self, plugin: str, result: StrEnum) -> None:
+        """What a Decision expected was denied in a simulation, or is met, breached or unproven after the fact."""
+        self._expected.labels(plugin, result.value).inc()
 
     def saw_foreign(self, chain: str) -> None:
         """A transaction of a wallet of ours that is not ours."""

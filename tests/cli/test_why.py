@@ -151,6 +151,16 @@ def test_a_decision_reads_like_the_calls_it_asks_for() -> None:
     assert asked_for(
         '{"kind":"act","actions":[{"name":"a","args":{"to":"0xab","note":"x \\"y\\"","n":[1,[true]]}}]}'
     ) == ['a(to=0xab, note="x \\"y\\"", n=[1, [true]])']
+    assert asked_for(
+        '{"kind":"act","actions":[{"name":"a"}],"expect":[{"kind":"balance_change","min":-5,"max":0},'
+        '{"kind":"balance_change","token":"0x00000000000000000000000000000000000000c1","min":9},'
+        '{"kind":"share_price","read":"nav","max_change_bps":50,"args":{"shares":1}}]}'
+    ) == [
+        "a()",
+        "expecting native balance to change by at least -5 and at most 0",
+        "expecting balance of token 0x00000000000000000000000000000000000000c1 to change by at least 9",
+        "expecting nav(shares=1) to move by at most 50 bps",
+    ]
     assert asked_for('{"kind":"noop","reason":"x"}') == asked_for(None) == []
     assert asked_for('{"kind":"later"}') == ['{"kind":"later"}']
     assert shortened("x" * 200) == "x" * 160 + "… (200 characters)"

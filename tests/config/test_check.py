@@ -124,6 +124,7 @@ ACTION = "vaults.main.actions.mint"
         # addresses
         (changed(VAULT, VAULT[:-1] + "4"), "vaults.main.address: "),
         (changed(VAULT, "0x" + "0" * 40), "vaults.main.address: is the zero address"),
+        (changed("[vaults.main]\n", f'[vaults.main]\nexpect_tokens = ["0x{"0" * 40}"]\n'), "vaults.main.expect_tokens: is the zero address"),
         # adapters
         (adapter("safe"), 'vaults.main.multisend: is missing: adapter = "safe" needs multisend'),
         (adapter("eip7702"), 'vaults.main.delegate: is missing: adapter = "eip7702" needs delegate'),

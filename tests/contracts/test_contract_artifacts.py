@@ -55,14 +55,23 @@ def test_a_changed_source_is_named_and_a_rebuild_settles_it(
     assert build.main(check) == 1
 
 
-@pytest.mark.parametrize("name", ["BatchExecutor", "IntentRegistry", "OperatorVault", "RangeMarket"])
-def test_an_artifact_has_the_agreed_shape(name: str) -> None:
+@pytest.mark.parametrize(
+    "name, evm_version",
+    [
+        ("BatchExecutor", "cancun"),
+        ("EffectsProbe", "paris"),
+        ("IntentRegistry", "cancun"),
+        ("OperatorVault", "cancun"),
+        ("RangeMarket", "cancun"),
+    ],
+)
+def test_an_artifact_has_the_agreed_shape(name: str, evm_version: str) -> None:
     """Stable keys in a stable order, pretty, newline at the end; code within EIP-170 that holds its runtime."""
     text = (CONTRACTS_DIR / f"artifacts/{name}.json").read_text()
     artifact = json.loads(text)
     assert list(artifact) == KEYS
     assert text == json.dumps(artifact, indent=2) + "\n"
     assert artifact == load_artifact(name)
-    assert (artifact["contract"], artifact["compiler"], artifact["evm_version"]) == (name, "vyper 0.4.3", "cancun")
+    assert (artifact["contract"], artifact["compiler"], artifact["evm_version"]) == (name, "vyper 0.4.3", evm_version)
     assert len(bytes.fromhex(artifact["runtime_bytecode"][2:])) < MAX_RUNTIME_BYTES
     assert artifact["runtime_bytecode"][2:] in artifact["bytecode"]

@@ -10,7 +10,6 @@ from protocol.actions import Action
 from runnerd.caps_mirror import CapsMirror
 from runnerd.chain.vault_caps import VaultCaps
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
-from runnerd.executor.attempt import prepare
 from runnerd.executor.observation import SimulationReverted
 from runnerd.executor.policy import Approved, Circumstances, judge
 from runnerd.executor.wanted import Intent
@@ -165,7 +164,7 @@ async def simulated(process: Process, values: tuple[int, ...]) -> bool:
         target=desk.adapter.address, calldata=desk.adapter.build(approved.calls, bytes(31) + b"\1").data,
         value_wei=approved.value_wei, deadline_at=NOW,
     )  # fmt: skip
-    (outcome,) = await prepare(process.network, process.lane.signer.address, [intent], ())
+    (outcome,) = await process.lane.prepare([intent])
     return not (isinstance(outcome, SimulationReverted) and outcome.reason.startswith("vault: "))
 
 

@@ -249,7 +249,7 @@ def test_intent_of_a_wallet_that_is_configured_no_more_is_watched_to_its_end(gro
             call = await process.act()
             await process.until_state(call, "sent")
         async with running(ground, lane=False, follower=False) as process:
-            process.follower = Follower(process.network, {}, process.book, process.auditor)
+            process.follower = Follower(process.network, {}, process.book, process.auditor, process.aftermath)
             process.tasks.spawn(process.follower.run(), "follower")
             await process.mine_until_ended(call)
             assert process.outcome(call).startswith("acted")

@@ -233,7 +233,7 @@ def test_simulation_that_reverts_says_at_which_block() -> None:
 def test_breach_of_an_expectation_is_a_denial_in_its_own_words() -> None:
     """It did not revert: it was refused."""
     breach = SimulationReverted("share price moves 12 bps", 100, is_breach=True)
-    assert finish_of(PLANNED, breach) == Finish(JobOutcome.DENIED, "share price moves 12 bps")
+    assert finish_of(PLANNED, breach) == Finish(JobOutcome.DENIED, "simulation at block 100: share price moves 12 bps")
 
 
 def test_end_names_the_transaction_that_was_included() -> None:

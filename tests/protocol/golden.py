@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from protocol.actions import Act, Action, Noop
+from protocol.expectations import BalanceChange, MinimumOut, SharePrice
 from protocol.messages import (
     BlockRef,
     Call,
@@ -41,7 +42,7 @@ BUILT_AT = datetime(2026, 11, 21, 6, 0, 0, 4210, tzinfo=UTC)
 WORKER_FRAMES: dict[str, tuple[FromWorker, bytes]] = {
     "hello": (
         Hello(
-            version=1,
+            version=2,
             generation=3,
             plugin="range-maker",
             vault="demo",
@@ -57,7 +58,7 @@ WORKER_FRAMES: dict[str, tuple[FromWorker, bytes]] = {
             digest="sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         ),
         (
-            b'{"type":"hello","version":1,"generation":3,"plugin":"range-maker","vault":"demo","triggers":['
+            b'{"type":"hello","version":2,"generation":3,"plugin":"range-maker","vault":"demo","triggers":['
             b'{"kind":"cron","every_seconds":"0.5","expression":null,"timezone":"UTC"},'
             b'{"kind":"cron","every_seconds":null,"expression":"0 9 * * mon","timezone":"Europe/Berlin"},'
             b'{"kind":"event","topic":"trades"}],"reads":[{"name":"spot","args":{},"alias":null},'
@@ -86,6 +87,27 @@ WORKER_FRAMES: dict[str, tuple[FromWorker, bytes]] = {
             b'{"name":"mint_binary","args":{"strike":200000,"above":true},"value_wei":1000000000000000},'
             b'{"name":"mint_range","args":{"bounds":[199000,201000],"memo":"0x00ff"},"value_wei":0}]},'
             b'"state_writes":[{"kind":"put","key":"centre","value":"200000"},{"kind":"delete","key":"pending"}]}'
+        ),
+    ),
+    "decision, acting with expectations": (
+        Decision(
+            call_id=8,
+            attempt=1,
+            outcome=Act(
+                [Action("swap", {"amount": 5})],
+                expect=[
+                    MinimumOut(990, token="0x00000000000000000000000000000000000000c1"),
+                    BalanceChange(min=-5, max=0),
+                    SharePrice("share_price", max_change_bps=50),
+                ],
+            ),
+        ),
+        (
+            b'{"type":"decision","call_id":8,"attempt":1,"outcome":{"kind":"act","actions":['
+            b'{"name":"swap","args":{"amount":5},"value_wei":0}],"expect":['
+            b'{"kind":"balance_change","token":"0x00000000000000000000000000000000000000c1","min":990,"max":null},'
+            b'{"kind":"balance_change","token":null,"min":-5,"max":0},'
+            b'{"kind":"share_price","read":"share_price","max_change_bps":50,"args":{}}]},"state_writes":[]}'
         ),
     ),
     "decision, not acting": (

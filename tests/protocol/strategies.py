@@ -9,12 +9,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from protocol.actions import Act, Action, Noop, is_blank
+from protocol.expectations import BalanceChange, SharePrice
 from protocol.limits import (
     INT_MAX,
     INT_MIN,
     MAX_ACTIONS,
     MAX_ARRAY_LENGTH,
     MAX_ATTEMPT,
+    MAX_CHANGE_BPS,
+    MAX_EXPECTATIONS,
     MAX_GRACE_MS,
     MAX_NAME_LENGTH,
     MAX_STATE_KEY_LENGTH,
@@ -91,7 +94,20 @@ topics = st.text(_character.filter(lambda c: c != "\x00"), min_size=1).map(
 arguments = st.dictionaries(names, values, max_size=3)
 
 actions = st.builds(Action, names, arguments, st.integers(0, INT_MAX))
-acts = st.builds(Act, actions=st.lists(actions, min_size=1, max_size=MAX_ACTIONS).map(tuple))
+tokens = st.none() | st.binary(min_size=20, max_size=20).map(lambda address: f"0x{address.hex()}")
+_bounds = st.tuples(integers, integers).map(sorted)
+balance_changes = st.builds(
+    lambda token, bounds, open_end: BalanceChange(
+        token, None if open_end == "below" else bounds[0], None if open_end == "above" else bounds[1]
+    ),
+    tokens,
+    _bounds,
+    st.sampled_from(["below", "above", "none"]),
+)
+few_arguments = st.dictionaries(names, _scalars, max_size=3)
+share_prices = st.builds(SharePrice, names, st.integers(0, MAX_CHANGE_BPS), few_arguments)
+expectations = st.lists(balance_changes | share_prices, max_size=MAX_EXPECTATIONS)
+acts = st.builds(Act, st.lists(actions, min_size=1, max_size=MAX_ACTIONS), expectations)
 noops = st.builds(Noop, reasons.filter(lambda text: not is_blank(text)))
 outcomes = acts | noops
 intervals = st.integers(50, 366 * 86_400_000).map(lambda milliseconds: Decimal(milliseconds) / 1000)

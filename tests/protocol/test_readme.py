@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec.structs import FieldInfo, fields
 
-from protocol import actions, limits, messages, triggers
+from protocol import actions, expectations, limits, messages, triggers
 from protocol.codec import decode_from_supervisor, decode_from_worker, encode
 from protocol.messages import FromSupervisor, FromWorker
 from tests.protocol.golden import SUPERVISOR_FRAMES, WORKER_FRAMES
@@ -19,6 +19,7 @@ PARTS = {
     part.__name__: part
     for part in (
         *(actions.Act, actions.Action, actions.Noop, triggers.Cron, triggers.Event, triggers.Read),
+        *(expectations.BalanceChange, expectations.SharePrice),
         *(messages.Call, messages.BlockRef, messages.VaultRef, messages.StatePut, messages.StateDelete),
     )
 }

@@ -37,8 +37,11 @@ from runnerd.config.model import (
     VaultConfig,
     WalletConfig,
 )
+from runnerd.executor.aftermath import Aftermath
 from runnerd.executor.auditor import Auditor
 from runnerd.executor.decided import Decided, terms_of
+from runnerd.executor.effect_checks import EffectChecks
+from runnerd.executor.effect_checks import Ground as VaultGround
 from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.follow import Follower
 from runnerd.executor.lane import Lane
@@ -181,7 +184,7 @@ class Process:
         config = {
             "confirmations": 2, "poll_s": 0.02, "rpc_timeout_s": 5.0, "replace_after_blocks": 1_000, **ground.chain
         }  # fmt: skip
-        self.network = open_network("local", ChainConfig(id=31337, rpc=ground.proxy.url, **config))
+        self.network = open_network("local", ChainConfig(id=31337, **{"rpc": ground.proxy.url, **config}))
         self.vaults: dict[str, VaultDesk] = {}
         self.catalogue = build_catalogue("main", ground.vault_config)
         self.pauses.reducing = {"main": self.catalogue.reducing}
@@ -216,24 +219,19 @@ class Process:
         await self.usage.load()
         catalogue = self.catalogue
         limits = WalletConfig(keystore=Path("unused"), **self.ground.wallet)
+        self.checks = EffectChecks(self.network, {"main": VaultGround(self.ground.vault.address, catalogue)})
         self.lane = Lane(
-            self.network,
-            signer,
-            next_nonce,
-            limits,
-            catalogue.errors,
-            self.book,
-            self.pauses,
-            self.usage.gas,
-            self.metrics,
-        )
+            self.network, signer, next_nonce, limits, catalogue.errors, self.book, self.pauses, self.usage.gas,
+            self.metrics, self.checks,
+        )  # fmt: skip
         self.pusher = Pusher(self.lane, self.book, self.pauses)
         self.auditor = Auditor(
             self.network, {signer.address: self.lane}, {signer.address: ["main"]}, self.book, self.pauses,
             self.metrics.saw_foreign,
         )  # fmt: skip
         await self.auditor.load()
-        self.follower = Follower(self.network, {signer.address: self.pusher}, self.book, self.auditor)
+        self.aftermath = Aftermath(self.checks, self.pauses, self.metrics, self.clock)
+        self.follower = Follower(self.network, {signer.address: self.pusher}, self.book, self.auditor, self.aftermath)
         adapter = Erc7821Vault(address=self.ground.vault.address, operator=signer.address)
         self.vaults["main"] = VaultDesk("main", catalogue, adapter, self.lane)
         await self.executor.resume(frozenset({"main"}))

@@ -112,7 +112,7 @@ def say(host: PluginHost, *messages: FromWorker) -> None:
 def hello(host: PluginHost, *, generation: int | None = None, plugin: str = "alpha", vault: str = "") -> Hello:
     """A Hello of the host's present worker."""
     return Hello(
-        version=1,
+        version=2,
         generation=generation or host.state.generation,
         plugin=plugin,
         vault=vault,

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 DEADLINE_S = 30.0
 MAX_BODY_BYTES = 1 << 24
+STATE_OVERRIDE = "eth_call with a state override"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,26 @@ class RpcProxy:
 
         self.set_rule(method, rule)
         return trap
+
+    def lack(self, *lacking: str) -> None:
+        """Refuse these methods as a node that never heard of them, also in a batch whose other requests it answers.
+
+        `STATE_OVERRIDE` is eth_call with a third parameter; without it eth_call works.
+        """
+
+        async def rule(exchange: Exchange) -> bytes:
+            decoded = json.loads(await exchange.forward())
+            calls = {call["id"]: call for call in exchange.calls}
+            for answer in decoded if isinstance(decoded, list) else [decoded]:
+                call = calls[answer["id"]]
+                is_override = call["method"] == "eth_call" and len(call["params"]) == 3
+                if (STATE_OVERRIDE if is_override else call["method"]) in lacking:
+                    answer.pop("result", None)
+                    answer["error"] = {"code": -32601, "message": f"{call['method']} is not available"}
+            return json.dumps(decoded).encode()
+
+        for method in lacking:
+            self.set_rule("eth_call" if method == STATE_OVERRIDE else method, rule)
 
     def alter(self, method: str, change: Callable[[Any], Any]) -> None:
         """Put `change(result)` in the place of the result of `method`."""

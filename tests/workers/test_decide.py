@@ -8,6 +8,7 @@ from typing import Any, NoReturn, cast
 import pytest
 
 from protocol.actions import Act, Action, Noop, Outcome
+from protocol.expectations import MinimumOut, SharePrice
 from protocol.limits import MAX_ACTIONS, MAX_TEXT_LENGTH, MAX_TRACEBACK_LENGTH
 from tests.support.aio import run_async
 from workers.decide import DecideError, decide, is_async
@@ -58,6 +59,14 @@ def raising(error: BaseException) -> Callable[[], NoReturn]:
     return function
 
 
+def test_an_act_keeps_what_it_expects() -> None:
+    """Beside a list, which expects nothing."""
+    act = Act([ACTION], expect=[MinimumOut(5), SharePrice("nav", 50)])
+    assert outcome_of(InLoop(lambda: act)) == act
+    assert outcome_of(InLoop(lambda: [ACTION])) == Act([ACTION])
+    assert "at most 8 expectations" in error_of(InThread(lambda: Act([ACTION], [MinimumOut(5)] * 9))).error
+
+
 @ways
 @pytest.mark.parametrize(
     "returned, outcome",
@@ -77,7 +86,7 @@ def test_a_noop_or_actions_become_the_outcome(way: type[Returning], returned: An
 @pytest.mark.parametrize(
     "returned, reason",
     [
-        (None, "decide returned a NoneType; it must return a list of Actions or a Noop"),
+        (None, "decide returned a NoneType; it must return a list of Actions, an Act"),
         ("noop", "decide returned a str"),
         (ACTION, "decide returned a Action; it must return a list"),
         ({"a": ACTION}, "decide returned a dict"),

@@ -11,7 +11,7 @@ import pytest
 
 from protocol.actions import Action, Noop
 from protocol.messages import BlockRef, LogLevel, TriggerKind, VaultRef
-from workers.sdk import Context, Plugin, PluginError
+from workers.sdk import Act, BalanceChange, Context, MinimumOut, Plugin, PluginError
 from workers.testing import BLOCK, EPOCH, VAULT, Decided, DecideError, run
 
 
@@ -28,6 +28,26 @@ class Maker(Plugin):
         ctx.state.put("centre", spot)
         ctx.log.info("moved to %d", spot)
         return [Action("mint", {"at": spot})]
+
+
+class Seller(Plugin):
+    """Bounds what its Action may do."""
+
+    name = "seller"
+
+    def decide(self, ctx: Context) -> Act | Noop:
+        return (
+            Act([Action("sell")], expect=[MinimumOut(ctx.reads["quote"])]) if ctx.reads["quote"] else Noop("no quote")
+        )
+
+
+def test_what_a_plugin_expects_is_shown() -> None:
+    """Beside its Actions; a Noop expects nothing, and a quote below zero is a bound like others."""
+    assert run(Seller, reads={"quote": 7}).expect == (BalanceChange(min=7),)
+    assert run(Seller, reads={"quote": 0}).expect == ()
+    assert run(Maker, reads={"spot": 1}, params={"width": 1}).expect == ()
+    with pytest.raises(DecideError, match="min must be an integer"):
+        run(Seller, reads={"quote": "7"})
 
 
 class Plain(Plugin):

@@ -5,7 +5,8 @@
 `workers.testing` runs a plugin as a pure function in a unit test.
 """
 
-from protocol.actions import Action, Noop
+from protocol.actions import Act, Action, Noop
+from protocol.expectations import BalanceChange, MinimumOut, SharePrice
 from protocol.messages import BlockRef, Call, TriggerKind, VaultRef
 from protocol.triggers import Cron, Event, Read
 from workers.sdk.context import Context, Log
@@ -13,7 +14,9 @@ from workers.sdk.plugin import Plugin, PluginError
 from workers.sdk.state import BlockingState, State
 
 __all__ = [
+    "Act",
     "Action",
+    "BalanceChange",
     "BlockRef",
     "BlockingState",
     "Call",
@@ -21,10 +24,12 @@ __all__ = [
     "Cron",
     "Event",
     "Log",
+    "MinimumOut",
     "Noop",
     "Plugin",
     "PluginError",
     "Read",
+    "SharePrice",
     "State",
     "TriggerKind",
     "VaultRef",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
-from protocol.actions import NAME_RULE, Action, Noop, is_name
+from protocol.actions import NAME_RULE, Act, Action, Noop, is_name
 from protocol.limits import MAX_NAME_LENGTH, MAX_READS, MAX_TRIGGERS
 from protocol.triggers import Cron, Event, Read, Trigger
 from protocol.values import is_unicode
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from workers.sdk.context import Context
 
 
-Answer: TypeAlias = list[Action] | Noop
+Answer: TypeAlias = list[Action] | Act | Noop
 """What `decide` returns, or an `async def decide` in the end."""
 
 

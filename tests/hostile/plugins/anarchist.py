@@ -139,7 +139,7 @@ def write_parts_without_end(ctx: Context, asked: dict[str, Any]) -> None:
 
 def send_a_second_hello(ctx: Context, asked: dict[str, Any]) -> None:
     _link().send(
-        b'{"type":"hello","version":1,"generation":1,"plugin":"anarchist","vault":"","triggers":[],"reads":[],'
+        b'{"type":"hello","version":2,"generation":1,"plugin":"anarchist","vault":"","triggers":[],"reads":[],'
         b'"digest":"sha256:' + b"0" * 64 + b'"}'
     )
 

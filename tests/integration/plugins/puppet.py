@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from workers.sdk import Action, Context, Noop, Plugin
+from workers.sdk import Act, Action, BalanceChange, Context, Noop, Plugin, SharePrice
 
 POLL_S = 0.005
 
@@ -24,7 +24,7 @@ class Puppet(Plugin):
     name = "puppet"
     reads = ["spot", "positions"]
 
-    async def decide(self, ctx: Context) -> list[Action] | Noop:
+    async def decide(self, ctx: Context) -> list[Action] | Act | Noop:
         """Obey."""
         instruction: dict[str, Any] = ctx.call.json() if ctx.call.payload else await ctx.state.get("instruction", {})
         for key, value in instruction.get("put", {}).items():
@@ -32,14 +32,17 @@ class Puppet(Plugin):
         for key in instruction.get("delete", ()):
             ctx.state.delete(key)
         act = getattr(self, f"do_{instruction.get('do', 'noop')}")
-        answer: list[Action] | Noop = await act(ctx, instruction)
+        answer: list[Action] | Act | Noop = await act(ctx, instruction)
         return answer
 
     async def do_noop(self, ctx: Context, instruction: dict[str, Any]) -> Noop:
         return Noop(instruction.get("reason", "told to do nothing"))
 
-    async def do_act(self, ctx: Context, instruction: dict[str, Any]) -> list[Action]:
-        return [Action(name, args, value_wei) for name, args, value_wei in instruction["actions"]]
+    async def do_act(self, ctx: Context, instruction: dict[str, Any]) -> list[Action] | Act:
+        actions = [Action(name, args, value_wei) for name, args, value_wei in instruction["actions"]]
+        if "expect" not in instruction:
+            return actions
+        return Act(actions, expect=msgspec.convert(instruction["expect"], list[BalanceChange | SharePrice]))
 
     async def do_raise(self, ctx: Context, instruction: dict[str, Any]) -> Noop:
         raise RuntimeError(instruction["text"])
@@ -75,7 +78,7 @@ class Puppet(Plugin):
             await asyncio.sleep(POLL_S)
         return Noop("met")
 
-    async def do_wait(self, ctx: Context, instruction: dict[str, Any]) -> list[Action] | Noop:
+    async def do_wait(self, ctx: Context, instruction: dict[str, Any]) -> list[Action] | Act | Noop:
         """Say in the state that it has begun, wait until the test sets `until`, or for `seconds`; act if `then`."""
         await ctx.state.compare_and_set(f"begun:{ctx.call.id}", None, ctx.call.attempt)
         until = asyncio.get_running_loop().time() + instruction.get("seconds", 60)
