@@ -92,6 +92,7 @@ def test_stuck_transaction_is_cancelled_by_a_no_op_at_its_nonce(ground: Ground) 
                 ControlError, match=rf"being cancelled already, by a no-op at nonce 0: cancelled by {ME}"
             ):
                 await cancel(process, call.id)
+            await until(lambda: [row["accepted_at"] is not None for row in attempts(ground)] == [True, True])
             assert process.results_of == {}
             await process.mine_until_ended(call)
             assert process.outcome(call).startswith(f"denied: cancelled by {ME}; a no-op took its nonce 0 in block ")
