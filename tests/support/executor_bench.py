@@ -150,8 +150,12 @@ def make_ground(node: Anvil, proxy: RpcProxy, dsn: str) -> Ground:
     vault = w3.eth.contract(deploy(w3, "OperatorVault", owner, signing.address), abi=_abi("OperatorVault"))
     market = w3.eth.contract(deploy(w3, "RangeMarket", SPOT, owner), abi=_abi("RangeMarket"))
     selector = Web3.keccak(text="mintBinary(uint256,bool)")[:4]
-    vault.functions.setAllowed(market.address, selector, True).transact({"from": owner})
-    vault.functions.setCaps(ETHER, 5 * ETHER).transact({"from": owner})
+    granted = [
+        vault.functions.setAllowed(market.address, selector, True).transact({"from": owner}),
+        vault.functions.setCaps(ETHER, 5 * ETHER).transact({"from": owner}),
+    ]
+    for tx_hash in granted:  # anvil answers before it mines
+        w3.eth.wait_for_transaction_receipt(tx_hash, timeout=10, poll_latency=0.01)
     for address in (vault.address, signing.address):
         node.rpc("anvil_setBalance", address, hex(100 * ETHER))
     node.rpc("evm_setAutomine", False)
