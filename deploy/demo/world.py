@@ -107,6 +107,7 @@ def render_config(
     dsn: str | None = None,
     chain: Mapping[str, object] | None = None,
     vault: Mapping[str, object] | None = None,
+    wallet: Mapping[str, object] | None = None,
 ) -> str:
     """`runnerd.toml` for `venue`. `url` if the node is reached another way (a proxy); extra keys by table."""
     market = venue.market.address
@@ -114,7 +115,7 @@ def render_config(
         "": {"data_dir": "data", "runtime_dir": "run", "log_level": "debug"},
         "http": {"port": 0},
         "chains.local": {"id": 31337, "rpc": url or venue.url, "poll_s": 0.1, "confirmations": 2, **(chain or {})},
-        "wallets.operator": {"keystore": "operator.json", "passphrase_file": "passphrase"},
+        "wallets.operator": {"keystore": "operator.json", "passphrase_file": "passphrase", **(wallet or {})},
         "vaults.demo": {
             "chain": "local",
             "address": venue.vault.address,
