@@ -14,7 +14,6 @@ from typing import Any
 
 import psycopg
 import uvloop
-from coincurve import PrivateKey
 from eth_account import Account
 from eth_typing import HexStr
 from web3 import AsyncHTTPProvider, AsyncWeb3, Web3
@@ -28,7 +27,7 @@ from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction
 from tests.bench.figures import Figure
 from tests.bench.spans import Spans, cpu_seconds
 from tests.support.anvil import Anvil, start_anvil
-from tests.support.contracts import encode_calls_with_op_data
+from tests.support.contracts import Call, encode_calls_with_op_data
 from tests.support.executor_bench import SPOT, Ground, Process, make_ground, mint
 from tests.support.leaks import find_descendants
 from tests.support.postgres import PostgresServer, host_postgres
@@ -50,7 +49,7 @@ ATTEMPTS, BROADCAST, ACCEPTANCE, OTHER = "attempt commits", "broadcast RPC", "ac
 def measure_throughput() -> Iterator[Figure]:
     """The three rates, the two ratios, and where our time goes."""
     with (
-        start_anvil(block_time_s=1, extra_args=["--gas-limit", str(BLOCK_GAS)]) as node,
+        start_anvil(block_time_s=1, prune_history=False, extra_args=["--gas-limit", str(BLOCK_GAS)]) as node,
         rpc_proxy(node.url) as proxy,
         make_short_dir() as directory,
         host_postgres(directory / "data", directory / "run") as (host, report),
@@ -147,10 +146,10 @@ class _Loop:
         self._numbers = count(1)
         self._w3 = Web3(Web3.HTTPProvider(ground.node.url))
         self._vault = self._w3.eth.contract(ground.vault.address, abi=ground.vault.abi)
-        self._nonce = self._w3.eth.get_transaction_count(self._account.address, "pending")
+        self._nonce: int = self._w3.eth.get_transaction_count(self._account.address, "pending")
 
     def _execute(self) -> Any:
-        call = (self._ground.market.address, VALUE_WEI, self._mint_data())
+        call = Call(self._ground.market.address, VALUE_WEI, self._mint_data())
         intent_id = next(self._numbers).to_bytes(32, "big")
         return self._vault.functions.execute(MODE_BATCH_OP_DATA, encode_calls_with_op_data([call], intent_id))
 
@@ -236,7 +235,7 @@ class _Ours:
         self.spans.clear()
         began = time.perf_counter()
         await asyncio.gather(*(self._process.accept(call, Act(actions=(mint(VALUE_WEI),))) for call in calls))
-        while self._is_any_unsent():
+        while self._is_any_unsent():  # noqa: ASYNC110  # nobody rings
             await asyncio.sleep(POLL_S)
         return time.perf_counter() - began
 
