@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runnerd.chain.abi_types import AbiFunction
-from runnerd.chain.errors import RpcRefused
+from runnerd.chain.errors import RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.reads import block_parameter
@@ -71,8 +71,11 @@ def build_check(block: Block, message: CallMessage, gas_limit: int) -> Request:
 
 
 def decode_check(answer: JsonValue | RpcRefused, *, errors: Sequence[AbiFunction] = ()) -> Reverted | None:
-    """How it fails now, or None when it succeeds. Raises RpcRefused when the node did not run it."""
+    """How it fails now, or None when it succeeds. Raises RpcRefused when the node did not run it, RpcMalformed for an
+    odd answer."""
     if not isinstance(answer, RpcRefused):
+        if not (isinstance(answer, str) and answer.startswith("0x")):
+            raise RpcMalformed("neither data nor an error", method="eth_call")
         return None
     if is_execution_failure(answer):
         return Reverted(reason=revert_reason(answer, errors), data=find_revert_data(answer))
