@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runnerd.chain.abi_types import AbiFunction
-from runnerd.chain.errors import RpcMalformed, RpcRefused
+from runnerd.chain.errors import RpcRefused
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.reads import block_parameter
 from runnerd.chain.revert import find_revert_data, is_execution_failure, revert_reason
-from runnerd.chain.types import Block, decode_count
+from runnerd.chain.types import Block, decode_count, decode_data
 
 DEFAULT_GAS_MARGIN_PERCENT = 20
 """State moves between simulation and inclusion; unused gas is not paid."""
@@ -74,8 +74,7 @@ def decode_check(answer: JsonValue | RpcRefused, *, errors: Sequence[AbiFunction
     """How it fails now, or None when it succeeds. Raises RpcRefused when the node did not run it, RpcMalformed for an
     odd answer."""
     if not isinstance(answer, RpcRefused):
-        if not (isinstance(answer, str) and answer.startswith("0x")):
-            raise RpcMalformed("neither data nor an error", method="eth_call")
+        decode_data(answer, "eth_call")
         return None
     if is_execution_failure(answer):
         return Reverted(reason=revert_reason(answer, errors), data=find_revert_data(answer))

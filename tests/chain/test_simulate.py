@@ -74,6 +74,7 @@ def test_a_check_tells_success_from_revert_and_from_no_answer() -> None:
     assert decode_check(RpcRefused(-32000, "out of gas")) is not None
     with pytest.raises(RpcRefused):
         decode_check(RpcRefused(-32000, "header not found"))
-    for odd in (None, 1, "", []):
+    odd_answers: tuple[JsonValue, ...] = (None, 1, "", [])
+    for odd in odd_answers:
         with pytest.raises(RpcMalformed):
             decode_check(odd)
