@@ -145,17 +145,15 @@ class _Loop:
         self._ground = ground
         self._account = Account.from_key(ground.key.secret)
         self._numbers = count(1)
+        mint_data = bytes.fromhex(ground.market.encode_abi("mintBinary", args=[SPOT, True])[2:])
+        self._call = Call(ground.market.address, VALUE_WEI, mint_data)
         self._w3 = Web3(Web3.HTTPProvider(ground.node.url))
         self._vault = self._w3.eth.contract(ground.vault.address, abi=ground.vault.abi)
         self._nonce: int = self._w3.eth.get_transaction_count(self._account.address, "pending")
 
-    def _execute(self) -> Any:
-        call = Call(self._ground.market.address, VALUE_WEI, self._mint_data())
-        intent_id = next(self._numbers).to_bytes(32, "big")
-        return self._vault.functions.execute(MODE_BATCH_OP_DATA, encode_calls_with_op_data([call], intent_id))
-
-    def _mint_data(self) -> bytes:
-        return bytes.fromhex(self._ground.market.encode_abi("mintBinary", args=[SPOT, True])[2:])
+    def _arguments(self) -> tuple[bytes, bytes]:
+        """Of the vault's `execute`, with an intent id of its own."""
+        return MODE_BATCH_OP_DATA, encode_calls_with_op_data([self._call], next(self._numbers).to_bytes(32, "big"))
 
     def send_one_by_one(self, number: int) -> float:
         """Seconds for so many, with everything asked of the node each time."""
@@ -163,7 +161,8 @@ class _Loop:
         for _ in range(number):
             nonce = self._w3.eth.get_transaction_count(self._account.address, "pending")
             # Estimates the gas, and asks for chain id and fees.
-            transaction = self._execute().build_transaction({"from": self._account.address, "nonce": nonce})
+            execute = self._vault.functions.execute(*self._arguments())
+            transaction = execute.build_transaction({"from": self._account.address, "nonce": nonce})
             self._w3.eth.send_raw_transaction(self._account.sign_transaction(transaction).raw_transaction)
         return time.perf_counter() - began
 
@@ -175,8 +174,7 @@ class _Loop:
         for start in range(0, number, AT_A_TIME):
             raws = []
             for _ in range(min(AT_A_TIME, number - start)):
-                execute = self._execute()
-                data: HexStr = self._vault.encode_abi("execute", args=execute.args)
+                data: HexStr = self._vault.encode_abi("execute", args=self._arguments())
                 transaction = {"to": self._vault.address, "data": data, "value": 0, "nonce": self._nonce, **fees}
                 raws.append(self._account.sign_transaction(transaction).raw_transaction)
                 self._nonce += 1
