@@ -111,14 +111,16 @@ def render_config(
 ) -> str:
     """`runnerd.toml` for `venue`. `url` if the node is reached another way (a proxy); extra keys by table.
 
-    `wallet` takes the place of the keystore that `make_keystore` made.
+    A `wallet` of another kind takes the place of the keystore that `make_keystore` made.
     """
     market = venue.market.address
+    keystore = {"keystore": "operator.json", "passphrase_file": "passphrase"}
+    is_elsewhere = wallet is not None and not wallet.keys().isdisjoint({"kms_key_id", "signer_url"})
     tables: dict[str, Mapping[str, object]] = {
         "": {"data_dir": "data", "runtime_dir": "run", "log_level": "debug"},
         "http": {"port": 0},
         "chains.local": {"id": 31337, "rpc": url or venue.url, "poll_s": 0.1, "confirmations": 2, **(chain or {})},
-        "wallets.operator": wallet or {"keystore": "operator.json", "passphrase_file": "passphrase"},
+        "wallets.operator": {**({} if is_elsewhere else keystore), **(wallet or {})},
         "vaults.demo": {
             "chain": "local",
             "address": venue.vault.address,

@@ -13,7 +13,7 @@ from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.reads import block_parameter
 from runnerd.chain.revert import find_revert_data, is_execution_failure, revert_reason
-from runnerd.chain.types import Block, decode_count
+from runnerd.chain.types import Block, decode_count, decode_data
 
 DEFAULT_GAS_MARGIN_PERCENT = 20
 """State moves between simulation and inclusion; unused gas is not paid."""
@@ -53,6 +53,32 @@ def build_simulation(block: Block, message: CallMessage) -> Request:
         "value": hex(message.value_wei),
     }
     return "eth_estimateGas", [call, block_parameter(block)]
+
+
+def build_check(block: Block, message: CallMessage, gas_limit: int) -> Request:
+    """The request whether a transaction that is signed already, with its gas limit, still succeeds.
+
+    It runs once, where an estimate runs again and again to find the least gas: a quarter of the node's time.
+    """
+    call: JsonParam = {
+        "from": message.sender,
+        "to": message.to,
+        "data": "0x" + message.data.hex(),
+        "value": hex(message.value_wei),
+        "gas": hex(gas_limit),
+    }
+    return "eth_call", [call, block_parameter(block)]
+
+
+def decode_check(answer: JsonValue | RpcRefused, *, errors: Sequence[AbiFunction] = ()) -> Reverted | None:
+    """How it fails now, or None when it succeeds. Raises RpcRefused when the node did not run it, RpcMalformed for an
+    odd answer."""
+    if not isinstance(answer, RpcRefused):
+        decode_data(answer, "eth_call")
+        return None
+    if is_execution_failure(answer):
+        return Reverted(reason=revert_reason(answer, errors), data=find_revert_data(answer))
+    raise answer
 
 
 def decode_simulation(

@@ -13,7 +13,7 @@ from runnerd.chain.fees import Fees, Market, build_fee_request, decode_market
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.rpc import NodeBatches
-from runnerd.chain.simulate import CallMessage, Reverted, build_simulation, decode_simulation
+from runnerd.chain.simulate import CallMessage, Reverted, build_check, build_simulation, decode_check, decode_simulation
 from runnerd.chain.types import Block, decode_count
 from runnerd.executor.effect_checks import EffectChecks, EffectQuestion
 from runnerd.executor.observation import SimulationReverted
@@ -71,6 +71,31 @@ async def prepare(
         if refused and len(refused) == len(prepared):
             raise refused[0]  # it could not serve this block at all: asked again at a newer one
         return prepared
+
+    return await network.at_newest_block(look, FRESH_S)
+
+
+Checked = SimulationReverted | ChainError | None
+
+
+async def check(
+    network: Network, sender: str, intents: Sequence[Intent], errors: Sequence[AbiFunction]
+) -> list[Checked]:
+    """Run what each has signed last at the newest block, all in one round trip; None for what succeeds there.
+
+    Raises what proves nothing of any.
+    """
+
+    async def look(node: NodeBatches, block: Block) -> list[Checked]:
+        requests: list[Request] = []
+        for intent in intents:
+            message = CallMessage(sender=sender, to=intent.target, data=intent.calldata, value_wei=0)
+            requests.append(build_check(block, message, intent.latest.gas_limit))
+        checked = [_checked(block, answer, errors) for answer in await node.batch(requests)]
+        refused = [each for each in checked if isinstance(each, RpcRefused)]
+        if refused and len(refused) == len(checked):
+            raise refused[0]  # it could not serve this block at all: asked again at a newer one
+        return checked
 
     return await network.at_newest_block(look, FRESH_S)
 
@@ -156,3 +181,11 @@ def _prepared(
     except ChainError as error:
         return error
     return objection or Ready(block, simulated.gas_limit, market)
+
+
+def _checked(block: Block, answer: JsonValue | RpcRefused, errors: Sequence[AbiFunction]) -> Checked:
+    try:
+        reverted = decode_check(answer, errors=errors)
+    except ChainError as error:
+        return error
+    return None if reverted is None else SimulationReverted(reverted.reason, block.number)

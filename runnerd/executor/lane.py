@@ -39,6 +39,8 @@ logger = logging.getLogger("runnerd.executor")
 
 MAX_GROUP = 32
 """Intents that are simulated, stored and sent together. More of them make the first one wait."""
+MAX_REHEARSALS = 4
+"""Intents that are simulated each for itself while their Decisions are committed: beyond, a group costs less."""
 RETRY_S = 0.5
 TOO_LATE = "its deadline passed before it could be signed"
 
@@ -76,6 +78,7 @@ class Lane:
         self._metrics = metrics
         self._checks = checks
         self._waiting: deque[Tracked] = deque()
+        self._rehearsals = 0
         self._wake = asyncio.Event()
         self._withdrawal = asyncio.Event()
         self._allotting = asyncio.Lock()
@@ -150,7 +153,9 @@ class Lane:
         while True:
             while self._waiting and (room := self._room()) > 0:
                 group = list(islice(self._waiting, min(room, MAX_GROUP)))
-                left = await self._serve(group)
+                ahead = list(islice(self._waiting, len(group), min(room, len(group) + MAX_GROUP)))
+                # The node simulates the next ones while these are signed, stored and sent.
+                left, _ = await asyncio.gather(self._serve(group), self._look_ahead(ahead))
                 postponed = postponed + len(left) if len(left) == len(group) else len(left)
                 if left and postponed >= len(self._waiting):
                     postponed = 0
@@ -297,8 +302,9 @@ class Lane:
 
     async def rehearse(self, intent: Intent) -> Rehearsal | None:
         """Simulate while the Decision is being committed. None when it is of no use. Never raises."""
-        if self._waiting:
+        if self._waiting or self._rehearsals >= MAX_REHEARSALS:
             return None  # it has to wait anyway, and is simulated together with the others then
+        self._rehearsals += 1
         try:
             (outcome,) = await self.prepare([intent])
         except ChainError:
@@ -306,7 +312,24 @@ class Lane:
         except Exception:  # it is only an attempt to save time; its asker is in the middle of a commit
             logger.exception("no rehearsal", extra=fields("rehearsal_failed", call=intent.call_id))
             return None
+        finally:
+            self._rehearsals -= 1
         return Rehearsal(outcome, self._book.clock.monotonic())
+
+    async def _look_ahead(self, group: list[Tracked]) -> None:
+        """Simulate those whose turn comes next. Never raises: what fails here is asked again when it is their turn."""
+        unknown = [tracked for tracked in group if tracked.rehearsal is None]
+        if not unknown:
+            return
+        try:
+            prepared = await self.prepare([tracked.intent for tracked in unknown])
+        except ChainError:
+            return
+        except Exception:
+            logger.exception("no rehearsal", extra=fields("rehearsal_failed", call=unknown[0].intent.call_id))
+            return
+        for tracked, outcome in zip(unknown, prepared, strict=True):
+            tracked.rehearsal = Rehearsal(outcome, self._book.clock.monotonic())
 
     def _rehearsed(self, tracked: Tracked) -> Prepared | None:
         rehearsal, tracked.rehearsal = tracked.rehearsal, None

@@ -11,7 +11,7 @@ from dataclasses import replace
 from runnerd.chain.errors import ChainError
 from runnerd.chain.fees import Fees, NoBump, bump
 from runnerd.crash_points import reached
-from runnerd.executor.attempt import Ready, prepare_noop, sign_attempt, sign_cancel
+from runnerd.executor.attempt import Ready, check, prepare_noop, sign_attempt, sign_cancel
 from runnerd.executor.lane import MAX_GROUP, Lane
 from runnerd.executor.observation import Cancel, Effect, Push, Signed, SimulationReverted, Stale
 from runnerd.executor.tracked import Book, Tracked
@@ -24,6 +24,7 @@ from runnerd.wallets.errors import WalletError
 
 logger = logging.getLogger("runnerd.executor")
 
+NO_SIMULATION = "it cannot be simulated now"
 _WAITING = (IntentState.SIGNED, IntentState.SENT)
 
 
@@ -62,24 +63,10 @@ class Pusher:
     async def _push(self, group: list[tuple[Tracked, Push]]) -> None:
         batches = [one for one in group if one[0].intent.latest.kind is AttemptKind.BATCH]
         noops = [one for one in group if one[0].intent.latest.kind is AttemptKind.NOOP]
-        outgoing: list[tuple[Tracked, Attempt]] = []
-        if batches:
-            wanted = [tracked.intent for tracked, _ in batches]
-            try:
-                prepared = await self.lane.prepare(wanted)
-            except ChainError as error:  # it cannot be simulated, so it is not sent: the next block tries again
-                _wait("it cannot be simulated now", batches, error)
-                prepared = []
-            for (tracked, push), outcome in zip(batches, prepared, strict=False):
-                if isinstance(outcome, Ready):
-                    outgoing += await self._next_attempt(tracked, push, outcome)
-                elif isinstance(outcome, SimulationReverted):
-                    what = "break an expectation" if outcome.is_breach else "revert"
-                    reason = f"it would {what} at block {outcome.block}: {outcome.reason}"
-                    effects = await tracked.see(Stale(Cancellation(IntentState.EXPIRED, reason)), self._network.rules)
-                    await self._cancel_if_asked(tracked, effects)
-                else:
-                    _wait("it cannot be simulated now", [(tracked, push)], outcome)
+        # Only fees, and effects, need the whole simulation; for the same bytes it is enough that they would not revert.
+        whole = [one for one in batches if one[1].is_due or one[0].intent.expect]
+        outgoing = await self._simulated(whole)
+        outgoing += await self._again([one for one in batches if one not in whole])
         if noops:
             try:
                 ready, _ = await prepare_noop(self._network, self.lane.signer.address)
@@ -90,6 +77,50 @@ class Pusher:
                 for tracked, push in noops:
                     outgoing += await self._next_attempt(tracked, push, ready)
         await self.lane.broadcaster.send(*outgoing)
+
+    async def _simulated(self, group: list[tuple[Tracked, Push]]) -> list[tuple[Tracked, Attempt]]:
+        """What to send of batches that are to be replaced, or whose effects are to be looked at again."""
+        outgoing: list[tuple[Tracked, Attempt]] = []
+        if not group:
+            return outgoing
+        try:
+            prepared = await self.lane.prepare(_intents(group))
+        except ChainError as error:  # it cannot be simulated, so it is not sent: the next block tries again
+            _wait(NO_SIMULATION, group, error)
+            return outgoing
+        for (tracked, push), outcome in zip(group, prepared, strict=True):
+            if isinstance(outcome, Ready):
+                outgoing += await self._next_attempt(tracked, push, outcome)
+            else:
+                await self._hold_back(tracked, push, outcome)
+        return outgoing
+
+    async def _again(self, group: list[tuple[Tracked, Push]]) -> list[tuple[Tracked, Attempt]]:
+        """What to send of batches whose same bytes go out again: neither fees nor an estimate are needed."""
+        outgoing: list[tuple[Tracked, Attempt]] = []
+        if not group:
+            return outgoing
+        try:
+            checked = await check(self._network, self.lane.signer.address, _intents(group), self.lane.errors)
+        except ChainError as error:
+            _wait(NO_SIMULATION, group, error)
+            return outgoing
+        for (tracked, push), verdict in zip(group, checked, strict=True):
+            if verdict is not None:
+                await self._hold_back(tracked, push, verdict)
+            elif tracked.intent.state in _WAITING:  # else it made it while we looked
+                outgoing.append((tracked, tracked.intent.latest))
+        return outgoing
+
+    async def _hold_back(self, tracked: Tracked, push: Push, outcome: SimulationReverted | ChainError) -> None:
+        """It does not go out now: what would revert is cancelled, what could not be simulated waits."""
+        if isinstance(outcome, ChainError):
+            _wait(NO_SIMULATION, [(tracked, push)], outcome)
+            return
+        what = "break an expectation" if outcome.is_breach else "revert"
+        reason = f"it would {what} at block {outcome.block}: {outcome.reason}"
+        effects = await tracked.see(Stale(Cancellation(IntentState.EXPIRED, reason)), self._network.rules)
+        await self._cancel_if_asked(tracked, effects)
 
     async def _cancel_if_asked(self, tracked: Tracked, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -179,6 +210,10 @@ class Pusher:
     def _is_paused(self, intent: Intent) -> bool:
         """Nothing new is signed then; what is out stays out."""
         return self._pauses.objection(intent.plugin, intent.vault, intent.actions) is not None
+
+
+def _intents(group: Sequence[tuple[Tracked, Push]]) -> list[Intent]:
+    return [tracked.intent for tracked, _ in group]
 
 
 def _wait(why: str, group: Sequence[tuple[Tracked, Push]], error: ChainError) -> None:

@@ -1,6 +1,6 @@
 """The private key: opened from, or written to, a Web3 Secret Storage v3 file, and used. It leaves this module never.
 
-Format: https://ethereum.org/developers/docs/data-structures-and-encoding/web3-secret-storage, by eth_keyfile.
+Format: https://ethereum.org/developers/docs/data-structures-and-encoding/web3-secret-storage, by `keyfile`.
 Unlocking takes a second and 256 MiB with the usual scrypt n = 262144: call it in a thread (`asyncio.to_thread`).
 """
 
@@ -17,7 +17,7 @@ from eth_hash.auto import keccak
 
 from runnerd.chain.vaults.safe_tx import SafeTx
 from runnerd.wallets.errors import KeystoreExists, KeystoreUnreadable, KeystoreUnwritable, WalletError, WrongPassphrase
-from runnerd.wallets.keyfile import EthKeyfileValueError, create_keyfile_json, decode_keyfile_json
+from runnerd.wallets.keyfile import MacMismatch, decrypt, encrypt
 from runnerd.wallets.passphrase import Passphrase
 from runnerd.wallets.redacted import Redacted
 from runnerd.wallets.signature import address_of
@@ -44,9 +44,7 @@ class _Key(Redacted):
 
     def encrypt(self, passphrase: Passphrase, kdf_work: int) -> dict[str, Any]:
         """The keystore document."""
-        return create_keyfile_json(
-            self._curve_key.secret, passphrase.reveal(), version=3, kdf="scrypt", iterations=kdf_work
-        )
+        return encrypt(self._curve_key.secret, passphrase.reveal(), self.address, kdf_work)
 
 
 class KeystoreSigner(Redacted):
@@ -175,8 +173,8 @@ def _parse_document(content: bytes) -> dict[str, Any] | str:
 def _decrypt(document: dict[str, Any], passphrase: Passphrase) -> _Key | _Refusal:
     """Returns instead of raising: an exception from in there would carry frames that hold passphrase and key."""
     try:
-        key = _key_of(decode_keyfile_json(document, passphrase.reveal()))
-    except EthKeyfileValueError:  # of version 3 files only the MAC check raises it
+        key = _key_of(decrypt(document, passphrase.reveal()))
+    except MacMismatch:
         return _Refusal.WRONG
     except MemoryError:
         return _Refusal.TOO_COSTLY

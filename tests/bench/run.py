@@ -1,4 +1,4 @@
-"""`make bench`: every figure of one run, on this machine, beside its target. Takes about two minutes."""
+"""`make bench`: every figure of one run, on this machine, beside its target. Takes about three minutes."""
 
 import json
 import os
@@ -20,6 +20,9 @@ from runnerd.control.messages import GetHistory, History, Restart
 from runnerd.store.embedded import EmbeddedPostgres
 from tests.bench.figures import Figure, percentile, spread
 from tests.bench.floor import GAP_S, measure_floor
+from tests.bench.recovery import measure_recovery
+from tests.bench.stuck import measure_stuck
+from tests.bench.throughput import measure_throughput
 from tests.support.anvil import start_anvil
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -31,8 +34,9 @@ def main() -> None:
     """Measure, and print each figure as soon as it is known."""
     version = sys.version.split()[0]
     print(f"runnerd bench: {os.cpu_count()} cores, Python {version}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
-    for figure in [*_latency(), *_workers()]:
-        print(figure, flush=True)
+    for figures in (_latency, _workers, measure_throughput, measure_recovery, measure_stuck):
+        for figure in figures():
+            print(figure, flush=True)
 
 
 # --- NOTIFY → accepted ------------------------------------------------------------------------------------------

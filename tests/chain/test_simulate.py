@@ -7,7 +7,7 @@ from eth_abi.abi import encode
 
 from runnerd.chain.errors import RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonValue
-from runnerd.chain.simulate import CallMessage, Reverted, Simulated
+from runnerd.chain.simulate import CallMessage, Reverted, Simulated, build_check, decode_check
 from tests.chain.asking import simulate
 from tests.chain.fake_node import BLOCK, HASH, FakeNode
 
@@ -56,3 +56,25 @@ def test_an_odd_answer_says_nothing(answer: JsonValue) -> None:
     """Nor is it a gas limit."""
     with pytest.raises(RpcMalformed):
         outcome(answer)
+
+
+def test_a_signed_transaction_is_run_once_with_its_own_gas_limit() -> None:
+    """It may have become dearer than what was signed: then it would fail on chain, and fails here."""
+    wire = {"from": MESSAGE.sender, "to": MESSAGE.to, "data": "0x0102", "value": "0x5", "gas": "0x5208"}
+    request = build_check(BLOCK, MESSAGE, 21_000)
+    assert request == ("eth_call", [wire, {"blockHash": HASH, "requireCanonical": True}])
+
+
+def test_a_check_tells_success_from_revert_and_from_no_answer() -> None:
+    """Only data is a success; a refusal that is no failure of the call, and an odd answer, prove nothing."""
+    assert decode_check("0x") is None
+    reverted = decode_check(REVERT)
+    assert reverted is not None
+    assert reverted.reason == "vault: paused"
+    assert decode_check(RpcRefused(-32000, "out of gas")) is not None
+    with pytest.raises(RpcRefused):
+        decode_check(RpcRefused(-32000, "header not found"))
+    odd_answers: tuple[JsonValue, ...] = (None, 1, "", [])
+    for odd in odd_answers:
+        with pytest.raises(RpcMalformed):
+            decode_check(odd)

@@ -38,8 +38,9 @@ def _plan(scene: Scene, vault: str) -> int:
     scene.rows(
         """
         insert into intents (call_id, plugin, vault, chain_id, wallet, target, calldata, value_wei, state, created_at,
-                             updated_at)
-        values (%s, 'calm', %s, 31337, %s, %s, '', 0, 'planned', now(), now()) returning call_id
+                             updated_at, deadline_at)
+        values (%s, 'calm', %s, 31337, %s, %s, '', 0, 'planned', now(), now(), now() + interval '10 minutes')
+        returning call_id
         """,
         call["id"], vault, STRANGER, STRANGER,
     )  # fmt: skip

@@ -87,6 +87,13 @@ class Ground:
     wallet_gas_wei: int | None = None
     wallet: dict[str, Any] = field(default_factory=dict)
     plugin: dict[str, Any] = field(default_factory=dict)
+    is_direct: bool = False
+    """runnerd reaches the node itself, not the proxy: for measurements."""
+
+    @property
+    def url(self) -> str:
+        """Where runnerd finds its node."""
+        return self.node.url if self.is_direct else self.proxy.url
 
     @property
     def signer(self) -> KeystoreSigner:
@@ -188,7 +195,7 @@ class Process:
         config = {
             "confirmations": 2, "poll_s": 0.02, "rpc_timeout_s": 5.0, "replace_after_blocks": 1_000, **ground.chain
         }  # fmt: skip
-        self.network = open_network("local", ChainConfig(id=31337, **{"rpc": ground.proxy.url, **config}))
+        self.network = open_network("local", ChainConfig(id=31337, **{"rpc": ground.url, **config}))
         self.vaults: dict[str, VaultDesk] = {}
         self.catalogue = build_catalogue("main", ground.vault_config)
         self.pauses.reducing = {"main": self.catalogue.reducing}

@@ -255,8 +255,8 @@ class Stage:
     ) -> Iterator[Scene]:
         """A new scene, with its daemon running unless `start` is False.
 
-        `node` if it is not the session's, `url` if runnerd reaches it another way, `chain` and `vault` for extra keys.
-        `operator` with `wallet`: the address of a key elsewhere, and its table in place of a keystore.
+        `node` if it is not the session's, `url` if runnerd reaches it another way; `chain`, `vault` and `wallet` for
+        extra keys. `operator` with a `wallet` of another kind: the address of a key elsewhere, and its table.
         `has_dsn=False`: with a cluster of its own, which takes two seconds more.
         """
         with make_short_dir() as directory, self._database() if has_dsn else nullcontext() as dsn:

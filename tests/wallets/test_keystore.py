@@ -8,10 +8,12 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from coincurve import PrivateKey
 from eth_account import Account
+from eth_keyfile.keyfile import create_keyfile_json, decode_keyfile_json
 
 from runnerd.wallets.errors import KeystoreExists, KeystoreUnreadable, KeystoreUnwritable, WalletError, WrongPassphrase
 from runnerd.wallets.keystore import create_keystore, unlock_keystore
@@ -166,6 +168,28 @@ def test_careless_parameters_are_refused(path: Path) -> None:
     for work in (0, 1, 3, -4):
         with pytest.raises(WalletError, match="not a power of two"):
             create_keystore(path, SECRET, KEY, kdf_work=work)
+
+
+@pytest.mark.parametrize("kdf", ["scrypt", "pbkdf2"])
+def test_we_read_what_eth_keyfile_writes_and_it_reads_what_we_write(
+    path: Path, kdf: Literal["scrypt", "pbkdf2"]
+) -> None:
+    """Thirty random keys and passphrases each way: the format is written out by hand."""
+    for _ in range(30):
+        key, passphrase = PrivateKey().secret, os.urandom(20)
+        theirs = create_keyfile_json(key, passphrase, kdf=kdf, iterations=WORK)
+        assert unlock_keystore(write(path, theirs), Passphrase(passphrase)).address == Account.from_key(key).address
+        path.unlink()
+        create_keystore(path, Passphrase(passphrase), key, kdf_work=WORK)
+        assert decode_keyfile_json(json.loads(path.read_text()), passphrase) == key
+        path.unlink()
+
+
+def test_the_daemon_does_not_import_what_it_does_not_need() -> None:
+    """py_ecc and web3 take half a second of each start."""
+    code = "import sys, runnerd.cli.daemon; print(sorted({'py_ecc', 'eth_keyfile', 'web3'} & sys.modules.keys()))"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout == "[]\n"
 
 
 def test_a_wrong_passphrase_is_its_own_error(path: Path) -> None:
