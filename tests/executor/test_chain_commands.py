@@ -118,7 +118,7 @@ def test_cancel_is_asked_for_again_until_the_no_op_is_signed(ground: Ground) -> 
             await process.until_state(call, "sent")
             trap = ground.proxy.refuse("eth_feeHistory", -32000, "internal error")
             await cancel(process, call.id)
-            await until(lambda: bool(trap.calls))
+            await until(lambda: bool(trap.calls) and not process.book.open[call.id].is_busy)
             assert len(attempts(ground)) == 1
             ground.node.rpc("anvil_dropTransaction", attempts(ground)[0]["hash"])
             ground.proxy.open()
@@ -166,7 +166,7 @@ def test_cancelled_intent_is_not_signed_anew_after_its_death(ground: Ground) -> 
             await process.until_state(call, "sent")
             trap = ground.proxy.refuse("eth_feeHistory", -32000, "internal error")
             await cancel(process, call.id)
-            await until(lambda: bool(trap.calls))
+            await until(lambda: bool(trap.calls) and not process.book.open[call.id].is_busy)
             ground.node.rpc("anvil_dropTransaction", attempts(ground)[0]["hash"])
             stranger = send_foreign(ground, process, 0)
             ground.mine()
