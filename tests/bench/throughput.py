@@ -221,7 +221,7 @@ class _Ours:
 
         for owner, name, timed in (
             (process.store, "commit", timed_commit),
-            (lane, "_prepare", spans.timed(SIMULATION, lane.prepare)),
+            (lane, "prepare", spans.timed(SIMULATION, lane.prepare)),
             (lane, "signer", _TimedSigner(lane.signer, spans)),
             (lane.broadcaster, "send", spans.timed(BROADCAST, lane.broadcaster.send)),
         ):
