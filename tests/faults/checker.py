@@ -227,7 +227,23 @@ def _effects(case: Case) -> list[_Effect]:
     by_transaction: dict[str, list[Row]] = defaultdict(list)
     for log in logs:
         by_transaction[log["transactionHash"]].append(log)
-    return [effect for logs in by_transaction.values() for effect in _effects_of(logs)]
+    # While a reorg is under way the node may show a transaction in the block that it was in and in the one that it is
+    # in now. A transaction is in one block, its receipt's: that one has its effects.
+    moved = [tx for tx, found in by_transaction.items() if _is_torn(found)]
+    receipts = _ask(case.node_url, [("eth_getTransactionReceipt", [tx]) for tx in moved]) if moved else []
+    for tx_hash, receipt in zip(moved, receipts, strict=True):
+        by_transaction[tx_hash] = [log for log in (receipt or {"logs": []})["logs"] if _is_effect(case, log)]
+    return [effect for found in by_transaction.values() if found for effect in _effects_of(found)]
+
+
+def _is_torn(logs: list[Row]) -> bool:
+    places = {(log["blockHash"], log["logIndex"]) for log in logs}
+    return len({block for block, _ in places}) > 1 or len(places) < len(logs)
+
+
+def _is_effect(case: Case, log: Row) -> bool:
+    is_theirs = _is(log["address"], case.vault) or _is(log["address"], case.market)
+    return is_theirs and log["topics"][0] in (EXECUTED, BINARY, RANGE)
 
 
 def _effects_of(logs: list[Row]) -> Iterator[_Effect]:

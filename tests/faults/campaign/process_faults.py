@@ -135,6 +135,12 @@ def _raise_price(world: World) -> None:
     chain_faults.jump_base_fee(world, 6)
 
 
+def _let_deadlines_pass(world: World) -> None:
+    """What was signed and is too cheap now is overtaken by its deadline; a later jump sets the clock right."""
+    chain_faults.jump_base_fee(world, 6)
+    world.daemon.page.clock_offset_s = 3600.0
+
+
 def _reorg(world: World) -> None:
     _wait(lambda: world.daemon.page.counts["inclusion.stored"] > 0, CRASH_DEADLINE_S)
     chain_faults.reorg(world, 4)
@@ -142,6 +148,7 @@ def _reorg(world: World) -> None:
 
 PROVOKED: Final[Mapping[str, Callable[[World], None]]] = {
     "blame.stored": _hang_workers,
+    "cancel.stored": _let_deadlines_pass,
     "replacement.signed": _raise_price,
     "replacement.stored": _raise_price,
     "fallen.stored": _reorg,
