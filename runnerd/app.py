@@ -83,9 +83,10 @@ class App:
         started = time.monotonic()
         async with Database(self._config) as dsn:
             store = Store(dsn)
-            signers, _ = await asyncio.gather(unlock(self._config.wallets), self._zygotes.open())
+            signers: dict[str, Signer] = {}
             try:
-                await store.open()
+                # None of them needs another; one that fails ends the start, and the others are closed below.
+                signers, _, _ = await asyncio.gather(unlock(self._config.wallets), self._zygotes.open(), store.open())
                 clear_links(self._config)
                 trail = Trail(store, self._clock, self._config)
                 await trail.record_start()

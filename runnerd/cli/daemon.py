@@ -5,6 +5,7 @@ running.
 """
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import os
@@ -87,6 +88,7 @@ def main(file: Path) -> None:
 def _run(config: Config) -> int:
     # Explicit: multiprocessing-logging works with fork only, and Python 3.14 has another default.
     multiprocessing.set_start_method("fork")
+    gc.freeze()  # what was imported lives as long as we do: no collection looks at it again, in no child either
     systemd = Systemd(os.environ)
     http: HttpProcess | None = None
     try:

@@ -54,8 +54,13 @@ Finding: TypeAlias = tuple[Result, str]
 
 
 def expected_by(decision: str | None) -> tuple[Expectation, ...]:
-    """What a stored Decision expects: its outcome, as JSON. Raises ProtocolError when it is none by today's limits."""
-    outcome = decode_outcome(decision) if decision is not None else None
+    """What a stored Decision expects: its outcome, as JSON. Raises ProtocolError when it is none by today's limits.
+
+    One that expects nothing does not have the word: a start with a thousand intents in flight decodes none of them.
+    """
+    if decision is None or '"expect"' not in decision:
+        return ()
+    outcome = decode_outcome(decision)
     return outcome.expect if isinstance(outcome, Act) else ()
 
 

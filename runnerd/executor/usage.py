@@ -54,12 +54,14 @@ class Usage:
         """What the last day's Decisions still count. Once, before anything is judged. Raises StoreUnavailable."""
         (row,) = await self._store.fetch(usage.newest())
         self._began_at, self._began = max(row["at"] or self._began_at, self._clock.now()), self._clock.monotonic()
+        known: dict[tuple[str, str, int, str], tuple[Rule, ...]] = {}
         for row in await self._store.fetch(usage.since(self._began_at - timedelta(seconds=DAY_S))):
             use = Use(
                 measure=Measure(row["measure"]), amount=int(row["amount"]),
                 action=row["action"], argument=row["argument"],
             )  # fmt: skip
-            rules = self._rules(row["plugin"], row["vault"], row["chain_id"], row["wallet"])
+            whose = (row["plugin"], row["vault"], row["chain_id"], row["wallet"])
+            rules = known.get(whose) or known.setdefault(whose, self._rules(*whose))
             self._windows.put(self._meters(rules, row["vault"], use), row["call_id"], use.amount, row["at"])
             if use.measure is Measure.VALUE and row["is_open"]:
                 self._on_the_way.setdefault(row["vault"], {})[row["call_id"]] = use.amount
