@@ -62,9 +62,10 @@ def _broadcast_before_store(node_url: str, page: CrashPage) -> None:
     async def broken(self: Store, *statements: Statement, is_idempotent: bool = True) -> list[Rows]:
         for statement in statements:
             if "insert into attempts" in statement.sql:
-                raw = statement.parameters["raw"]
-                assert isinstance(raw, bytes)
-                _send(node_url, raw)
+                raws = statement.parameters["raws"]
+                assert isinstance(raws, list)
+                for raw in raws:
+                    _send(node_url, raw)
                 page.reached("attempt.signed")
         return await commit(self, *statements, is_idempotent=is_idempotent)
 
