@@ -142,9 +142,8 @@ def test_a_foreign_transaction_of_the_operator_pauses_the_vault_at_the_next_star
         scene.start("puppet")
         denied = scene.fire("puppet", do="act", actions=[mint()])
         assert denied.outcome == "denied"
-        assert "vault demo is paused by runnerd: 1 transactions of the operator are not in the ledger" in (
-            denied.reason or ""
-        )
+        assert "vault demo is paused by runnerd: transaction" in (denied.reason or "")
+        assert "not ours: runnerctl adopt HASH if it was meant so, or resume" in (denied.reason or "")
         scene.daemon.ask(Resume(scope="vault", name="demo"))
         acted = scene.fire("puppet", do="act", actions=[mint()])
         assert (acted.outcome, scene.run(acted.call_id).nonce) == ("acted", 2)
