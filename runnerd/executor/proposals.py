@@ -206,7 +206,8 @@ class ProposalDesk:
         await self._expire_waiting()
         await self._forget_ended()
         if self._proposal is None and self._waiting:
-            await self._open(self._waiting[0])
+            # In the order of the calls: their Decisions may have been stored in another one.
+            await self._open(min(self._waiting, key=lambda one: one.intent.call_id))
         if self._proposal is None or self._is_complete:
             return
         self._safe = await self._node.fetch_state()
