@@ -128,6 +128,8 @@ def build_world(on_hit: Callable[[Fault], None], broken: str | None) -> Iterator
         venue = build_venue(node.url, operator)
         for address in (operator, venue.vault.address):
             node.rpc("anvil_setBalance", address, hex(WEI))
+        # No reorg may take that back: it is not in a transaction, and would not come again.
+        node.rpc("anvil_mine", hex(CONFIRMATIONS + 1))
         page_path = directory / "crash.page"
         create_page(page_path)
         page = stack.enter_context(open_page(page_path))
