@@ -107,8 +107,17 @@ class StatusReader:
                     for name, chain in self._chains.items()
                     if chain.network.head.latest is not None
                 }
+                balances_wei = {
+                    (name, address): lane.purse.balance_wei
+                    for name, chain in self._chains.items()
+                    for address, lane in chain.lanes.items()
+                    if lane.purse.balance_wei is not None
+                }
                 self._metrics.observe_parts(
-                    is_database_up=self._store.is_connected, heads=heads, intents=self._open_intents()
+                    is_database_up=self._store.is_connected,
+                    heads=heads,
+                    intents=self._open_intents(),
+                    balances_wei=balances_wei,
                 )
                 return Page(status=200, content_type="metrics", body=self._metrics.render().decode())
             case "ready":
@@ -135,6 +144,10 @@ class StatusReader:
             yield "not listening for notifications: the event database is not reachable"
         if self._http is not None and self._http.is_lost:
             yield "the http process is gone: no metrics and no health until runnerd is restarted"
+        for name, chain in self._chains.items():
+            for address, lane in chain.lanes.items():
+                if (shortage := lane.purse.shortage) is not None:
+                    yield f"wallet {address} on {name}: {shortage}"
         yield from self._unresolved()
         yield from self._strangers()
         for pause in self._pauses.active.values():
@@ -240,6 +253,7 @@ class StatusReader:
             address=config.address,
             chain=config.chain,
             operator=desk.lane.signer.address if desk else "",
+            operator_balance_wei=desk.lane.purse.balance_wei if desk else None,
             paused=str(pause) if pause else None,
             problem=admission.refused.get(name) if admission else None,
             spent_today_wei=self._usage.spent_wei(name),

@@ -86,3 +86,14 @@ def test_node_that_is_out_is_a_problem_and_one_on_probation_is_none() -> None:
     found = reader()
     found._chains = {"local": cast("Any", chain)}
     assert list(found.problems()) == ["chain local: node http://b is out: lags: 9 blocks behind 9"]
+
+
+def test_wallet_without_money_is_a_problem() -> None:
+    """It keeps nothing else from working, and so the daemon stays ready."""
+    lane = SimpleNamespace(problem=None, purse=SimpleNamespace(shortage="has 0 wei, 7 wei too little"))
+    network = SimpleNamespace(rpc=SimpleNamespace(nodes=[]))
+    chain = SimpleNamespace(problem=None, admission=None, lanes={WALLET: lane}, network=network, auditor=None)
+    found = reader()
+    found._chains = {"local": cast("Any", chain)}
+    assert list(found.problems()) == [f"wallet {WALLET} on local: has 0 wei, 7 wei too little"]
+    assert list(found._blocking_problems()) == []

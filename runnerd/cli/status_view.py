@@ -185,7 +185,7 @@ def _show_vaults(console: Console, vaults: list[VaultStatus]) -> None:
         Column("SPENT 24 H / LIMIT"),
         Column("WAITING", is_number=True),
         *([Column("ADDRESS")] if has_address else []),
-        *([Column("OPERATOR")] if has_operator else []),
+        *([Column("OPERATOR"), Column("HAS")] if has_operator else []),
     ]
     rows = [
         Row(
@@ -196,12 +196,16 @@ def _show_vaults(console: Console, vaults: list[VaultStatus]) -> None:
                 cell(f"{ether(vault.spent_today_wei)} / {ether(vault.max_value_wei_per_day)}"),
                 cell(str(vault.waiting_intents), "yellow" if vault.waiting_intents else ""),
                 *([cell(vault.address)] if has_address else []),
-                *([cell(vault.operator or ABSENT)] if has_operator else []),
+                *([cell(vault.operator or ABSENT), cell(_balance(vault))] if has_operator else []),
             )
         )
         for vault in vaults
     ]
     show_listing(console, columns, rows)
+
+
+def _balance(vault: VaultStatus) -> str:
+    return ABSENT if vault.operator_balance_wei is None else ether(vault.operator_balance_wei)
 
 
 def _vault_state(vault: VaultStatus) -> Text:

@@ -175,6 +175,8 @@ class VaultStatus(Struct, frozen=True, kw_only=True):
     reducing: str | None = None
     paused_actions: list[str] = []
     """As `VAULT.ACTION`; who paused them is among the problems."""
+    operator_balance_wei: int | None = None
+    """None until a node has said it."""
 
 
 class Status(_Message, frozen=True, tag="status_reply"):

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runnerd.chain.errors import RpcRefused
+from runnerd.chain.jsonrpc import Request
 from runnerd.chain.search import FoundTransaction, find_transaction
-from runnerd.chain.types import decode_count, decode_receipt
+from runnerd.chain.types import decode_count, decode_quantity, decode_receipt
 from runnerd.crash_points import reached
 from runnerd.executor.gaps import GapFiller
 from runnerd.executor.lane import Lane
@@ -135,10 +136,12 @@ class Auditor:
         return told + (f"; resumed: {', '.join(pause.name for pause in ending)}" if ending else "")
 
     async def _fetch_used(self, wallet: str, head: int) -> int | None:
-        """How many nonces the chain has used at `head`; None when this cannot be said now."""
-        requests = [("eth_getTransactionCount", [wallet, hex(head)])]
-        (answer,) = await self._network.rpc.batch(requests)
+        """How many nonces the chain has used at `head`, None when this cannot be said now; its lane's purse as well."""
+        requests: list[Request] = [("eth_getTransactionCount", [wallet, hex(head)])]
+        answer, balance = await self._network.rpc.batch([*requests, ("eth_getBalance", [wallet, hex(head)])])
         lane = self._lanes[wallet]
+        if not isinstance(balance, RpcRefused):
+            lane.purse.see(decode_quantity(balance, "eth_getBalance"))
         if not isinstance(answer, RpcRefused) and decode_count(answer, requests[0][0]) > lane.next_nonce:
             (answer,) = await self._network.agreed(requests, min_head=head)  # one node's word moves no nonce
         if isinstance(answer, RpcRefused):

@@ -9,18 +9,21 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import islice, takewhile
+from itertools import accumulate, islice, takewhile
+from typing import TypeAlias
 
 from runnerd.chain.abi import AbiFunction
 from runnerd.chain.errors import ChainError
 from runnerd.chain.fees import Fees
 from runnerd.config.model import WalletConfig
 from runnerd.crash_points import reached
-from runnerd.executor.attempt import FRESH_S, Prepared, Ready, prepare, sign_attempt
+from runnerd.executor.attempt import Prepared, Ready, prepare, sign_attempt
 from runnerd.executor.broadcast import Broadcaster
 from runnerd.executor.effect_checks import EffectChecks
 from runnerd.executor.expectations import Result
 from runnerd.executor.observation import Broadcast, Signed, SimulationReverted
+from runnerd.executor.purse import Purse
+from runnerd.executor.rehearsals import Rehearsals
 from runnerd.executor.tracked import Book, Rehearsal, Tracked
 from runnerd.executor.usage import GasBudget
 from runnerd.executor.wanted import Attempt, Intent
@@ -39,9 +42,8 @@ logger = logging.getLogger("runnerd.executor")
 
 MAX_GROUP = 32
 """Intents that are simulated, stored and sent together. More of them make the first one wait."""
-MAX_REHEARSALS = 4
-"""Intents that are simulated each for itself while their Decisions are committed: beyond, a group costs less."""
 RETRY_S = 0.5
+Priced: TypeAlias = tuple[Tracked, Ready, Fees]
 TOO_LATE = "its deadline passed before it could be signed"
 
 
@@ -75,10 +77,11 @@ class Lane:
         self._book = book
         self._pauses = pauses
         self.gas = gas
+        self.purse = Purse(network.config.id, signer.address, book)
         self._metrics = metrics
         self._checks = checks
         self._waiting: deque[Tracked] = deque()
-        self._rehearsals = 0
+        self._rehearsals = Rehearsals(self.prepare, book.clock)
         self._wake = asyncio.Event()
         self._withdrawal = asyncio.Event()
         self._allotting = asyncio.Lock()
@@ -155,7 +158,7 @@ class Lane:
                 group = list(islice(self._waiting, min(room, MAX_GROUP)))
                 ahead = list(islice(self._waiting, len(group), min(room, len(group) + MAX_GROUP)))
                 # The node simulates the next ones while these are signed, stored and sent.
-                left, _ = await asyncio.gather(self._serve(group), self._look_ahead(ahead))
+                left, _ = await asyncio.gather(self._serve(group), self._rehearsals.ahead(ahead))
                 postponed = postponed + len(left) if len(left) == len(group) else len(left)
                 if left and postponed >= len(self._waiting):
                     postponed = 0
@@ -182,7 +185,7 @@ class Lane:
         """Sign and send what can be signed now. Returns what must wait, which is at the end of the queue then."""
         group = await self._end_stopped(group)
         prepared = await self._prepare_all(group)
-        ready: list[tuple[Tracked, Ready, Fees]] = []
+        priced: list[Priced] = []
         left: list[Tracked] = []
         for tracked, outcome in zip(group, prepared, strict=True):
             if isinstance(outcome, SimulationReverted):
@@ -194,20 +197,37 @@ class Lane:
             cap = self.fee_cap(tracked.intent)
             fees = outcome.market.capped(cap) if isinstance(outcome, Ready) else None
             if isinstance(outcome, Ready) and fees is not None:
-                ready.append((tracked, outcome, fees))
+                priced.append((tracked, outcome, fees))
             else:
-                self._postpone(tracked, outcome if isinstance(outcome, ChainError) else f"fees are above {cap} wei")
+                self._postpone(
+                    tracked, str(outcome) if isinstance(outcome, ChainError) else f"fees are above {cap} wei"
+                )
                 left.append(tracked)
+        ready = self._payable(priced)
+        left += [tracked for tracked, _, _ in priced[len(ready) :]]
         # The node may have taken seconds, and an operator who was told "paused" meanwhile must be able to rely on it.
         going = set(map(id, await self._end_stopped([tracked for tracked, _, _ in ready])))
         return left + await self._sign([one for one in ready if id(one[0]) in going])
 
-    def _postpone(self, tracked: Tracked, why: object) -> None:
+    def _payable(self, priced: list[Priced]) -> list[Priced]:
+        """As many of them, from the first, as the wallet can pay for; the others are postponed."""
+        costs = list(accumulate(ready.gas_limit * fees.max_fee_per_gas_wei for _, ready, fees in priced))
+        if not priced or self.purse.objection(costs[-1]) is None:
+            return priced
+        for number, cost_wei in enumerate(costs):
+            if (short := self.purse.objection(cost_wei)) is not None:
+                for tracked, _, _ in priced[number:]:
+                    self._postpone(tracked, short)
+                return priced[:number]
+        return priced
+
+    def _postpone(self, tracked: Tracked, why: str) -> None:
         """No nonce is allotted yet, so the order is free: one must not hold up those behind it."""
         logger.warning(
             "intent %d cannot be signed now: %s", tracked.intent.call_id, why,
             extra=fields("intent_waits", call=tracked.intent.call_id, plugin=tracked.intent.plugin),
         )  # fmt: skip
+        tracked.postponed = why
         self._waiting.remove(tracked)
         self._waiting.append(tracked)
 
@@ -226,11 +246,12 @@ class Lane:
             elif objection is not None:
                 await self._book.give_up(tracked, JobOutcome.DENIED, f"not signed: {objection}")
             else:
-                await self._book.give_up(tracked, JobOutcome.EXPIRED, TOO_LATE)
+                why = f"{TOO_LATE}: {tracked.postponed}" if tracked.postponed else TOO_LATE
+                await self._book.give_up(tracked, JobOutcome.EXPIRED, why)
         return rest
 
     async def _prepare_all(self, group: list[Tracked]) -> list[Prepared]:
-        found = {id(tracked): self._rehearsed(tracked) for tracked in group}
+        found = {id(tracked): self._rehearsals.take(tracked) for tracked in group}
         unknown = [tracked for tracked in group if found[id(tracked)] is None]
         if unknown:
             try:
@@ -240,7 +261,7 @@ class Lane:
             found |= {id(tracked): outcome for tracked, outcome in zip(unknown, prepared, strict=True)}
         return [outcome for tracked in group if (outcome := found[id(tracked)]) is not None]
 
-    async def _sign(self, ready: list[tuple[Tracked, Ready, Fees]]) -> list[Tracked]:
+    async def _sign(self, ready: list[Priced]) -> list[Tracked]:
         """Allot nonces, sign, store all of it at once, and only then send. Returns what waits for the signer."""
         signed: list[tuple[Tracked, Attempt]] = []
         left: list[Tracked] = []
@@ -260,7 +281,7 @@ class Lane:
                 except SignerUnavailable as error:
                     left = [one for one, _, _ in ready[number:]]
                     for one in left:  # those behind it would wait as long for the same answer
-                        self._postpone(one, error)
+                        self._postpone(one, str(error))
                     break
                 except WalletError as error:
                     self._waiting.remove(tracked)
@@ -302,38 +323,6 @@ class Lane:
 
     async def rehearse(self, intent: Intent) -> Rehearsal | None:
         """Simulate while the Decision is being committed. None when it is of no use. Never raises."""
-        if self._waiting or self._rehearsals >= MAX_REHEARSALS:
+        if self._waiting:
             return None  # it has to wait anyway, and is simulated together with the others then
-        self._rehearsals += 1
-        try:
-            (outcome,) = await self.prepare([intent])
-        except ChainError:
-            return None
-        except Exception:  # it is only an attempt to save time; its asker is in the middle of a commit
-            logger.exception("no rehearsal", extra=fields("rehearsal_failed", call=intent.call_id))
-            return None
-        finally:
-            self._rehearsals -= 1
-        return Rehearsal(outcome, self._book.clock.monotonic())
-
-    async def _look_ahead(self, group: list[Tracked]) -> None:
-        """Simulate those whose turn comes next. Never raises: what fails here is asked again when it is their turn."""
-        unknown = [tracked for tracked in group if tracked.rehearsal is None]
-        if not unknown:
-            return
-        try:
-            prepared = await self.prepare([tracked.intent for tracked in unknown])
-        except ChainError:
-            return
-        except Exception:
-            logger.exception("no rehearsal", extra=fields("rehearsal_failed", call=unknown[0].intent.call_id))
-            return
-        for tracked, outcome in zip(unknown, prepared, strict=True):
-            tracked.rehearsal = Rehearsal(outcome, self._book.clock.monotonic())
-
-    def _rehearsed(self, tracked: Tracked) -> Prepared | None:
-        rehearsal, tracked.rehearsal = tracked.rehearsal, None
-        is_fresh = rehearsal is not None and self._book.clock.monotonic() - rehearsal.at <= FRESH_S
-        if rehearsal is None or not is_fresh or isinstance(rehearsal.outcome, ChainError):
-            return None
-        return rehearsal.outcome
+        return await self._rehearsals.alone(intent)

@@ -78,8 +78,13 @@ class Pusher:
                     outgoing += await self._next_attempt(tracked, push, ready)
         await self.lane.broadcaster.send(*outgoing)
 
-    async def _simulated(self, group: list[tuple[Tracked, Push]]) -> list[tuple[Tracked, Attempt]]:
-        """What to send of batches that are to be replaced, or whose effects are to be looked at again."""
+    async def _simulated(
+        self, group: list[tuple[Tracked, Push]], *, must_differ: bool = False
+    ) -> list[tuple[Tracked, Attempt]]:
+        """What to send of batches that are to be replaced, or whose effects are to be looked at again.
+
+        `must_differ`: what they have signed last would fail.
+        """
         outgoing: list[tuple[Tracked, Attempt]] = []
         if not group:
             return outgoing
@@ -90,7 +95,7 @@ class Pusher:
             return outgoing
         for (tracked, push), outcome in zip(group, prepared, strict=True):
             if isinstance(outcome, Ready):
-                outgoing += await self._next_attempt(tracked, push, outcome)
+                outgoing += await self._next_attempt(tracked, push, outcome, must_differ=must_differ)
             else:
                 await self._hold_back(tracked, push, outcome)
         return outgoing
@@ -105,12 +110,15 @@ class Pusher:
         except ChainError as error:
             _wait(NO_SIMULATION, group, error)
             return outgoing
+        failing: list[tuple[Tracked, Push]] = []
         for (tracked, push), verdict in zip(group, checked, strict=True):
-            if verdict is not None:
+            if isinstance(verdict, SimulationReverted):
+                failing.append((tracked, Push(is_due=True)))  # with more gas, which its state needs now, it may succeed
+            elif verdict is not None:
                 await self._hold_back(tracked, push, verdict)
             elif tracked.intent.state in _WAITING:  # else it made it while we looked
                 outgoing.append((tracked, tracked.intent.latest))
-        return outgoing
+        return outgoing + await self._simulated(failing, must_differ=True)
 
     async def _hold_back(self, tracked: Tracked, push: Push, outcome: SimulationReverted | ChainError) -> None:
         """It does not go out now: what would revert is cancelled, what could not be simulated waits."""
@@ -127,26 +135,33 @@ class Pusher:
             if isinstance(effect, Cancel):
                 await self._cancel(tracked, effect.cancellation)
 
-    async def _next_attempt(self, tracked: Tracked, push: Push, ready: Ready) -> list[tuple[Tracked, Attempt]]:
-        """The attempt to send: a stored replacement if one is due and possible, else the latest again."""
+    async def _next_attempt(
+        self, tracked: Tracked, push: Push, ready: Ready, *, must_differ: bool = False
+    ) -> list[tuple[Tracked, Attempt]]:
+        """The attempt to send: a stored replacement if one is due and possible, else the latest again.
+
+        `must_differ`: the latest would fail, so it is not sent, and no price is too high for its replacement but a cap.
+        """
         intent = tracked.intent
         if intent.state not in _WAITING:
             return []  # it made it while we looked
+        again = [] if must_differ else [(tracked, intent.latest)]
         if not push.is_due or (intent.cancellation is None and self._is_paused(intent)):
-            return [(tracked, intent.latest)]
-        fees = bump(intent.latest.fees, ready.market, self.lane.fee_cap(intent))
+            return again
+        market = replace(ready.market, high=None) if must_differ else ready.market
+        fees = bump(intent.latest.fees, market, self.lane.fee_cap(intent))
         if isinstance(fees, NoBump):
             logger.warning(
                 "not replaced: %s", fees.value,
                 extra=fields("replacement_refused", call=intent.call_id, plugin=intent.plugin),
             )  # fmt: skip
-            return [(tracked, intent.latest)]
+            return again
         try:
             attempt = await self._signed(tracked, ready, fees, intent.latest.kind, None)
         except CommitRefused as refused:  # it has ended meanwhile; the others of its group are sent all the same
             logger.warning("no new attempt: %s", refused, extra=fields("replacement_failed", call=intent.call_id))
             return []
-        return [(tracked, attempt or intent.latest)]
+        return [(tracked, attempt)] if attempt is not None else again
 
     async def _cancel(self, tracked: Tracked, cancellation: Cancellation) -> None:
         intent = tracked.intent
@@ -181,7 +196,7 @@ class Pusher:
         intent = tracked.intent
         assert intent.nonce is not None  # it was signed before
         gas_wei = ready.gas_limit * fees.max_fee_per_gas_wei
-        objection = self.lane.gas.check(intent, gas_wei) if kind is AttemptKind.BATCH else None
+        objection = self._objection(intent, gas_wei) if kind is AttemptKind.BATCH else None
         if objection is not None:
             logger.warning("not replaced: %s", objection, extra=fields("replacement_refused", call=intent.call_id))
             return None
@@ -206,6 +221,12 @@ class Pusher:
             return None  # its nonce is dead meanwhile, and so is this attempt
         tracked.note(Signed(intent.nonce, attempt, cancellation), self._network.rules)
         return attempt
+
+    def _objection(self, intent: Intent, gas_wei: int) -> str | None:
+        """Why a replacement that may cost `gas_wei` must not be signed: the budget, or what is in the wallet."""
+        latest = intent.latest
+        more_wei = gas_wei - latest.gas_limit * latest.fees.max_fee_per_gas_wei  # it takes the place of the latest
+        return self.lane.gas.check(intent, gas_wei) or self.lane.purse.objection(more_wei)
 
     def _is_paused(self, intent: Intent) -> bool:
         """Nothing new is signed then; what is out stays out."""

@@ -61,6 +61,8 @@ class Tracked:
         """Where it is included, as far as this process has seen."""
         self.rehearsal: Rehearsal | None = None
         """A simulation that was made while the Decision was being committed; the lane uses it while it is fresh."""
+        self.postponed = ""
+        """Why it could not be signed when its turn was there last."""
         self.withdrawn: str | None = None
         """Why an operator wants its end: the lane signs it no more, and `follow` asks for the no-op in its place."""
         self._book = book
@@ -197,6 +199,14 @@ class Book:
         """How many signed intents of a wallet wait for their inclusion."""
         return sum(
             1
+            for t in self.of_chain(chain_id)
+            if t.intent.wallet == wallet and t.intent.state is not IntentState.INCLUDED
+        )
+
+    def promised_wei(self, chain_id: int, wallet: str) -> int:
+        """The most that a wallet's signed intents may still cost it, as the nodes count it."""
+        return sum(
+            t.intent.latest.gas_limit * t.intent.latest.fees.max_fee_per_gas_wei
             for t in self.of_chain(chain_id)
             if t.intent.wallet == wallet and t.intent.state is not IntentState.INCLUDED
         )

@@ -61,6 +61,9 @@ class Metrics:
         )
         self._database = Gauge("runnerd_database_up", "1 while PostgreSQL is connected", registry=self.registry)
         self._head = Gauge("runnerd_chain_head", "Newest block seen", ["chain"], registry=self.registry)
+        self._balance = Gauge(
+            "runnerd_wallet_balance_wei", "What a wallet has", ["chain", "wallet"], registry=self.registry
+        )
         node = ["chain", "node"]
         self._node_up = Gauge("runnerd_node_up", "1 while a node is in its pool", node, registry=self.registry)
         self._node_head = Gauge("runnerd_node_head", "Newest block a node has named", node, registry=self.registry)
@@ -160,11 +163,20 @@ class Metrics:
         for syscall in self._denied_names.pop(plugin, ()):
             self._denied.remove(plugin, syscall)
 
-    def observe_parts(self, *, is_database_up: bool, heads: Mapping[str, int], intents: Mapping[str, int]) -> None:
-        """What is looked up when metrics are asked for."""
+    def observe_parts(
+        self,
+        *,
+        is_database_up: bool,
+        heads: Mapping[str, int],
+        intents: Mapping[str, int],
+        balances_wei: Mapping[tuple[str, str], int],
+    ) -> None:
+        """What is looked up when metrics are asked for. `balances_wei` by chain and wallet."""
         self._database.set(1 if is_database_up else 0)
         for chain, head in heads.items():
             self._head.labels(chain).set(head)
+        for (chain, wallet), balance_wei in balances_wei.items():
+            self._balance.labels(chain, wallet).set(balance_wei)
         self._transactions.clear()  # or a state that has become empty would keep its last number
         for state, count in intents.items():
             self._transactions.labels(state).set(count)

@@ -96,12 +96,15 @@ def test_intents_are_counted_by_how_they_ended() -> None:
 def test_parts_are_shown_as_they_were_observed_last() -> None:
     """Database, heads and open intents."""
     metrics = Metrics(Phase)
-    metrics.observe_parts(is_database_up=True, heads={"local": 41}, intents={"sent": 2})
-    metrics.observe_parts(is_database_up=False, heads={"local": 42}, intents={"sent": 1})
+    metrics.observe_parts(is_database_up=True, heads={"local": 41}, intents={"sent": 2}, balances_wei={})
+    metrics.observe_parts(
+        is_database_up=False, heads={"local": 42}, intents={"sent": 1}, balances_wei={("local", "0x01"): 5}
+    )
     shown = values(metrics)
     assert shown["runnerd_database_up{}"] == 0
     assert shown["runnerd_chain_head{chain=local}"] == 42
     assert shown["runnerd_intents_open{state=sent}"] == 1
+    assert shown["runnerd_wallet_balance_wei{chain=local,wallet=0x01}"] == 5
 
 
 def test_forgotten_plugin_has_neither_state_nor_queue_nor_denials_and_the_others_keep_theirs() -> None:
