@@ -27,6 +27,7 @@ from runnerd.executor.tracked import Book, load_book
 from runnerd.executor.usage import Usage
 from runnerd.log import fields
 from runnerd.network import open_network
+from runnerd.opening import open_parts
 from runnerd.pauses import Pauses
 from runnerd.plugins import Plugins
 from runnerd.reload import Reloader
@@ -48,7 +49,7 @@ from runnerd.tasks import Tasks
 from runnerd.trail import Trail
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
-from runnerd.unlock import close_signers, unlock
+from runnerd.unlock import close_signers
 from runnerd.vaults import build_adapter
 from runnerd.wallets.signer import Signer
 from runnerd.zygotes import Zygotes
@@ -85,8 +86,7 @@ class App:
             store = Store(dsn)
             signers: dict[str, Signer] = {}
             try:
-                # None of them needs another; one that fails ends the start, and the others are closed below.
-                signers, _, _ = await asyncio.gather(unlock(self._config.wallets), self._zygotes.open(), store.open())
+                await open_parts(self._config.wallets, self._zygotes, store, signers)
                 clear_links(self._config)
                 trail = Trail(store, self._clock, self._config)
                 await trail.record_start()
@@ -273,7 +273,7 @@ class App:
         self._mirror(chain, executor)
         if admission.chain_problem is None:
             await executor.resume(frozenset(chain.vaults))
-            chain.run(self._fail)
+            chain.run(self._fail, executor.replan)
             for name in chain.vaults:
                 desk = self._vault_desks.get(name)
                 if desk is not None and desk.proposals is not None:

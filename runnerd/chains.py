@@ -18,7 +18,7 @@ from runnerd.executor.effect_checks import EffectChecks, Ground
 from runnerd.executor.follow import Follower
 from runnerd.executor.lane import Lane
 from runnerd.executor.push import Pusher
-from runnerd.executor.tracked import Book
+from runnerd.executor.tracked import Book, Tracked
 from runnerd.executor.usage import GasBudget
 from runnerd.log import fields
 from runnerd.network import Network
@@ -111,13 +111,13 @@ class ChainDesk:
         """The wallet of a vault on this chain."""
         return self.lanes[self._signers[self.vaults[vault].wallet].address]
 
-    def run(self, on_failure: Callable[[str], None]) -> None:
+    def run(self, on_failure: Callable[[str], None], replan: Callable[[Tracked], Coroutine[Any, Any, None]]) -> None:
         """Begin to poll, write and follow, once open intents were given to the lanes. `on_failure` if one ends."""
         name = self.network.name
         assert self.auditor is not None  # it has answered
         pushers = {address: Pusher(lane, self._book, self._pauses) for address, lane in self.lanes.items()}
         aftermath = Aftermath(self._checks, self._pauses, self._metrics, self._clock)
-        self.follower = Follower(self.network, pushers, self._book, self.auditor, aftermath)
+        self.follower = Follower(self.network, pushers, self._book, self.auditor, aftermath, replan)
         self._tasks.spawn_vital(self.follower.run(), f"follow:{name}", on_failure)
         if self.mirror is not None:
             self._tasks.spawn(self.mirror.run(), f"caps:{name}")
@@ -154,11 +154,19 @@ class ChainDesk:
                 logger.warning(
                     "chain %s: %s", self.network.name, error, extra=fields("chain_waits", chain=self.network.name)
                 )
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, longest_s)
+            except Exception as error:  # a defect of ours, or of a node's: nobody else would open the chain
+                self._problem = f"it cannot be opened, see the log: {type(error).__name__}"
+                if self.follower is not None:
+                    raise  # it works already: begun again, it would sign and send twice
+                logger.exception(
+                    "chain %s cannot be opened", self.network.name,
+                    extra=fields("chain_failed", chain=self.network.name),
+                )  # fmt: skip
             else:
                 self._problem = admission.chain_problem
                 return
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, longest_s)
 
     async def _look(self) -> Admission:
         admission = await admit(self.network, self.vaults, self._signers, self._store, self._clock)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from runnerd.chain.errors import NoPrivateLane, RpcRefused, RpcUnavailable
 from runnerd.chain.fees import FeeSettings
@@ -92,6 +92,13 @@ class Network:
     ) -> list[JsonValue | RpcRefused]:
         """Proof: answers on which a quorum of nodes agrees. Raises NoQuorum. See `Quorum.agreed`."""
         return await self.quorum.agreed(requests, key=key, min_head=min_head)
+
+    async def agreed_when_final(
+        self, block: int, requests: Sequence[Request], *, key: Key = comparable
+    ) -> list[JsonValue | RpcRefused]:
+        """Proof about what is in `block`: only nodes count for which that block is final. Raises NoQuorum."""
+        tag: Literal["latest", "finalized"] = "finalized" if self.rules.is_final_by_tag else "latest"
+        return await self.quorum.agreed(requests, key=key, min_head=self.rules.final_at(block), tag=tag)
 
     async def broadcast(self, raws: Sequence[bytes]) -> Answers:
         """Hand signed transactions to all nodes at once. `async for name, answers in await network.broadcast(raws)`:

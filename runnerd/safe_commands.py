@@ -7,7 +7,8 @@ from runnerd.chain.vaults.safe_tx import decode_exec, parse_signature
 from runnerd.control import messages, safe_messages
 from runnerd.control.messages import ControlError, Reply
 from runnerd.executor.executor import VaultDesk
-from runnerd.executor.proposals import ProposalDesk, Shown
+from runnerd.executor.proposal import Shown
+from runnerd.executor.proposals import ProposalDesk
 
 
 class SafeCommands:

@@ -14,6 +14,7 @@ from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chains import ChainDesk
 from runnerd.config.model import BudgetConfig, ChainConfig, VaultConfig, WalletConfig
 from runnerd.executor.auditor import BY_US, WHAT_TO_DO
+from runnerd.executor.follow import Follower
 from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage
 from runnerd.network import open_network
@@ -29,6 +30,7 @@ from runnerd.wallets.signer import Signer
 from tests.chain.fake_node import FakeNode, wire_block
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger
+from tests.support.until import until
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
 
 OURS = {"hot": parse_address("0x" + "0a" * 20), "cold": parse_address("0x" + "0b" * 20)}
@@ -55,6 +57,13 @@ class FakeSigner:
 
     def __init__(self, address: str) -> None:
         self.address = address
+
+
+class ClosedFollower:
+    """One that was begun."""
+
+    async def close(self) -> None:
+        """Nothing is under way."""
 
 
 class Venue:
@@ -192,6 +201,56 @@ def test_chain_is_opened_although_the_ledger_was_away() -> None:
     run(scenario())
 
 
+def actions_of(caplog: pytest.LogCaptureFixture) -> list[object]:
+    """What was logged, by action."""
+    return [getattr(record, "runnerd_fields", {}).get("action") for record in caplog.records]
+
+
+def test_chain_is_opened_although_it_failed_in_a_way_that_nobody_foresaw(caplog: pytest.LogCaptureFixture) -> None:
+    """A node's nonsense, or a defect of ours, would else leave its plugins without a chain until the next start."""
+
+    async def scenario() -> None:
+        venue = Venue()
+        venue.nonces[OURS["hot"]] = RecursionError("nested")
+        desk, problems = venue.desk(), list[str | None]()
+
+        async def open_vaults(opened: ChainDesk) -> None:
+            problems.append(opened.problem)
+            if len(problems) == 1:
+                raise LookupError("of ours")
+
+        opening = desk.start(open_vaults, pytest.fail)
+        await until(lambda: "RecursionError" in (desk.problem or ""))
+        venue.nonces[OURS["hot"]] = 5
+        await opening
+        assert problems[1:] == ["it cannot be opened, see the log: LookupError"]
+        assert desk.problem is None
+        await desk.close()
+
+    run(scenario())
+    assert actions_of(caplog).count("chain_failed") >= 2
+
+
+def test_chain_that_works_already_is_not_opened_again() -> None:
+    """A second follower and a second lane would sign and send beside the first ones."""
+
+    async def scenario() -> None:
+        desk, tries = Venue().desk(), list[ChainDesk]()
+
+        async def open_vaults(opened: ChainDesk) -> None:
+            tries.append(opened)
+            opened.follower = cast("Follower", ClosedFollower())
+            raise LookupError("after the first transaction may have been sent")
+
+        opening = desk.start(open_vaults, pytest.fail)
+        with pytest.raises(LookupError):
+            await opening
+        assert (len(tries), desk.problem) == (1, "it cannot be opened, see the log: LookupError")
+        await desk.close()
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("nodes, is_warned", [(("http://a",), True), (("http://a", "http://b"), False)])
 def test_chain_without_a_quorum_says_so_at_its_start(
     caplog: pytest.LogCaptureFixture, nodes: tuple[str, ...], is_warned: bool
@@ -212,5 +271,4 @@ def test_chain_without_a_quorum_says_so_at_its_start(
         await desk.close()
 
     run(scenario())
-    actions = [getattr(record, "runnerd_fields", {}).get("action") for record in caplog.records]
-    assert ("no_quorum" in actions) is is_warned
+    assert ("no_quorum" in actions_of(caplog)) is is_warned

@@ -6,7 +6,7 @@ never less than what the market asks now.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from runnerd.chain.errors import FeeCapTooLow, RpcRefused
@@ -134,6 +134,20 @@ def bump(previous: Fees, market: Market, cap_wei: int) -> Fees | NoBump:
     if max_fee > cap_wei:
         return NoBump.CAPPED
     return Fees(max_fee_per_gas_wei=max_fee, max_priority_fee_per_gas_wei=tip)
+
+
+def outbid(previous: Fees, market: Market, cap_wei: int) -> Fees:
+    """Fees that replace `previous` in any case: what the market asks if that is within the cap, else the least valid.
+
+    For what must be got rid of, whatever it had bid.
+    """
+    fees = bump(previous, replace(market, high=None), cap_wei)
+    if not isinstance(fees, NoBump):
+        return fees
+    return Fees(
+        max_fee_per_gas_wei=_raised(previous.max_fee_per_gas_wei),
+        max_priority_fee_per_gas_wei=_raised(previous.max_priority_fee_per_gas_wei),
+    )
 
 
 def build_fee_request(settings: FeeSettings, *, is_legacy: bool = False) -> Request:

@@ -8,13 +8,13 @@ import asyncio
 import ssl
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from runnerd.chain.errors import NodeUrlInvalid, RpcRefused, RpcUnavailable
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chain.jsonrpc import Request, decode_answer, decode_batch, encode_batch, encode_request
 from runnerd.chain.node_url import NodeUrl, parse_node_url
-from runnerd.chain.transports.base import Transport, TransportFault
+from runnerd.chain.transports.base import MAX_ANSWER_BYTES, Transport, TransportFault
 from runnerd.chain.transports.http import HttpTransport
 from runnerd.chain.transports.ipc import open_ipc
 from runnerd.chain.transports.pipeline import PipelinedTransport
@@ -22,6 +22,13 @@ from runnerd.chain.transports.websocket import open_websocket
 
 DEFAULT_TIMEOUT_S = 10.0
 SUBSCRIPTION_ID = 0  # requests that somebody waits for begin at 1
+
+MAX_ORDINARY_BYTES: Final = 4 << 20
+"""What the answer to one request may have, unless it is one of `LONG_METHODS` or a block with its transactions. The
+largest are a block's 60,000 hashes and two MiB from a contract. 64 MiB of `[]` would hold up the event loop for two
+seconds, only to be decoded."""
+LONG_METHODS: Final = frozenset({"eth_getLogs", "eth_getTransactionReceipt", "eth_simulateV1"})
+"""Logs: 45,000 of them fit into one transaction, and take 20 MiB. And all traces."""
 
 
 class NodeBatches(Protocol):
@@ -70,7 +77,7 @@ class Rpc:
         """Ask once. Returns the result as decoded JSON; raises RpcRefused or RpcUnavailable, nothing else."""
         request_id = self._take_ids(1)
         body = encode_request(request_id, method, params)
-        answer = await self._exchange(request_id, body, method, timeout_s)
+        answer = await self._exchange(request_id, body, method, max_answer_bytes([(method, params)]), timeout_s)
         try:
             return decode_answer(answer, request_id, method)
         except RpcUnavailable as error:
@@ -90,7 +97,8 @@ class Rpc:
         first_id = self._take_ids(len(requests))
         body = encode_batch(first_id, requests)
         methods = [method for method, _ in requests]
-        answer = await self._exchange(first_id, body, f"batch of {len(methods)}", timeout_s)
+        name = f"batch of {len(methods)}"
+        answer = await self._exchange(first_id, body, name, max_answer_bytes(requests), timeout_s)
         try:
             return decode_batch(answer, first_id, methods)
         except RpcUnavailable as error:
@@ -114,12 +122,17 @@ class Rpc:
         self._next_id += count
         return first
 
-    async def _exchange(self, request_id: int, body: bytes, method: str, timeout_s: float | None) -> bytes:
+    async def _exchange(
+        self, request_id: int, body: bytes, method: str, max_bytes: int, timeout_s: float | None
+    ) -> bytes:
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         deadline = asyncio.timeout(limit_s)
         try:
             async with deadline:
-                return await self._transport.exchange(request_id, body)
+                answer = await self._transport.exchange(request_id, body)
+            if len(answer) <= max_bytes:
+                return answer
+            reason = f"an answer larger than {max_bytes} bytes"
         except OSError as error:  # TimeoutError and ssl.SSLError are among them
             if isinstance(error, TimeoutError) and deadline.expired():
                 reason = f"no answer within {limit_s:g} s"
@@ -130,6 +143,18 @@ class Rpc:
         except UnicodeError:  # a host name that cannot be encoded for DNS
             reason = "the host name is not valid"
         raise RpcUnavailable(reason, method=method, url=self.url_for_display)
+
+
+def max_answer_bytes(requests: Sequence[Request]) -> int:
+    """How long the answer to all of them may be, to be decoded. The transports' own limit holds for any answer."""
+    return min(MAX_ANSWER_BYTES, sum(map(_max_bytes, requests)))
+
+
+def _max_bytes(request: Request) -> int:
+    method, params = request
+    has_transactions = method in ("eth_getBlockByNumber", "eth_getBlockByHash") and True in params
+    is_long = has_transactions or method in LONG_METHODS or method.startswith(("debug_", "trace_"))
+    return MAX_ANSWER_BYTES if is_long else MAX_ORDINARY_BYTES
 
 
 def _open(url: NodeUrl) -> Transport:

@@ -6,13 +6,16 @@ Asked only when something is wrong. The node must know the account's state at th
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from runnerd.chain.address import checksum_address
 from runnerd.chain.errors import RpcRefused
 from runnerd.chain.json_values import JsonValue
+from runnerd.chain.pool.agreement import Comparable, comparable
 from runnerd.chain.rpc import NodeCalls
 from runnerd.chain.types import decode_count, decode_hash, decode_quantity
 
+BY_HASH: Final = "eth_getTransactionByHash"
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 _DATA = re.compile(r"0x([0-9a-fA-F]{2})*\Z")
 
@@ -22,6 +25,7 @@ class FoundTransaction:
     """A mined transaction. `target` is None for a created contract; `selector` is what a call begins with."""
 
     hash: str
+    sender: str
     nonce: int
     block: int
     block_hash: str
@@ -49,6 +53,21 @@ async def find_transaction(rpc: NodeCalls, sender: str, nonce: int, head: int) -
             if found.nonce == nonce:
                 return found
     return None
+
+
+def read_transaction(answer: JsonValue) -> FoundTransaction | None:
+    """What `eth_getTransactionByHash` answers about a mined transaction; None for another. Raises RpcMalformed."""
+    if not isinstance(answer, dict) or answer.get("blockHash") is None:
+        return None
+    block = decode_count(answer.get("blockNumber"), BY_HASH)
+    return _decode(answer, block, decode_hash(answer.get("blockHash"), BY_HASH))
+
+
+def identity(method: str, result: JsonValue) -> Comparable:
+    """For a quorum: what makes a transaction the one that used a nonce. Nodes differ in what else they tell."""
+    if method != BY_HASH or not isinstance(result, dict):
+        return comparable(method, result)
+    return tuple(str(result.get(name)).lower() for name in ("hash", "from", "nonce", "blockHash", "blockNumber"))
 
 
 async def _find_block(rpc: NodeCalls, sender: str, nonce: int, head: int) -> int | None:
@@ -84,11 +103,12 @@ async def _find_block(rpc: NodeCalls, sender: str, nonce: int, head: int) -> int
 
 def _decode(wire: dict[str, JsonValue], block: int, block_hash: str) -> FoundTransaction:
     method = "eth_getBlockByNumber"
-    target, data = wire.get("to"), wire.get("input")
+    sender, target, data = wire.get("from"), wire.get("to"), wire.get("input")
     has_target = isinstance(target, str) and _ADDRESS.match(target) is not None
     is_call = has_target and isinstance(data, str) and _DATA.match(data) is not None and len(data) >= 10
     return FoundTransaction(
         hash=decode_hash(wire.get("hash"), method),
+        sender=checksum_address(sender) if isinstance(sender, str) and _ADDRESS.match(sender) else "",
         nonce=decode_count(wire.get("nonce"), method),
         block=block,
         block_hash=block_hash,

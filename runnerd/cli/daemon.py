@@ -27,7 +27,7 @@ from runnerd.config.model import Config
 from runnerd.directories import prepare
 from runnerd.errors import RunnerdError
 from runnerd.log import configure, fields
-from runnerd.process import protect_memory, raise_file_limit
+from runnerd.process import bound_recursion, protect_memory, raise_file_limit
 from runnerd.services.http import HttpProcess, fork_http
 from runnerd.services.systemd import Systemd
 from runnerd.wallets.errors import WalletError
@@ -86,6 +86,7 @@ def main(file: Path) -> None:
 
 
 def _run(config: Config) -> int:
+    bound_recursion()  # all but boto3 is imported by now; what is forked below has the limit as well
     # Explicit: multiprocessing-logging works with fork only, and Python 3.14 has another default.
     multiprocessing.set_start_method("fork")
     gc.freeze()  # what was imported lives as long as we do: no collection looks at it again, in no child either

@@ -23,6 +23,7 @@ from runnerd.cli.wallet import ask_passphrase
 from runnerd.clock import SystemClock
 from runnerd.control.messages import Done
 from runnerd.control.safe_messages import GetProposals, Proposal, Proposals, RejectProposal, SignProposal
+from runnerd.process import protect_memory
 from runnerd.text import printable
 from runnerd.wallets.keystore import unlock_owner
 from runnerd.wallets.passphrase import PassphraseFile, fetch_passphrase
@@ -99,6 +100,7 @@ def sign(target: Target, call: int, keystore: Path, passphrase_file: Path | None
         if not sys.stdin.isatty():
             raise CliError("nobody is here to confirm: use --yes", ExitCode.USAGE)
         click.confirm(f"Sign 0x{safe_tx.hash.hex()}?", abort=True, err=True)
+    protect_memory()
     if passphrase_file is not None:
         passphrase = fetch_passphrase(PassphraseFile(passphrase_file.absolute()), os.environ)
     else:

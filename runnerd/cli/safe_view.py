@@ -8,7 +8,7 @@ from rich.text import Text
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vaults.multisend import Operation, decode_multi_send
 from runnerd.cli.terminal import cell, show_line, show_wrapped, uncut, word
-from runnerd.cli.text import clock_time, ether
+from runnerd.cli.text import clock_time, exact_ether
 from runnerd.control.safe_messages import Proposal
 
 _INDENT = 2
@@ -32,7 +32,7 @@ def show_proposal(console: Console, proposal: Proposal, now: datetime) -> None:
         ("Safe", proposal.safe),
         ("Safe's nonce", "not given yet" if proposal.safe_nonce is None else str(proposal.safe_nonce)),
         ("to", proposal.to),
-        ("value", ether(proposal.value_wei)),
+        ("value", exact_ether(proposal.value_wei)),
         ("operation", "delegatecall" if proposal.operation == Operation.DELEGATE_CALL else "call"),
         ("data", proposal.data),
     ]
@@ -72,4 +72,4 @@ def _calls(proposal: Proposal) -> list[str]:
         calls = decode_multi_send(bytes.fromhex(proposal.data.removeprefix("0x")))
     except (ValueError, AbiError) as error:
         return [f"cannot be read: {error}"]
-    return [f"{call.to} with {ether(call.value_wei)}: 0x{call.data.hex()}" for call in calls]
+    return [f"{call.to} with {exact_ether(call.value_wei)}: 0x{call.data.hex()}" for call in calls]

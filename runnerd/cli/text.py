@@ -67,6 +67,12 @@ def ether(amount_wei: int) -> str:
     return f"{amount_wei} wei"
 
 
+def exact_ether(amount_wei: int) -> str:
+    """`1 ether (1,000,004,999,000,000,000 wei)`: for what is signed, since `ether` rounds."""
+    readable = ether(amount_wei)
+    return f"{readable} ({amount_wei:,} wei)" if " " in readable and not readable.endswith(" wei") else readable
+
+
 def _number(amount: Decimal) -> str:
     """Whole digits in full with separators, six significant ones at least, no exponent."""
     digits = max(0, 5 - amount.adjusted()) if amount else 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from runnerd.cli.exits import CliError, ExitCode
+from runnerd.process import protect_memory
 from runnerd.wallets.keystore import create_keystore
 from runnerd.wallets.passphrase import MAX_PASSPHRASE_BYTES, Passphrase, PassphraseFile, fetch_passphrase
 
@@ -41,6 +42,7 @@ def new(file: Path, passphrase_file: Path | None) -> None:
     """Make a new key and print its address."""
     if file.exists():  # before anybody types a passphrase twice
         raise CliError(f"{file} exists and is never overwritten: choose another path or move it away")
+    protect_memory()
     if passphrase_file is not None:
         passphrase = fetch_passphrase(PassphraseFile(passphrase_file.absolute()), os.environ)
     else:

@@ -25,8 +25,10 @@ from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction
 FRESH_S = 0.25
 """A block that was fetched this recently is still the one to simulate at: nothing of ours can be in it anyway."""
 NOOP_GAS = 21_000
-"""A transfer of nothing (Yellow Paper, G_transaction). A delegated account may need more, and then it fails: its nonce
-is used all the same, and that is all that a no-op is for."""
+"""A transfer of nothing (Yellow Paper, G_transaction). Where the estimate fails, for a delegated account perhaps, this
+is what it gets: it may fail, but its nonce is used all the same, and that is all that a no-op is for."""
+MAX_NOOP_GAS = 2_000_000
+"""Some chains charge for data in gas, so that it costs more than elsewhere; beyond this no node is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +111,31 @@ async def prepare_noop(network: Network, wallet: str) -> tuple[Ready, int]:
         requests: list[Request] = [
             build_fee_request(settings, is_legacy=is_legacy),
             ("eth_getTransactionCount", [wallet, "latest"]),
+            build_simulation(block, CallMessage(sender=wallet, to=wallet, data=b"")),
         ]
-        history, used = await node.batch(requests)
+        history, used, estimate = await node.batch(requests)
         market = decode_market(history, settings, is_legacy=is_legacy)
         if isinstance(used, RpcRefused):
             raise used
-        return Ready(block, NOOP_GAS, market), decode_count(used, "eth_getTransactionCount")
+        gas_limit = _noop_gas(network, block, estimate)
+        return Ready(block, gas_limit, market), decode_count(used, "eth_getTransactionCount")
 
     return await network.at_newest_block(look, FRESH_S)
+
+
+def _noop_gas(network: Network, block: Block, estimate: JsonValue | RpcRefused) -> int:
+    try:
+        exact = decode_simulation(block, estimate, gas_margin_percent=0)
+        simulated = decode_simulation(block, estimate, gas_margin_percent=_margin_percent(network))
+    except ChainError:  # a no-op needs no simulation
+        return NOOP_GAS
+    if isinstance(exact, Reverted) or isinstance(simulated, Reverted) or exact.gas_limit <= NOOP_GAS:
+        return NOOP_GAS
+    return min(simulated.gas_limit, MAX_NOOP_GAS)
+
+
+def _margin_percent(network: Network) -> int:
+    return round((network.config.gas_limit_factor - 1) * 100)
 
 
 async def sign_attempt(signer: Signer, intent: Intent, nonce: int, ready: Ready, fees: Fees) -> Attempt:
@@ -172,7 +191,7 @@ def _prepared(
     market: Market,
     errors: Sequence[AbiFunction],
 ) -> Prepared:
-    block, margin = question.block, round((network.config.gas_limit_factor - 1) * 100)
+    block, margin = question.block, _margin_percent(network)
     try:
         simulated = decode_simulation(block, estimate, gas_margin_percent=margin, errors=errors)
         if isinstance(simulated, Reverted):

@@ -4,13 +4,14 @@ A transaction that is not ours pauses the vaults of its wallet until somebody ad
 not both. It also is the proof of death of an intent whose nonce it used. Asked by `follow` at every block.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runnerd.chain.errors import RpcRefused
+from runnerd.chain.errors import ChainError, RpcRefused
 from runnerd.chain.jsonrpc import Request
-from runnerd.chain.search import FoundTransaction, find_transaction
+from runnerd.chain.search import BY_HASH, FoundTransaction, find_transaction, identity, read_transaction
 from runnerd.chain.types import decode_count, decode_quantity, decode_receipt
 from runnerd.crash_points import reached
 from runnerd.executor.gaps import GapFiller
@@ -23,6 +24,7 @@ from runnerd.network import Network
 from runnerd.pauses import Mode, Pause, Pauses, Scope
 from runnerd.store import audit, foreign, workers
 from runnerd.store.audit import Record
+from runnerd.store.errors import StoreError
 from runnerd.store.statement import Statement
 
 logger = logging.getLogger("runnerd.executor")
@@ -69,6 +71,8 @@ class Auditor:
         self._chain_id = network.config.id
         self._suspects: dict[int, Tracked] = {}
         self._strangers: dict[tuple[str, int], _Stranger] = {}
+        self._changing = asyncio.Lock()
+        """An adoption must not end the pause of a stranger that is being stored at this moment."""
         self._gaps = {wallet: GapFiller(lane, book) for wallet, lane in lanes.items()}
 
     async def load(self) -> None:
@@ -98,7 +102,13 @@ class Auditor:
         await self._name_strangers(head)
         effects: list[tuple[Tracked, Effect]] = []
         for tracked in list(self._suspects.values()):
-            effects += await self._investigate(tracked, head)
+            try:
+                effects += await self._investigate(tracked, head)
+            except (ChainError, StoreError) as error:  # what was proven of the others must still be carried out
+                logger.warning(
+                    "what became of intent %d cannot be found out now: %s", tracked.intent.call_id, error,
+                    extra=fields("investigation_waits", call=tracked.intent.call_id, plugin=tracked.intent.plugin),
+                )  # fmt: skip
         return effects
 
     @property
@@ -109,11 +119,31 @@ class Auditor:
     async def adopt(self, tx_hash: str, by: str, *also: Record) -> str | None:
         """It was meant so; when it was the last one, the vaults it paused go on. None if it is not on this chain.
 
-        `also` goes into the audit trail with it.
+        `also` goes into the audit trail with it. Raises StoreError.
         """
-        stranger = next((each for each in self._strangers.values() if each.hash == tx_hash), None)
-        if stranger is None:
-            return None
+        if all(each.hash != tx_hash for each in self._strangers.values()):
+            await self._learn(tx_hash)
+        async with self._changing:
+            stranger = next((each for each in self._strangers.values() if each.hash == tx_hash), None)
+            return None if stranger is None else await self._adopt(stranger, tx_hash, by, also)
+
+    async def _learn(self, tx_hash: str) -> None:
+        """An operator names one that we could not find, in state that the node has no more: others may confirm it."""
+        try:
+            (answer,) = await self._network.agreed([(BY_HASH, [tx_hash])], key=identity)
+            found = None if isinstance(answer, RpcRefused) else read_transaction(answer)
+        except ChainError as error:
+            logger.warning("%s cannot be looked up now: %s", tx_hash, error, extra=fields("adopt_unproven", tx=tx_hash))
+            return
+        if found is None or found.hash != tx_hash:
+            return
+        place = (found.sender, found.nonce)
+        suspects = {(each.intent.wallet, each.intent.nonce) for each in self._suspects.values()}
+        ours = {attempt.hash for each in self._suspects.values() for attempt in each.intent.attempts}
+        if (place in self._strangers or place in suspects) and tx_hash not in ours:
+            await self._record(found.sender, found)
+
+    async def _adopt(self, stranger: _Stranger, tx_hash: str, by: str, also: Sequence[Record]) -> str:
         vaults = self._vaults_of.get(stranger.wallet, ())
         others = [each for each in self._strangers.values() if each.wallet == stranger.wallet and each is not stranger]
         left = [each for each in others if not each.is_adopted]
@@ -149,6 +179,10 @@ class Auditor:
         return decode_count(answer, requests[0][0])
 
     async def _pass_strangers(self, lane: Lane, used: int) -> None:
+        async with self._changing:
+            await self._pass(lane, used)
+
+    async def _pass(self, lane: Lane, used: int) -> None:
         wallet, now = lane.signer.address, self._book.clock.now()
         nonces = range(lane.next_nonce, used)
         what = f"of nonce {nonces[-1]}" if len(nonces) == 1 else f"of nonces {lane.next_nonce} to {used - 1}"
@@ -196,6 +230,10 @@ class Auditor:
                 await self._record(stranger.wallet, found)
 
     async def _record(self, wallet: str, found: FoundTransaction) -> None:
+        async with self._changing:
+            await self._store_found(wallet, found)
+
+    async def _store_found(self, wallet: str, found: FoundTransaction) -> None:
         what = (
             f"{found.hash} (nonce {found.nonce}, block {found.block}, to {found.target or 'a new contract'}, "
             f"selector {found.selector or 'none'}, {found.value_wei} wei)"
@@ -230,7 +268,7 @@ class Auditor:
             if found is None or any(found.hash == attempt.hash for attempt in intent.attempts):
                 return []  # not to be found here, or ours: its receipt is still to come
             await self._record(intent.wallet, found)
-        if not await self._is_final(found, head):
+        if not await self._is_proven(found, intent.wallet, intent.nonce, head):
             return []
         effects = await tracked.see(Died(found.hash, found.block), self._network.rules)
         self._suspects.pop(intent.call_id, None)
@@ -240,18 +278,23 @@ class Auditor:
         receipt = decode_receipt(await self._network.rpc.call("eth_getTransactionReceipt", [found.hash]))
         return receipt is not None and receipt.block_hash == found.block_hash
 
-    async def _is_final(self, found: FoundTransaction, head: int) -> bool:
+    async def _is_proven(self, found: FoundTransaction, wallet: str, nonce: int, head: int) -> bool:
+        """Whether it is final that this transaction used this nonce. A quorum says both: that it is in that block, and
+        that it is the wallet's at that nonce. One node could name any final transaction as ours."""
         rules = self._network.rules
         if rules.is_final_by_tag:
-            finalized = await self._network.fetch_finalized()
-            if found.block > finalized:
-                return False
+            if found.block > await self._network.fetch_finalized():
+                return False  # spares the question
         elif head - found.block + 1 < rules.confirmations:
             return False
-        requests = [("eth_getTransactionReceipt", [found.hash])]
-        (answer,) = await self._network.agreed(requests, min_head=rules.final_at(found.block))
-        receipt = None if isinstance(answer, RpcRefused) else decode_receipt(answer)
-        return receipt is not None and receipt.block_hash == found.block_hash
+        requests: list[Request] = [("eth_getTransactionReceipt", [found.hash]), (BY_HASH, [found.hash])]
+        answers = await self._network.agreed_when_final(found.block, requests, key=identity)
+        receipt, transaction = (None if isinstance(answer, RpcRefused) else answer for answer in answers)
+        mined, named = decode_receipt(receipt), read_transaction(transaction)
+        if mined is None or named is None:
+            return False
+        is_there = mined.transaction_hash == found.hash and mined.block_hash == named.block_hash == found.block_hash
+        return is_there and (named.hash, named.sender, named.nonce) == (found.hash, wallet, nonce)
 
 
 def _statements(pauses: Sequence[Pause]) -> list[Statement]:

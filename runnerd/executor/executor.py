@@ -22,7 +22,7 @@ from runnerd.executor.measures import build_measures
 from runnerd.executor.policy import Approved, Circumstances, Denied, judge
 from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.review import Grant, find_objection
-from runnerd.executor.tracked import Book
+from runnerd.executor.tracked import Book, Tracked
 from runnerd.executor.usage import Usage
 from runnerd.executor.wanted import WITHOUT_EFFECT, Intent, IntentState
 from runnerd.log import fields
@@ -32,7 +32,7 @@ from runnerd.store import audit, calls, decisions, intents
 from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.decisions import DecisionRecord
-from runnerd.store.errors import StoreUnavailable
+from runnerd.store.errors import StoreError, StoreUnavailable
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.tasks import Tasks
@@ -40,6 +40,7 @@ from runnerd.tasks import Tasks
 logger = logging.getLogger("runnerd.executor")
 
 MAX_REASON = 500
+RETRY_S = 0.5
 
 
 class VaultDesk:
@@ -180,16 +181,40 @@ class Executor:
         rows = await self._store.fetch(decisions.outcomes_of([tracked.intent.call_id for tracked in planned]))
         decided = {row["call_id"]: row["outcome"] for row in rows}
         for tracked in planned:
-            call_id = tracked.intent.call_id
-            grant = self._grant(self._vaults[tracked.intent.vault], tracked.call)
-            objection = find_objection(tracked.intent, decided.get(call_id), self._intent_id(call_id), grant)
-            if objection is not None:
-                await self._book.give_up(tracked, JobOutcome.DENIED, f"not granted any more: {objection}")
+            await self._judge_again(tracked, decided.get(tracked.intent.call_id))
         # Only now: until here the ledger may fail us, and then all of this is done again.
         for tracked in planned:
             if tracked.intent.state is IntentState.PLANNED:
                 self._vaults[tracked.intent.vault].door.put(tracked)
         reached("resume.done")
+
+    async def replan(self, tracked: Tracked) -> None:
+        """Nothing that was signed of it can take effect any more: as after a restart, if today's configuration still
+        grants it. Never raises: nobody else would give it to a lane."""
+        vault, call_id = tracked.intent.vault, tracked.intent.call_id
+        while True:
+            try:
+                if vault not in self._vaults:
+                    await self._book.give_up(tracked, JobOutcome.FAILED, f"not signed: vault {vault} is not served")
+                    return
+                rows = await self._store.fetch(decisions.outcomes_of([call_id]))
+                await self._judge_again(tracked, rows[0]["outcome"] if rows else None)
+                break
+            except StoreError as error:
+                logger.warning(
+                    "call %d cannot be judged again now: %s", call_id, error,
+                    extra=fields("replan_waits", call=call_id, plugin=tracked.intent.plugin),
+                )  # fmt: skip
+            await asyncio.sleep(RETRY_S)
+        if tracked.intent.state is IntentState.PLANNED:
+            self._vaults[vault].door.put(tracked)
+
+    async def _judge_again(self, tracked: Tracked, decision: str | None) -> None:
+        """End a planned intent that is not granted any more."""
+        call_id, vault = tracked.intent.call_id, self._vaults[tracked.intent.vault]
+        objection = find_objection(tracked.intent, decision, self._intent_id(call_id), self._grant(vault, tracked.call))
+        if objection is not None:
+            await self._book.give_up(tracked, JobOutcome.DENIED, f"not granted any more: {objection}")
 
     async def give_up_unconfigured(self, configured: frozenset[str]) -> None:
         """End what a former process planned for vaults that are not in the configuration any more."""

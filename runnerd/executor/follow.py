@@ -5,7 +5,7 @@ Asks the node and applies `intent.observe`; what follows from it is carried out 
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, assert_never
 
 from runnerd.chain.errors import ChainError, RpcMalformed, RpcRefused
@@ -40,6 +40,7 @@ from runnerd.tasks import Tasks
 logger = logging.getLogger("runnerd.executor")
 
 MAX_BATCH = 100
+"""Requests in one round trip: what public providers allow."""
 LOOK_EVERY_POLLS = 10
 """How many polls without a higher block until the open intents are looked at all the same."""
 
@@ -47,16 +48,23 @@ Answer: TypeAlias = JsonValue | RpcRefused
 
 
 class Follower:
-    """One per chain. `pushers` are those of the chain's wallets, by address."""
+    """One per chain. `pushers` are those of the chain's wallets, by address; `replan` is the executor's."""
 
     def __init__(
-        self, network: Network, pushers: Mapping[str, Pusher], book: Book, auditor: Auditor, aftermath: Aftermath
+        self,
+        network: Network,
+        pushers: Mapping[str, Pusher],
+        book: Book,
+        auditor: Auditor,
+        aftermath: Aftermath,
+        replan: Callable[[Tracked], Coroutine[Any, Any, None]],
     ) -> None:
         self._network = network
         self._pushers = pushers
         self._book = book
         self._auditor = auditor
         self._aftermath = aftermath
+        self._replan = replan
         book.on_ended(aftermath.forget)
         self._tasks = Tasks()
 
@@ -101,8 +109,8 @@ class Follower:
     async def _look(self, head: int) -> None:
         finalized = await self._network.fetch_finalized() if self._network.rules.is_final_by_tag else None
         open_intents = self._book.of_chain(self._network.config.id)
-        for start in range(0, len(open_intents), MAX_BATCH):
-            await self._look_at(open_intents[start : start + MAX_BATCH], head, finalized)
+        for group in _batches(open_intents):
+            await self._look_at(group, head, finalized)
         await self._carry_out(await self._auditor.look(head))
 
     async def _look_at(self, group: list[Tracked], head: int, finalized: int | None) -> None:
@@ -170,7 +178,7 @@ class Follower:
         if seen is None:
             return
         requests = [("eth_getTransactionReceipt", [seen.hash])]
-        (answer,) = await self._network.agreed(requests, min_head=self._network.rules.final_at(seen.block))
+        (answer,) = await self._network.agreed_when_final(seen.block, requests)
         receipt = _receipt(seen.hash, answer)
         if receipt is not None and receipt.block_hash == seen.block_hash:
             await self._see_mined(tracked, _mined(receipt, head, finalized, is_agreed=True), answer)
@@ -193,10 +201,13 @@ class Follower:
     async def _carry_out(self, wanted: Sequence[tuple[Tracked, Effect]]) -> None:
         pushes: dict[str, list[tuple[Tracked, Push]]] = {}
         for tracked, effect in wanted:
+            call_id = tracked.intent.call_id
             pusher = self._pushers.get(tracked.intent.wallet)
+            if isinstance(effect, Replan):
+                self._tasks.spawn(self._replan(tracked), f"replan:{call_id}")
+                continue
             if pusher is None:
                 continue  # only watched
-            call_id = tracked.intent.call_id
             match effect:
                 case Push():
                     pushes.setdefault(tracked.intent.wallet, []).append((tracked, effect))
@@ -204,14 +215,27 @@ class Follower:
                     self._tasks.spawn(pusher.cancel(tracked, cancellation), f"cancel:{call_id}")
                 case Investigate():
                     self._auditor.suspect(tracked)
-                case Replan():
-                    pusher.lane.put(tracked)
                 case Prove() | Finish() | Broadcast():
                     pass  # proved above; finished by `see`; broadcast by who signed
                 case _:
                     assert_never(effect)
         for wallet, group in pushes.items():
             self._tasks.spawn(self._pushers[wallet].push(group), f"push:{wallet}")
+
+
+def _batches(intents: Sequence[Tracked]) -> Iterator[list[Tracked]]:
+    """At most MAX_BATCH requests each, unless one intent alone has more: its nonce and receipts are asked together."""
+    group: list[Tracked] = []
+    size = 0
+    for tracked in intents:
+        wanted = 1 + len(tracked.intent.attempts)
+        if group and size + wanted > MAX_BATCH:
+            yield group
+            group, size = [], 0
+        group.append(tracked)
+        size += wanted
+    if group:
+        yield group
 
 
 def _absence(tracked: Tracked, next_nonce: int, head: int) -> Observation:

@@ -6,12 +6,12 @@ not take them, a no-op.
 """
 
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
 
 from runnerd.chain.errors import ChainError, FeeCapTooLow
-from runnerd.chain.fees import NoBump, bump
+from runnerd.chain.fees import Fees, NoBump, bump, outbid
 from runnerd.crash_points import reached
-from runnerd.executor.attempt import prepare_noop, sign_noop
+from runnerd.executor.attempt import Ready, prepare_noop, sign_noop
 from runnerd.executor.lane import Lane
 from runnerd.executor.tracked import Book
 from runnerd.log import fields
@@ -24,8 +24,6 @@ logger = logging.getLogger("runnerd.executor")
 
 SAME_BYTES_BLOCKS = 10
 """How long the bytes that were there before are offered, until a no-op takes their place."""
-MAX_FEE_WEI = 1 << 63
-"""No cap but this: a gap holds up the whole wallet, and 21,000 gas are worth it."""
 MAX_FILLED = 16
 """Nonces that are filled at one block; the lowest are what the others wait for."""
 
@@ -89,12 +87,10 @@ class GapFiller:
         if last is not None and head - last.signed_block < self._network.rules.replace_after_blocks:
             return last.raw
         ready, _ = await prepare_noop(self._network, wallet)
-        sent = [fees_of(row) for row in before] + ([last.fees] if last is not None else [])
-        dearest = max(sent, key=lambda fees: fees.max_fee_per_gas_wei, default=None)
-        market = replace(ready.market, high=None)
-        fees = market.suggested if dearest is None else bump(dearest, market, MAX_FEE_WEI)
-        if isinstance(fees, NoBump):
-            raise FeeCapTooLow(base_fee_wei=market.base_fee_wei, max_fee_cap_wei=MAX_FEE_WEI)
+        fees = self._price(ready, last, [fees_of(row) for row in before])
+        if fees is None:
+            assert last is not None
+            return last.raw
         signed = await sign_noop(self._lane.signer, chain_id, nonce, ready, fees)
         filler = Filler(hash=signed.hash, nonce=nonce, raw=signed.raw, fees=fees, signed_block=ready.block.number)
         now = self._book.clock.now()
@@ -102,3 +98,19 @@ class GapFiller:
         await self._book.store.commit(foreign.add_filler(chain_id, wallet, filler, now), trail)
         reached("filler.stored")
         return filler.raw
+
+    def _price(self, ready: Ready, last: Filler | None, before: Sequence[Fees]) -> Fees | None:
+        """What the next filler bids; None while the last one must do: at the cap, above the market, or out of money."""
+        market, cap_wei = ready.market, self._lane.wallet_fee_cap
+        if last is None:
+            dearest = max(before, key=lambda fees: fees.max_fee_per_gas_wei, default=None)
+            if dearest is not None:
+                return outbid(dearest, market, cap_wei)
+            fees = market.capped(cap_wei)
+            if fees is None:
+                raise FeeCapTooLow(base_fee_wei=market.base_fee_wei, max_fee_cap_wei=cap_wei)
+            return fees
+        bid = bump(last.fees, market, cap_wei)
+        if isinstance(bid, NoBump) or self._lane.purse.objection(ready.gas_limit * bid.max_fee_per_gas_wei) is not None:
+            return None
+        return bid

@@ -43,7 +43,8 @@ class Rules:
     private_blocks: int = 25
 
     def final_at(self, block: int) -> int:
-        """The head from which on `block` may be final: a node that is not there cannot say so."""
+        """The head (by tag: the finalized block) from which on `block` is final: a node that is not there cannot say
+        so."""
         return block if self.is_final_by_tag else block + self.confirmations - 1
 
 

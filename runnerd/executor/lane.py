@@ -26,7 +26,7 @@ from runnerd.executor.purse import Purse
 from runnerd.executor.rehearsals import Rehearsals
 from runnerd.executor.tracked import Book, Rehearsal, Tracked
 from runnerd.executor.usage import GasBudget
-from runnerd.executor.wanted import Attempt, Intent
+from runnerd.executor.wanted import Attempt, AttemptKind, Intent
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pauses
@@ -103,10 +103,19 @@ class Lane:
         """Planned intents that have no nonce yet."""
         return len(self._waiting)
 
-    def fee_cap(self, intent: Intent) -> int:
-        """The highest fee per gas, in wei, that may be signed for it: the lowest of chain, wallet and plugin."""
-        caps = (self.network.fees.max_fee_cap_wei, self._limits.max_fee_per_gas_wei, intent.max_fee_per_gas_wei)
-        return min(cap for cap in caps if cap is not None)
+    def fee_cap(self, intent: Intent, kind: AttemptKind = AttemptKind.BATCH) -> int:
+        """The highest fee per gas, in wei, that may be signed for it: the lowest of chain, wallet and plugin.
+
+        A plugin's does not hold for no-ops: its cheap transaction must not keep those of all others waiting for ever.
+        """
+        own = intent.max_fee_per_gas_wei if kind is AttemptKind.BATCH else None
+        return self.wallet_fee_cap if own is None else min(self.wallet_fee_cap, own)
+
+    @property
+    def wallet_fee_cap(self) -> int:
+        """The lower of chain and wallet."""
+        chain_wei, wallet_wei = self.network.fees.max_fee_cap_wei, self._limits.max_fee_per_gas_wei
+        return chain_wei if wallet_wei is None else min(chain_wei, wallet_wei)
 
     async def prepare(self, wanted: Sequence[Intent]) -> list[Prepared]:
         """What signing each of them needs, or why not. Raises ChainError, which proves nothing of any."""

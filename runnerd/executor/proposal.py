@@ -1,6 +1,7 @@
 """A Safe's transaction that waits for its owners: whose signature counts, and when there are enough. Pure.
 
-Used by `proposals.ProposalDesk`. The Safe's state is what a node said last; owners and threshold may change meanwhile.
+Used by `proposals.ProposalDesk`, which believes one node that it goes on waiting, and a quorum anything else. The
+owners and the threshold may change meanwhile. Who used a nonce that is gone is `safe_verdict`'s to say.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TypeAlias
 
 from runnerd.chain.vaults.safe_multisig import SafeState
 from runnerd.chain.vaults.safe_tx import SafeTx, SignatureRefused, assemble, pre_validated, recover_owner
+from runnerd.executor.wanted import Intent
 from runnerd.store.calls import JobOutcome
 
 
@@ -32,6 +34,18 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A proposal as the operator sees it. `proposal` is None while it waits for the one before it."""
+
+    intent: Intent
+    deadline_at: datetime
+    proposal: Proposal | None
+    safe: SafeState | None
+    signed_by: tuple[str, ...]
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Collecting:
     """It goes on waiting."""
 
@@ -45,7 +59,7 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Overtaken:
-    """The Safe's nonce was used by another transaction; or by this very one, sent by somebody else."""
+    """The Safe's nonce is used: by another transaction, or by this very one, sent by somebody else."""
 
     nonce: int
 
@@ -62,14 +76,17 @@ Verdict: TypeAlias = Collecting | Complete | Overtaken | GivenUp
 
 
 def judge(proposal: Proposal, safe: SafeState, operator: str, now: datetime) -> Verdict:
-    """What to do with it now. What is complete in time is sent, even when the deadline passes in the same moment."""
+    """What to do with it now. What is complete in time is sent, even when the deadline passes in the same moment.
+
+    While the Safe is at a lower nonce (a reorg took a transaction back) it would refuse what is complete.
+    """
     if safe.nonce > proposal.safe_tx.nonce:
         return Overtaken(safe.nonce)
     counted = signatures_that_count(proposal, safe, operator)
     if now >= proposal.deadline_at:
         reason = f"{len(counted)} of {safe.threshold} signatures of the Safe's owners came before its deadline"
         return GivenUp(JobOutcome.EXPIRED, reason)
-    if len(counted) < safe.threshold:
+    if safe.nonce < proposal.safe_tx.nonce or len(counted) < safe.threshold:
         return Collecting()
     # The operator's own first: with it in the bundle nobody else can send the transaction.
     chosen = sorted(counted, key=lambda owner: owner != operator)[: safe.threshold]

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final, assert_never
 
@@ -23,44 +23,36 @@ from runnerd.executor.proposal import (
     GivenUp,
     Overtaken,
     Proposal,
+    Shown,
     check_signature,
     judge,
     signatures_that_count,
 )
 from runnerd.executor.safe_node import SafeNode
+from runnerd.executor.safe_verdict import FellOut, NotFinal, Passed, UsedBy
 from runnerd.executor.tracked import Book, Rehearsal, Tracked
 from runnerd.executor.wanted import Intent, IntentState
 from runnerd.log import fields
-from runnerd.store import intents, proposals
+from runnerd.store import audit, intents, proposals
 from runnerd.store.calls import JobOutcome
 from runnerd.store.errors import StoreError
 
 logger = logging.getLogger("runnerd.executor")
 
 LOOK_EVERY_S: Final = 2.0
-"""How often the Safe is asked for nonce, owners and threshold while signatures are collected."""
+"""How often one node is asked for the Safe's nonce, owners and threshold while signatures are collected."""
 
 
 class ProposalRefused(RunnerdError):
     """A command about a proposal that cannot be carried out. The text says why and what there is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A proposal as the operator sees it. `proposal` is None while it waits for the one before it."""
-
-    intent: Intent
-    deadline_at: datetime
-    proposal: Proposal | None
-    safe: SafeState | None
-    signed_by: tuple[str, ...]
-    is_complete: bool
-
-
 class ProposalDesk:
     """One Safe. `run` is a vital task of its chain; the lane is that of the wallet that submits."""
 
-    def __init__(self, vault: str, adapter: SafeMultisigVault, lane: Lane, book: Book) -> None:
+    def __init__(
+        self, vault: str, adapter: SafeMultisigVault, lane: Lane, book: Book, look_every_s: float = LOOK_EVERY_S
+    ) -> None:
         self.vault = vault
         self._adapter = adapter
         self._lane = lane
@@ -70,6 +62,9 @@ class ProposalDesk:
         self._proposal: Proposal | None = None
         self._is_complete = False
         self._safe: SafeState | None = None
+        self._passed: Passed | None = None
+        """Where a quorum saw that the proposal's nonce is used; not by whom."""
+        self._look_every_s = look_every_s
         self._wake = asyncio.Event()
         self._busy = asyncio.Lock()  # a command must not meet a proposal that is just being completed or ended
         book.on_ended(lambda _: self._wake.set())
@@ -119,10 +114,11 @@ class ProposalDesk:
         ChainError when the node does not say who the owners are, and StoreError."""
         async with self._busy:
             proposal = self._signable(call_id)
-            self._safe = await self._node.fetch_state()
+            _, self._safe = await self._node.fetch_state()
             approval = check_signature(proposal, self._safe, self._operator, signature)
             now = self._book.clock.now()
-            await self._book.store.commit(proposals.add_signature(proposal, approval, principal, now))
+            trail = audit.append(audit.signature(proposal, approval, principal, now))
+            await self._book.store.commit(proposals.add_signature(proposal, approval, principal, now), trail)
             self._proposal = replace(proposal, approvals=(*proposal.approvals, approval))
             count = len(signatures_that_count(self._proposal, self._safe, self._operator))
             logger.info(
@@ -140,6 +136,8 @@ class ProposalDesk:
             if tracked is None or call_id not in self._book.open:
                 raise ProposalRefused(self._absence(call_id))
             await self._give_up(tracked, JobOutcome.DENIED, f"rejected by {principal}")
+            trail = audit.append(audit.command("safe reject", principal, self._book.clock.now(), call=call_id))
+            await self._book.store.commit(trail)
             return f"call {call_id} is rejected"
 
     def _signable(self, call_id: int) -> Proposal:
@@ -179,10 +177,12 @@ class ProposalDesk:
                     "proposals of vault %s wait: %s", self.vault, error,
                     extra=fields("safe_proposals_wait", vault=self.vault),
                 )  # fmt: skip
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(self._look_every_s)
                 continue
+            # Not `wait_for`: until Python 3.12 it swallows a cancellation that comes together with the event.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_EVERY_S if self._waiting else None)
+                async with asyncio.timeout(self._look_every_s if self._waiting else None):
+                    await self._wake.wait()
 
     async def _load(self) -> None:
         """The proposal that a former process left open."""
@@ -197,10 +197,6 @@ class ProposalDesk:
             return
         self._proposal = proposals.from_rows(row, await self._book.store.fetch(proposals.signatures_of(call_id)))
         self._is_complete = row[0]["state"] == "complete"
-        planned = next((one for one in self._waiting if one.intent.call_id == call_id), None)
-        if self._is_complete and planned is not None:
-            self._waiting.remove(planned)
-            self._lane.put(planned)
 
     async def _step(self) -> None:
         await self._expire_waiting()
@@ -208,29 +204,46 @@ class ProposalDesk:
         if self._proposal is None and self._waiting:
             # In the order of the calls: their Decisions may have been stored in another one.
             await self._open(min(self._waiting, key=lambda one: one.intent.call_id))
-        if self._proposal is None or self._is_complete:
-            return
-        self._safe = await self._node.fetch_state()
         proposal = self._proposal
-        tracked = next(one for one in self._waiting if one.intent.call_id == proposal.call_id)
+        if proposal is None:
+            return
+        tracked = next((one for one in self._waiting if one.intent.call_id == proposal.call_id), None)
+        if tracked is None:
+            return
+        if self._is_complete:  # left by a former process, or what the lane signed of it can never be mined
+            self._waiting.remove(tracked)
+            self._lane.put(tracked)
+            return
+        if self._passed is None:
+            self._passed = await self._look(tracked, proposal)
+        if self._passed is not None:
+            await self._look_for_user(tracked, proposal, self._passed)
+
+    async def _look(self, tracked: Tracked, proposal: Proposal) -> Passed | None:
+        """Whether the Safe is where it was: one node's word lets it wait, and only a quorum's changes anything."""
+        block, self._safe = await self._node.fetch_state()
         verdict = judge(proposal, self._safe, self._operator, self._book.clock.now())
+        if verdict != Collecting():
+            self._safe = await self._node.fetch_agreed_state(block)
+            verdict = judge(proposal, self._safe, self._operator, self._book.clock.now())
         match verdict:
             case Collecting():
-                return
+                pass
             case Complete(signatures):
                 await self._complete(tracked, signatures)
             case Overtaken(nonce):
-                await self._end_overtaken(tracked, proposal, nonce)
+                return Passed(block, nonce)
             case GivenUp(outcome, reason):
                 await self._give_up(tracked, outcome, reason)
             case _:
                 assert_never(verdict)
+        return None
 
     async def _forget_ended(self) -> None:
         self._waiting = [one for one in self._waiting if one.intent.call_id in self._book.open]
         if self._proposal is not None and self._proposal.call_id not in self._book.open:
             await self._book.store.commit(proposals.end(self._proposal.call_id))
-            self._proposal, self._is_complete = None, False
+            self._proposal, self._is_complete, self._passed = None, False, None
 
     async def _expire_waiting(self) -> None:
         now = self._book.clock.now()
@@ -241,11 +254,12 @@ class ProposalDesk:
 
     async def _open(self, tracked: Tracked) -> None:
         """Ask the owners for the first one: what they sign stands in the ledger before they see it."""
-        self._safe = await self._node.fetch_state()
-        chain_id = self._lane.network.config.id
+        network = self._lane.network
+        block = await network.head.fetch()
+        self._safe = await self._node.fetch_agreed_state(block)
         try:
-            safe_tx = self._adapter.safe_tx(tracked.intent.calldata, chain_id, self._safe.nonce)
-            theirs, block = await self._node.fetch_hash(safe_tx)
+            safe_tx = self._adapter.safe_tx(tracked.intent.calldata, network.config.id, self._safe.nonce)
+            theirs = await self._node.fetch_agreed_hash(safe_tx, block)
         except AbiError as error:
             await self._give_up(tracked, JobOutcome.FAILED, f"no proposal: {error}")
             return
@@ -256,7 +270,7 @@ class ProposalDesk:
             )  # fmt: skip
             return
         proposal = Proposal(
-            call_id=tracked.intent.call_id, safe_tx=safe_tx, opened_block=block, deadline_at=_deadline(tracked)
+            call_id=tracked.intent.call_id, safe_tx=safe_tx, opened_block=block.number, deadline_at=_deadline(tracked)
         )
         await self._book.store.commit(proposals.add(proposal, self._book.clock.now()))
         self._proposal, self._is_complete = proposal, False
@@ -269,7 +283,9 @@ class ProposalDesk:
     async def _complete(self, tracked: Tracked, signatures: bytes) -> None:
         intent = tracked.intent
         calldata = self._adapter.with_signatures(intent.calldata, signatures)
-        await self._book.store.commit(proposals.complete(intent.call_id, calldata, self._book.clock.now()))
+        now = self._book.clock.now()
+        trail = audit.append(audit.completed(intent, calldata, now))
+        await self._book.store.commit(proposals.complete(intent.call_id, calldata, now), trail)
         tracked.intent = replace(intent, calldata=calldata)
         self._is_complete = True
         self._waiting.remove(tracked)
@@ -279,25 +295,25 @@ class ProposalDesk:
         )  # fmt: skip
         self._lane.put(tracked)
 
-    async def _end_overtaken(self, tracked: Tracked, proposal: Proposal, nonce: int) -> None:
-        """Somebody else's transaction took the Safe's nonce. If it was this very SafeTx the effect is there, once."""
-        execution = await self._node.find_execution(proposal.safe_tx, proposal.opened_block)
-        if execution is None:
-            reason = f"the Safe's nonce moved on to {nonce}: another transaction took {proposal.safe_tx.nonce}"
-            await self._give_up(tracked, JobOutcome.FAILED, reason)
-            return
-        if execution.depth < self._lane.network.config.confirmations:
-            return  # looked at again
-        reason = f"the Safe carried it out in block {execution.block}, sent by somebody else"
-        before = tracked.intent
-        tracked.intent = replace(before, state=IntentState.FINAL)
-        ended = intents.set_state(before.call_id, IntentState.FINAL, self._book.clock.now(), reason)
-        try:
-            await self._book.end(tracked, Finish(JobOutcome.ACTED, reason, execution.transaction), [ended])
-        except StoreError:
-            tracked.intent = before
-            raise
-        self._wake.set()
+    async def _look_for_user(self, tracked: Tracked, proposal: Proposal, passed: Passed) -> None:
+        """The Safe's nonce is used. If it was by this very SafeTx the effect is there, once."""
+        match await self._node.find_user(proposal, passed):
+            case NotFinal():
+                return
+            case FellOut():
+                self._passed = None
+            case UsedBy(JobOutcome.ACTED, reason, execution):
+                before = tracked.intent
+                tracked.intent = replace(before, state=IntentState.FINAL)
+                ended = intents.set_state(before.call_id, IntentState.FINAL, self._book.clock.now(), reason)
+                try:
+                    await self._book.end(tracked, Finish(JobOutcome.ACTED, reason, execution.transaction), [ended])
+                except StoreError:
+                    tracked.intent = before
+                    raise
+                self._wake.set()
+            case UsedBy(outcome, reason):
+                await self._give_up(tracked, outcome, reason)
 
     async def _give_up(self, tracked: Tracked, outcome: JobOutcome, reason: str) -> None:
         await self._book.give_up(tracked, outcome, reason)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runnerd.chain.errors import ChainError
-from runnerd.chain.fees import Fees, NoBump, bump
+from runnerd.chain.fees import Fees, NoBump, bump, outbid
 from runnerd.crash_points import reached
 from runnerd.executor.attempt import Ready, check, prepare_noop, sign_attempt, sign_cancel
 from runnerd.executor.lane import MAX_GROUP, Lane
@@ -39,9 +39,10 @@ class Pusher:
 
     async def push(self, wanted: Sequence[tuple[Tracked, Push]]) -> None:
         """Simulate, then send again or replace. What somebody works on already is left to him. Raises StoreError."""
-        free = [(tracked, push) for tracked, push in wanted if not tracked.is_busy]
-        for start in range(0, len(free), MAX_GROUP):
-            group = free[start : start + MAX_GROUP]
+        for start in range(0, len(wanted), MAX_GROUP):
+            group = [one for one in wanted[start : start + MAX_GROUP] if not one[0].is_busy]
+            if not group:
+                continue
             for tracked, _ in group:
                 tracked.is_busy = True
             try:
@@ -149,7 +150,7 @@ class Pusher:
         if not push.is_due or (intent.cancellation is None and self._is_paused(intent)):
             return again
         market = replace(ready.market, high=None) if must_differ else ready.market
-        fees = bump(intent.latest.fees, market, self.lane.fee_cap(intent))
+        fees = bump(intent.latest.fees, market, self.lane.fee_cap(intent, intent.latest.kind))
         if isinstance(fees, NoBump):
             logger.warning(
                 "not replaced: %s", fees.value,
@@ -175,12 +176,8 @@ class Pusher:
         intent = tracked.intent
         if intent.state not in _WAITING or intent.nonce is None or used > intent.nonce:
             return  # it was included meanwhile, which is why it would revert now: the next look says so
-        # It must replace the batch, however dear that was: beyond the cap by the least that is valid, for 21,000 gas.
-        market = replace(ready.market, high=None)
-        fees = bump(intent.latest.fees, market, self.lane.fee_cap(intent))
-        if isinstance(fees, NoBump):
-            fees = bump(intent.latest.fees, replace(market, suggested=intent.latest.fees), 1 << 256)
-            assert not isinstance(fees, NoBump)
+        # However dear that was: beyond the cap by the least that is valid, for some 21,000 gas.
+        fees = outbid(intent.latest.fees, ready.market, self.lane.fee_cap(intent, AttemptKind.NOOP))
         logger.warning(
             "intent %d is cancelled: %s", intent.call_id, cancellation.reason,
             extra=fields("intent_cancelled", call=intent.call_id, plugin=intent.plugin, nonce=intent.nonce),

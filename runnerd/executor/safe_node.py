@@ -1,87 +1,144 @@
-"""What a node says of one Safe: its state, the hash its owners sign, and whether it carried a SafeTx out.
+"""What the nodes say of one Safe: its state, the hash its owners sign, and who used a nonce of it.
 
-Asked by `proposals.ProposalDesk`. Safes from 1.4.1 on index the hash in their events, 1.3 has it in the data.
+Asked by `proposals.ProposalDesk`. `fetch_state` is one node's word, enough to go on waiting; all else is a quorum's, at
+a named block. What it proves is `safe_verdict`'s to say.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Final
+from collections.abc import Sequence
+from typing import Final
 
-import msgspec
-from eth_hash.auto import keccak
-from msgspec import Meta, Struct
-
-from runnerd.chain.errors import AbiError, RpcMalformed, RpcRefused
+from runnerd.chain.errors import AbiError, RpcMalformed, RpcRefused, RpcUnavailable
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
-from runnerd.chain.types import Count, Data, Hash, decode_count
+from runnerd.chain.pool.agreement import Comparable, comparable
+from runnerd.chain.reads import block_parameter
+from runnerd.chain.types import Block, decode_block
 from runnerd.chain.vaults.safe_multisig import SafeMultisigVault, SafeState
 from runnerd.chain.vaults.safe_tx import SafeTx
-from runnerd.network import Network
+from runnerd.executor.proposal import Proposal
+from runnerd.executor.safe_verdict import (
+    EXECUTION_FAILURE,
+    EXECUTION_SUCCESS,
+    Execution,
+    FellOut,
+    NotFinal,
+    Passed,
+    Unexplained,
+    UsedBy,
+    decode_executions,
+    find_user,
+    is_in_receipt,
+)
+from runnerd.network import NamedNode, Network
 
-EXECUTION_SUCCESS: Final = "0x" + keccak(b"ExecutionSuccess(bytes32,uint256)").hex()
-MAX_LOGS: Final = 10_000
-_HEAD: Final[Request] = ("eth_blockNumber", [])
-
-
-class _Log(Struct, frozen=True, rename="camel"):
-    topics: Annotated[list[Hash], Meta(max_length=4)]
-    data: Data
-    transaction_hash: Hash
-    block_number: Count
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """Where it took place, and how many blocks deep that is: 1 in the newest."""
-
-    transaction: str
-    block: int
-    depth: int
+REORG_BLOCKS: Final = 64
+"""After a reorg our SafeTx may stand in a block with a lower number than the one at which it was proposed."""
+PAGE_BLOCKS: Final = 1_000
+"""Per eth_getLogs: many nodes refuse more."""
+MAX_PAGES: Final = 20
+"""Per round trip."""
 
 
 class SafeNode:
-    """Every method raises ChainError when the node does not say."""
+    """Every method raises ChainError when the nodes do not say, or do not agree."""
 
     def __init__(self, adapter: SafeMultisigVault, network: Network) -> None:
         self._adapter = adapter
         self._network = network
+        self._agreed: tuple[str, SafeState] | None = None
+        self._looked_at: str | None = None
 
-    async def fetch_state(self) -> SafeState:
-        """Nonce, threshold and owners, now."""
-        answers = await self._network.rpc.batch(self._adapter.build_state())
+    async def fetch_state(self) -> tuple[Block, SafeState]:
+        """Nonce, threshold and owners at the newest block, by one node."""
+
+        async def look(node: NamedNode, block: Block) -> tuple[Block, SafeState]:
+            return block, self._decode_state(await node.batch(self._build_state(block)))
+
+        return await self._network.at_newest_block(look)
+
+    async def fetch_agreed_state(self, block: Block) -> SafeState:
+        """The same at this block, by a quorum; asked once per block."""
+        if self._agreed is None or self._agreed[0] != block.hash:
+            state = self._decode_state(await self._network.agreed(self._build_state(block)))
+            self._agreed = block.hash, state
+        return self._agreed[1]
+
+    async def fetch_agreed_hash(self, safe_tx: SafeTx, block: Block) -> bytes:
+        """What the Safe itself would have signed. Raises AbiError as well."""
+        (answer,) = await self._network.agreed([_at(block, self._adapter.build_hash_request(safe_tx))])
+        return self._adapter.decode_hash(answer)
+
+    async def find_user(self, proposal: Proposal, passed: Passed) -> NotFinal | FellOut | UsedBy:
+        """Who used the nonce that has passed. The quorum is asked when its block is final, and then once per block."""
+        head = self._network.head.latest or await self._network.head.fetch()
+        if head.hash == self._looked_at:
+            return NotFinal()
+        self._looked_at = head.hash
+        if not await self._is_final(passed.block.number, head.number):
+            return NotFinal()
+        block_hash, executions = await self._fetch_executions(proposal, passed)
+        user = find_user(proposal, passed, block_hash, executions)
+        if isinstance(user, Unexplained):
+            raise RpcUnavailable(user.reason, method="eth_getLogs")
+        if isinstance(user, UsedBy):
+            await self._check_receipt(user.execution)
+        return user
+
+    async def _is_final(self, block: int, head: int) -> bool:
+        """By one node's word: it spares the question to the others."""
+        rules = self._network.rules
+        if rules.is_final_by_tag:
+            return block <= await self._network.fetch_finalized()
+        return head >= rules.final_at(block)
+
+    async def _fetch_executions(self, proposal: Proposal, passed: Passed) -> tuple[str, list[Execution]]:
+        """The hash of the block that has the number of `passed`, and what the Safe carried out up to it."""
+        safe, last = self._adapter.address, passed.block.number
+        first = max(0, proposal.opened_block - REORG_BLOCKS)
+        starts = range(first, last + 1, PAGE_BLOCKS)
+        pages = [_build_logs(safe, start, min(start + PAGE_BLOCKS - 1, last)) for start in starts]
+        header: Request = ("eth_getBlockByNumber", [hex(last), False])
+
+        def key(method: str, result: JsonValue) -> Comparable:
+            # Some nodes add fields to a log.
+            return decode_executions(result, safe) if method == "eth_getLogs" else comparable(method, result)
+
+        block_hash, executions = "", list[Execution]()
+        for i in range(0, len(pages), MAX_PAGES):
+            requests = [header, *pages[i : i + MAX_PAGES]]
+            block, *logs = map(_result, await self._network.agreed_when_final(last, requests, key=key))
+            block_hash = decode_block(block).hash
+            for found in logs:
+                executions += decode_executions(found, safe)
+        return block_hash, executions
+
+    async def _check_receipt(self, execution: Execution) -> None:
+        """The end of a call is a receipt on which a quorum agrees. Raises ChainError when it does not show it."""
+        requests: list[Request] = [("eth_getTransactionReceipt", [execution.transaction])]
+        (answer,) = await self._network.agreed_when_final(execution.block, requests)
+        if not is_in_receipt(_result(answer), execution, self._adapter.address):
+            reason = f"the receipt of {execution.transaction} does not show what the Safe's logs show"
+            raise RpcUnavailable(reason, method=requests[0][0])
+
+    def _build_state(self, block: Block) -> list[Request]:
+        return [_at(block, request) for request in self._adapter.build_state()]
+
+    def _decode_state(self, answers: Sequence[JsonValue | RpcRefused]) -> SafeState:
         try:
             return self._adapter.decode_state(answers)
         except AbiError as error:  # admission saw a Safe here: this says nothing of it
             raise RpcMalformed(str(error)) from None
 
-    async def fetch_hash(self, safe_tx: SafeTx) -> tuple[bytes, int]:
-        """What the Safe itself would have signed, and the number of the newest block. Raises AbiError as well."""
-        answers = await self._network.rpc.batch((self._adapter.build_hash_request(safe_tx), _HEAD))
-        return self._adapter.decode_hash(answers[0]), decode_count(_result(answers[1]), _HEAD[0])
 
-    async def find_execution(self, safe_tx: SafeTx, from_block: int) -> Execution | None:
-        """Where the Safe carried out this very transaction, whoever sent it; None if it did not."""
-        events: Request = (
-            "eth_getLogs",
-            [{"address": safe_tx.safe, "fromBlock": hex(from_block), "topics": [EXECUTION_SUCCESS]}],
-        )
-        found, head = await self._network.rpc.batch((events, _HEAD))
-        return find_execution(_result(found), safe_tx.hash, decode_count(_result(head), _HEAD[0]))
+def _at(block: Block, view: Request) -> Request:
+    """The same question to a contract, at this very block."""
+    method, (call, _) = view
+    return method, [call, block_parameter(block)]
 
 
-def find_execution(answer: JsonValue, safe_tx_hash: bytes, head: int) -> Execution | None:
-    """The event with this hash among the Safe's; None if there is none. Raises RpcMalformed."""
-    try:
-        logs = msgspec.convert(answer, Annotated[list[_Log], Meta(max_length=MAX_LOGS)])
-    except msgspec.ValidationError as error:
-        raise RpcMalformed(str(error), method="eth_getLogs") from None
-    wanted = "0x" + safe_tx_hash.hex()
-    for log in logs:
-        named = log.topics[1] if len(log.topics) > 1 else log.data[:66]
-        if log.topics[:1] == [EXECUTION_SUCCESS] and named.lower() == wanted:
-            block = int(log.block_number, 16)
-            return Execution(log.transaction_hash.lower(), block, head - block + 1)
-    return None
+def _build_logs(safe: str, first: int, last: int) -> Request:
+    topics = [[EXECUTION_SUCCESS, EXECUTION_FAILURE]]
+    return "eth_getLogs", [{"address": safe, "fromBlock": hex(first), "toBlock": hex(last), "topics": topics}]
 
 
 def _result(answer: JsonValue | RpcRefused) -> JsonValue:

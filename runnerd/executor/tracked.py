@@ -141,8 +141,7 @@ class Tracked:
             records.append(audit.fell_out(after, now))
         if isinstance(observation, Died):
             changes.append(intents.died(call_id, observation.by, now))
-            if after.state in ENDED:
-                changes += self._book.pay_gas(call_id, 0)
+            changes += self._book.pay_gas(call_id, 0)
         if after.state is not before.state:
             changes.append(intents.set_state(call_id, after.state, now))
             logger.info(

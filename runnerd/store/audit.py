@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any, Final, LiteralString, TypeAlias
 
 from runnerd.executor.observation import Mined
+from runnerd.executor.proposal import Approval, Proposal
 from runnerd.executor.wanted import Attempt, Intent
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.decisions import DecisionRecord
@@ -139,6 +140,26 @@ def filler(chain_id: int, wallet: str, signed: Filler, at: datetime) -> Record:
     )  # fmt: skip
 
 
+def signature(proposal: Proposal, approval: Approval, principal: str, at: datetime) -> Record:
+    """An owner of a Safe has signed what it was shown, and who brought the signature."""
+    return _record(
+        at, "signature", f"{proposal.call_id}:{approval.owner}", proposal.call_id,
+        principal=principal, owner=approval.owner, safe_tx_hash="0x" + proposal.safe_tx.hash.hex(),
+        signature_sha256=digest(approval.signature),
+    )  # fmt: skip
+
+
+def completed(intent: Intent, calldata: bytes, at: datetime) -> Record:
+    """Enough owners of a Safe have signed: `calldata` takes the place of the intent's own, in its row as well.
+
+    It names what was replaced, so that a row that was changed before is not vouched for: see `audit_reader`.
+    """
+    return _record(
+        at, "completed", intent.call_id, intent.call_id,
+        calldata_sha256=digest(calldata), calldata_sha256_before=digest(intent.calldata),
+    )  # fmt: skip
+
+
 def included(intent: Intent, seen: Mined, at: datetime) -> Record:
     """An attempt is in a block. Once for each block that it was seen in, however often it is looked at."""
     return _record(at, "included", f"{seen.hash}:{seen.block_hash}", intent.call_id, **_place(seen))
@@ -201,6 +222,6 @@ def _printable(details: Mapping[str, Value]) -> dict[str, Value]:
 
 
 __all__ = [
-    "Record", "adopted", "append", "attempt", "canonical", "command", "daemon", "decision", "denial", "digest",
-    "fell_out", "filler", "foreign", "head", "included", "planned", "result", "settled",
+    "Record", "adopted", "append", "attempt", "canonical", "command", "completed", "daemon", "decision", "denial",
+    "digest", "fell_out", "filler", "foreign", "head", "included", "planned", "result", "settled", "signature",
 ]  # fmt: skip

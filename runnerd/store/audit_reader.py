@@ -80,11 +80,14 @@ class Comparison:
     """Rows of a table, each beside its record. Columns with `_` say which; the others must be equal in the body.
 
     `_seq`, `_key`, `_body`: of the record, null if there is none. `_row`: names the row, null if there is none.
-    `_call`: the row's call.
+    `_call`: the row's call. `_for`: the record's call, where the row's own `call_id` must be equal to it.
+    `_later_seq`, `_later_key`, `_later_body`: of a later record that replaces values of the first one.
     """
 
     noun: str
     sql: LiteralString
+    newest: LiteralString = "_seq"
+    """The number of the newest record of a row: one that is older than what is verified is left out."""
 
 
 COMPARISONS: Final = (
@@ -103,20 +106,50 @@ COMPARISONS: Final = (
         "intents",
         """
         select r.seq as _seq, r.key as _key, r.body as _body, 'the intent of call ' || t.call_id as _row,
-               t.call_id as _call, t.plugin, t.vault, t.chain_id, t.wallet, t.target, t.value_wei,
+               t.call_id as _call, l.seq as _later_seq, l.key as _later_key, l.body as _later_body,
+               t.plugin, t.vault, t.chain_id, t.wallet, t.target, t.value_wei,
                encode(sha256(t.calldata), 'hex') as calldata_sha256
         from intents t
         full join (select * from audit_records where kind = 'planned') r on r.call_id = t.call_id
+        left join (select * from audit_records where kind = 'completed') l on l.key = 'completed:' || r.call_id
+        """,
+        newest="greatest(_seq, _later_seq)",
+    ),
+    Comparison(
+        "signatures",
+        """
+        select r.seq as _seq, r.key as _key, r.body as _body,
+               'the signature of ' || t.owner || ' for call ' || t.call_id as _row, t.call_id as _call,
+               t.by as principal, t.owner, t.safe_tx_hash, encode(sha256(t.signature), 'hex') as signature_sha256
+        from safe_signatures t
+        full join (select * from audit_records where kind = 'signature') r
+               on r.key = 'signature:' || t.call_id || ':' || t.owner
         """,
     ),
     Comparison(
         "attempts",
         """
         select r.seq as _seq, r.key as _key, r.body as _body, 'the attempt ' || t.hash as _row,
-               t.call_id as _call, t.hash, t.nonce, t.gas_limit, t.signed_block, t.max_fee_per_gas_wei,
-               t.max_priority_fee_wei, encode(sha256(t.raw), 'hex') as raw_sha256
+               t.call_id as _call, r.call_id as _for, t.call_id, t.hash, t.nonce, t.gas_limit, t.signed_block,
+               t.max_fee_per_gas_wei, t.max_priority_fee_wei, encode(sha256(t.raw), 'hex') as raw_sha256,
+               case t.kind when 'batch' then 'effect' when 'noop' then 'cancel' end as purpose
         from attempts t
-        full join (select * from audit_records where kind = 'attempt') r on r.key = 'attempt:' || t.hash
+        full join (select * from audit_records where kind = 'attempt' and call_id is not null) r
+               on r.key = 'attempt:' || t.hash
+        """,
+    ),
+    # Records of the same kind, of no call. A ledger that is older than its trail may hold some that have none.
+    Comparison(
+        "fillers",
+        """
+        select r.seq as _seq, r.key as _key, r.body as _body, 'the filler ' || t.hash as _row, null::bigint as _call,
+               t.hash, t.chain_id, t.wallet, t.nonce, t.signed_block, t.max_fee_per_gas_wei, t.max_priority_fee_wei,
+               encode(sha256(t.raw), 'hex') as raw_sha256, case when t.hash is not null then 'filler' end as purpose
+        from fillers t
+        full join (select * from audit_records where kind = 'attempt' and call_id is null) r
+               on r.key = 'attempt:' || t.hash
+        where r.seq is not null
+           or t.signed_at >= (select coalesce(min(at), '-infinity') from audit_records where kind = 'opened')
         """,
     ),
     Comparison(
@@ -153,7 +186,7 @@ def compare(
 ) -> int:
     """Tell where record and row do not agree; how many rows were compared. Rows with an older record are left out."""
     count = 0
-    sql = f"select * from ({comparison.sql}) c where _seq is null or _seq >= %(from)s"  # noqa: S608  # a constant
+    sql = f"select * from ({comparison.sql}) c where _seq is null or {comparison.newest} >= %(from)s"  # noqa: S608  # constants
     for row in _stream(connection, sql, {"from": from_seq}):
         count += 1
         broken = find_difference(row, last_call_before)
@@ -170,15 +203,26 @@ def find_difference(row: DictRow, last_call_before: int) -> Broken | None:
     name = f"record {row['_seq']} ({row['_key']})"
     if row["_row"] is None:
         return Broken(row["_seq"], f"{name} has no row in its table")
-    body = parse_body(row["_body"])
+    told = {**parse_body(row["_body"]), "call_id": row.get("_for")}
+    if row.get("_later_seq") is not None:
+        told = _replace(told, parse_body(row["_later_body"]))
+        name += f" and record {row['_later_seq']} ({row['_later_key']})"
     differing = [
         column
         for column, value in row.items()
-        if not column.startswith("_") and body.get(column) != (int(value) if isinstance(value, Decimal) else value)
+        if not column.startswith("_") and told.get(column) != (int(value) if isinstance(value, Decimal) else value)
     ]
     if not differing:
         return None
     return Broken(row["_seq"], f"{row['_row']} is not as in {name}: {', '.join(differing)}")
+
+
+def _replace(told: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """What is told after a later record: it counts for a value only if it names the one that it took the place of."""
+    replaced = {
+        name: value for name, value in later.items() if name in told and later.get(f"{name}_before") == told[name]
+    }
+    return told | replaced
 
 
 def _stream(connection: psycopg.Connection[Any], sql: LiteralString, parameters: dict[str, Any]) -> Iterator[DictRow]:

@@ -224,14 +224,14 @@ def open_intents() -> Statement:
 
 
 def attempts_of(call_ids: Sequence[int]) -> Statement:
-    """All attempts of some intents that may take effect, oldest first: by the fee, which rises with each.
+    """All attempts of some intents that may take effect, oldest first: by the fee, which rises with each, no-ops last.
 
     Not by the time: a clock may be set back.
     """
     return Statement(
         """
         select * from attempts where call_id = any(%(ids)s) and dead_by is null
-        order by call_id, max_fee_per_gas_wei, kind
+        order by call_id, kind, max_fee_per_gas_wei
         """,
         {"ids": list(call_ids)},
     )

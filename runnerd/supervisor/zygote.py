@@ -198,7 +198,8 @@ class Zygote:
     def _on_report(self, report: FromZygote, fds: tuple[int, ...]) -> None:
         match report:
             case Ready():
-                self._ready.set_result(None)
+                if not self._ready.done():  # nobody waits any more when the start was given up
+                    self._ready.set_result(None)
             case Spawned(worker=worker):
                 self._births[worker].on_spawned(*fds)
             case NotSpawned(worker=worker, reason=reason):

@@ -1,15 +1,12 @@
 """Web3 Secret Storage, version 3: a secret encrypted under a passphrase, and back. Pure; holds nothing.
 
 Written out with pycryptodome, as eth_keyfile does it, since importing eth_keyfile brings py_ecc: a quarter of the
-daemon's start, for BLS keys that are not ours. py_ecc also raises the recursion limit of the whole process to 100,000;
-with that, JSON nested 50,000 deep from a node is a segmentation fault instead of a RecursionError. So the limit is set
-back here as well, whoever else imported it. The tests hold this file against eth_keyfile.
+daemon's start, for BLS keys that are not ours. The tests hold this file against eth_keyfile.
 """
 
 import hashlib
 import hmac
 import secrets
-import sys
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,12 +17,9 @@ from eth_hash.auto import keccak
 
 __all__ = ["MacMismatch", "decrypt", "encrypt"]
 
-RECURSION_LIMIT: Final = 1_000  # CPython's default
 KEY_BYTES: Final = 32
 SCRYPT_R: Final = 8
 SCRYPT_P: Final = 1
-
-sys.setrecursionlimit(RECURSION_LIMIT)
 
 
 class MacMismatch(Exception):
@@ -55,7 +49,7 @@ def encrypt(secret: bytes, passphrase: bytes, address: str, scrypt_n: int) -> di
 
 def decrypt(document: Mapping[str, Any], passphrase: bytes) -> bytes:
     """The secret in a document of version 3. BLOCKS. Raises MacMismatch, and for what is damaged MemoryError,
-    KeyError, TypeError, ValueError or AttributeError."""
+    KeyError, TypeError, ValueError, AttributeError, ArithmeticError or RecursionError."""
     crypto = _lower(document)["crypto"]
     if crypto["cipher"] != "aes-128-ctr":
         raise ValueError("cipher")

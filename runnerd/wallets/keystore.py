@@ -178,7 +178,7 @@ def _decrypt(document: dict[str, Any], passphrase: Passphrase) -> _Key | _Refusa
         return _Refusal.WRONG
     except MemoryError:
         return _Refusal.TOO_COSTLY
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
         return _Refusal.MALFORMED
     return _Refusal.BAD_KEY if key is None else key
 

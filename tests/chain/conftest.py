@@ -1,6 +1,5 @@
 """Fixtures of the chain tests: a real node per module, reachable in all three ways, and both event loops."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +11,6 @@ import uvloop
 from tests.chain.servers import Run
 from tests.support.aio import run_async
 from tests.support.anvil import Anvil, start_anvil
-
-
-@pytest.fixture(autouse=True)
-def usual_recursion_limit() -> None:
-    """As in production (`runnerd.wallets.keyfile`): the tests' web3 imports py_ecc, which raises it to 100,000."""
-    sys.setrecursionlimit(1_000)
 
 
 @dataclass(frozen=True, slots=True)

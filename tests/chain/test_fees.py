@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runnerd.chain.errors import FeeCapTooLow, RpcMalformed, RpcRefused
-from runnerd.chain.fees import Fees, FeeSettings, Market, NoBump, bump, read_gas_price, read_history, suggest
+from runnerd.chain.fees import Fees, FeeSettings, Market, NoBump, bump, outbid, read_gas_price, read_history, suggest
 from runnerd.chain.types import FeeHistory
 from tests.chain.asking import fetch_market
 from tests.chain.fake_node import FakeNode
@@ -177,6 +177,20 @@ def test_a_bump_is_refused_only_when_the_cap_leaves_none(previous: Fees, market:
     is_possible = max(needed, market.suggested.max_fee_per_gas_wei) <= cap
     assert (bump(previous, market, cap) is NoBump.CAPPED) is not is_possible
     assert not isinstance(bump(previous, market, UNBOUNDED), NoBump)
+
+
+@given(previous=fees(), market=markets(), cap=amounts)
+def test_an_outbid_replaces_in_any_case_and_is_the_least_when_the_cap_is_passed(
+    previous: Fees, market: Market, cap: int
+) -> None:
+    """What must be got rid of may not stay because it is dear: but beyond the cap only what the rule asks."""
+    found = outbid(previous, market, cap)
+    least = outbid(previous, replace(market, suggested=previous), cap)
+    assert found.max_fee_per_gas_wei * 8 >= previous.max_fee_per_gas_wei * 9
+    assert found.max_priority_fee_per_gas_wei * 8 >= previous.max_priority_fee_per_gas_wei * 9
+    assert found.max_fee_per_gas_wei > previous.max_fee_per_gas_wei
+    assert found.max_fee_per_gas_wei >= found.max_priority_fee_per_gas_wei
+    assert found == least or found.max_fee_per_gas_wei <= cap
 
 
 @given(legacy_markets(), legacy_markets())

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from eth_account import Account
@@ -10,8 +10,9 @@ from eth_utils.address import to_checksum_address
 
 from runnerd.chain.errors import RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonParam, JsonValue
+from runnerd.chain.pool.agreement import comparable
 from runnerd.chain.rpc import Rpc
-from runnerd.chain.search import FoundTransaction, find_transaction
+from runnerd.chain.search import BY_HASH, FoundTransaction, find_transaction, identity, read_transaction
 from tests.chain.fake_node import FakeNode
 from tests.support.anvil import Anvil, start_anvil
 
@@ -186,8 +187,39 @@ def test_hashes_are_in_lower_case_and_data_may_be_odd() -> None:
     """Whatever a node writes."""
     found = ask_scripted(scripted("0x12", None, wire(nonce="0x2"), wire(input="0xabc", to="nowhere")))
     assert found == FoundTransaction(
-        hash="0x" + "1a" * 32, nonce=3, block=7, block_hash="0x" + "bb" * 32, target=None, selector=None, value_wei=0
+        hash="0x" + "1a" * 32,
+        sender=SENDER,
+        nonce=3,
+        block=7,
+        block_hash="0x" + "bb" * 32,
+        target=None,
+        selector=None,
+        value_wei=0,
     )
+
+
+def test_a_transaction_by_its_hash_is_read_when_it_is_mined() -> None:
+    """The same as in its block; one that waits is none, and one without a sender is nobody's."""
+    mined = wire(blockHash="0x" + "BB" * 32, blockNumber="0x7")
+    found = read_transaction(mined)
+    assert found is not None
+    assert (found.sender, found.nonce, found.block, found.block_hash) == (SENDER, 3, 7, "0x" + "bb" * 32)
+    assert read_transaction(wire(blockHash=None, blockNumber=None)) is None
+    assert read_transaction(None) is None
+    assert read_transaction({**mined, "from": "nobody"}) == replace(found, sender="")
+    with pytest.raises(RpcMalformed):
+        read_transaction({**mined, "blockNumber": "seven"})
+
+
+@pytest.mark.parametrize("changed", ["hash", "from", "nonce", "blockHash", "blockNumber"])
+def test_nodes_agree_on_a_transaction_by_whose_and_where_it_is(changed: str) -> None:
+    """Letter case and what some nodes add do not matter; another sender of the same hash does."""
+    mined = wire(blockHash="0x" + "BB" * 32, blockNumber="0x7")
+    said = identity(BY_HASH, mined)
+    assert identity(BY_HASH, {**mined, "from": str(mined["from"]).upper(), "yParity": "0x1"}) == said
+    assert identity(BY_HASH, {**mined, changed: "0x" + "0" * 40}) != said
+    assert identity(BY_HASH, None) != said
+    assert identity("eth_chainId", "0x1") == comparable("eth_chainId", "0x1")
 
 
 @pytest.mark.parametrize("transactions", [(), (wire(**{"from": TARGET}),), (wire(nonce="0x4"),)])

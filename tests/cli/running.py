@@ -3,12 +3,30 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from click.testing import CliRunner, Result
 
 from runnerd.cli.ctl import main
 
+SPY = """
+import ctypes, resource, sys
+from runnerd.cli.ctl import main
+
+def state():  # PR_GET_DUMPABLE
+    return ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), *resource.getrlimit(resource.RLIMIT_CORE)
+
+def look(event, details):
+    if event == "open" and str(details[0]) in secrets:
+        print("SPY", str(details[0]), *state(), file=sys.stderr)
+
+secrets = sys.argv[1].split(":")
+assert state()[0] == 1  # or it would say nothing
+del sys.argv[1]
+sys.addaudithook(look)
+main()
+"""
 RUNNERCTL = (str(Path(sys.executable).with_name("runnerctl")),)
 DEADLINE_S = 60.0
 
@@ -37,3 +55,19 @@ def run_process(
         cwd=cwd,
         stdin=subprocess.DEVNULL,
     )
+
+
+def run_spied(*args: str, secrets: Sequence[Path]) -> dict[str, bool]:
+    """Run as a process of its own. For each of these files that it opened: whether its memory was protected by then."""
+    named = ":".join(map(str, secrets))
+    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+    done = subprocess.run(
+        [sys.executable, "-c", SPY, named, *args],
+        capture_output=True, text=True, timeout=DEADLINE_S, check=False, env=environment, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    found: dict[str, bool] = {}
+    for line in done.stderr.splitlines():
+        if line.startswith("SPY "):
+            _, path, *state = line.split(" ")
+            found[path] = found.get(path, True) and state == ["0", "0", "0"]
+    return found

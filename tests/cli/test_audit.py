@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import errno
 import io
 import json
 import os
@@ -78,7 +79,9 @@ def test_a_whole_trail_is_said_to_be_whole_with_its_head(config: Path, ledger_ds
     found = json.loads(invoke("--config", str(config), "audit", "verify", "--json").stdout)
     assert (found["is_intact"], found["records"], found["head"], found["findings"]) == (True, 4, row[0], [])
     assert found["kinds"] == {"command": 3, "opened": 1}
-    assert set(found["compared"]) == {"decisions", "intents", "attempts", "settled transactions", "results"}
+    assert set(found["compared"]) == {
+        "decisions", "intents", "signatures", "attempts", "fillers", "settled transactions", "results"
+    }  # fmt: skip
 
 
 def test_what_was_changed_is_named_with_exit_code_1(config: Path, ledger_dsn: str) -> None:
@@ -230,6 +233,43 @@ def test_a_file_is_private_and_complete(config: Path, tmp_path: Path) -> None:
     nowhere = invoke("--config", str(config), "audit", "export", "--output", str(tmp_path / "none" / "x"))
     assert nowhere.exit_code == ExitCode.ATTENTION
     assert "cannot be written: No such file or directory" in nowhere.stderr
+
+
+def test_a_file_has_its_name_when_it_is_on_the_disk(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data before the rename, and the directory after it: a power cut leaves the old file or the whole new one."""
+    output = tmp_path / "audit.jsonl"
+    output.write_text("old")
+    synced: list[tuple[Path, int, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        what = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((what, os.fstat(descriptor).st_size if what.is_file() else 0, output.read_text() == "old"))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    result = invoke("--config", str(config), "audit", "export", "--output", str(output))
+    assert result.exit_code == ExitCode.DONE, result.stderr
+    size = output.stat().st_size
+    assert synced == [(tmp_path / "audit.jsonl.partial", size, True), (tmp_path, 0, False)]
+
+
+def test_a_disk_that_does_not_take_the_file_leaves_the_old_one(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems say only at fsync that there was no room."""
+    output = tmp_path / "audit.jsonl"
+    output.write_text("old")
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    result = invoke("--config", str(config), "audit", "export", "--output", str(output))
+    assert result.exit_code == ExitCode.ATTENTION
+    assert "cannot be written: No space left on device" in result.stderr
+    assert output.read_text() == "old"
+    assert not (tmp_path / "audit.jsonl.partial").exists()
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(config: Path, ledger_dsn: str) -> None:

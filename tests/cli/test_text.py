@@ -10,6 +10,7 @@ from runnerd.cli.text import (
     clock_time,
     duration,
     ether,
+    exact_ether,
     gwei,
     mebibytes,
     milliseconds,
@@ -44,6 +45,18 @@ def test_amounts_are_given_in_the_unit_in_which_they_can_be_read(amount_wei: int
     shown = ether(amount_wei)
     assert shown == words if words else shown.endswith(" ether")
     assert "E" not in shown
+
+
+@pytest.mark.parametrize(
+    "amount_wei,words",
+    [
+        (0, "0"), (3, "3 wei"), (10**6 - 1, "999999 wei"), (10**9 + 1, "1 gwei (1,000,000,001 wei)"),
+        (1_000_004_999 * 10**9, "1 ether (1,000,004,999,000,000,000 wei)"),
+    ],
+)  # fmt: skip
+def test_an_amount_that_is_signed_is_given_to_the_last_wei(amount_wei: int, words: str) -> None:
+    """Beside the one that can be read, which is rounded."""
+    assert exact_ether(amount_wei) == words
 
 
 @pytest.mark.parametrize(

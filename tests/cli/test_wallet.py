@@ -13,7 +13,7 @@ import pytest
 from runnerd.cli.exits import ExitCode
 from runnerd.wallets.keystore import unlock_keystore
 from runnerd.wallets.passphrase import Passphrase
-from tests.cli.running import DEADLINE_S, RUNNERCTL, invoke, run_process
+from tests.cli.running import DEADLINE_S, RUNNERCTL, invoke, run_process, run_spied
 
 
 @pytest.mark.integration
@@ -28,6 +28,18 @@ def test_the_key_opens_with_the_passphrase_of_the_file(tmp_path: Path) -> None:
     assert unlock_keystore(keystore, Passphrase(b"correct horse")).address == done.stdout.strip()
     assert stat.S_IMODE(keystore.stat().st_mode) == 0o600
     assert "horse" not in keystore.read_text()
+
+
+@pytest.mark.integration
+def test_memory_is_protected_before_the_passphrase_is_read(tmp_path: Path) -> None:
+    """No core file and no debugger of this user gets at it, nor at the key."""
+    secret = tmp_path / "passphrase"
+    secret.touch(0o600)
+    secret.write_text("correct horse\n")
+    keystore = tmp_path / "operator.keystore"
+    arguments = ("wallet", "new", str(keystore), "--passphrase-file", str(secret))
+    assert run_spied(*arguments, secrets=[secret]) == {str(secret): True}
+    assert keystore.exists()
 
 
 @pytest.mark.integration

@@ -1,13 +1,16 @@
 """One operator: strangers on our key are found, pause their vaults and prove what is dead; gaps are filled."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from runnerd.chain.search import read_transaction
 from runnerd.pauses import Scope
+from runnerd.store.statement import Statement
 from tests.support.aio import run_async
-from tests.support.executor_bench import Ground, Process, mint, running
+from tests.support.executor_bench import ETHER, Ground, Process, mint, running
 from tests.support.rpc_proxy import Exchange
 from tests.support.until import until
 
@@ -101,6 +104,8 @@ def test_stranger_at_our_nonce_is_proof_of_death_only_when_it_is_final(ground: G
 def test_dead_intent_is_signed_again_at_another_nonce_when_the_stranger_was_adopted(ground: Ground) -> None:
     """Its effect is still wanted and cannot have happened: one effect, at a new nonce, with new bytes."""
     ground.chain["confirmations"] = 3
+    ground.budget["max_gas_wei_per_day"] = ETHER
+    settled: list[int] = []
 
     async def scenario() -> None:
         async with running(ground) as process:
@@ -111,11 +116,132 @@ def test_dead_intent_is_signed_again_at_another_nonce_when_the_stranger_was_adop
             ground.mine()
             await until_paused(process, stranger)
             assert await process.auditor.adopt(stranger, "uid:0") is not None
+            assert process.usage.gas_of(call.id) > 0
+            death = process.book.pay_gas
+
+            def pay(call_id: int, paid_wei: int) -> list[Statement]:
+                settled.append(paid_wei)
+                return death(call_id, paid_wei)
+
+            process.book.pay_gas = pay  # type: ignore[method-assign]
             await process.mine_until_ended(call)
             assert process.outcome(call).startswith("acted")
+        assert settled[0] == 0  # nothing of the dead one is ever paid
+        assert settled[1] > 0
         dead, live = attempts(ground)
         assert (dead["nonce"], dead["dead_by"], live["nonce"], live["dead_by"]) == (0, stranger, 1, None)
         assert len(ground.effects()) == 1
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize("change", ["revoked", "removed"])
+def test_dead_intent_is_not_signed_again_when_it_is_not_granted_any_more(ground: Ground, change: str) -> None:
+    """As after a restart: what the operator took out of the configuration meanwhile is not signed at a new nonce."""
+    ground.chain["confirmations"] = 3
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            call = await process.act()
+            await process.until_state(call, "sent")
+            ground.node.rpc("anvil_dropTransaction", attempts(ground)[0]["hash"])
+            stranger = send_foreign(ground, process, 0)
+            ground.mine()
+            await until_paused(process, stranger)
+            assert await process.auditor.adopt(stranger, "uid:0") is not None
+            if change == "removed":
+                del process.vaults["main"]
+            else:
+                process.vaults["main"].catalogue = replace(process.catalogue, actions={})
+            await process.mine_until_ended(call)
+            told = {
+                "removed": "failed: not signed: vault main is not served",
+                "revoked": "denied: not granted any more: ",
+            }
+            assert process.outcome(call).startswith(told[change])
+        assert [row["nonce"] for row in attempts(ground)] == [0]
+
+    run_async(scenario())
+
+
+def test_one_that_cannot_be_looked_into_does_not_keep_the_others(ground: Ground) -> None:
+    """Two died; about the second no node says anything. The first goes on all the same, to its effect."""
+    ground.chain["confirmations"] = 2
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            first, second = await process.act(), await process.act()
+            await process.until_state(second, "sent")
+            for row in attempts(ground):
+                ground.node.rpc("anvil_dropTransaction", row["hash"])
+            strangers = [send_foreign(ground, process, nonce) for nonce in (0, 1)]
+
+            async def silent(exchange: Exchange) -> bytes:
+                answers = json.loads(await exchange.forward())
+                asked = {call["id"]: call["params"][0] for call in exchange.calls if call["params"]}
+                for answer in answers if isinstance(answers, list) else [answers]:
+                    if asked.get(answer["id"]) == strangers[1]:
+                        answer.pop("result", None)
+                        answer["error"] = {"code": -32000, "message": "header not found"}
+                return json.dumps(answers).encode()
+
+            ground.proxy.set_rule("eth_getTransactionReceipt", silent)
+            ground.mine()
+            await until_paused(process, strangers[1])
+            for stranger in strangers:
+                assert await process.auditor.adopt(stranger, "uid:0") is not None
+            await process.mine_until_ended(first)
+            assert process.outcome(first).startswith("acted")
+            assert process.state(second) == "unresolved"
+            ground.proxy.open()
+            await process.mine_until_ended(second)
+        assert len(ground.effects()) == 2
+
+    run_async(scenario())
+
+
+def test_a_final_transaction_of_somebody_else_proves_nothing(ground: Ground) -> None:
+    """A node may name any as ours, at our nonce: who made it is asked as well, of as many as for any other proof."""
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            wallet = process.lane.signer.address
+            theirs = ground.send(ground.vault.functions.setPaused(False))
+            ours = send_foreign(ground, process, 0)
+            ground.mine(3)
+            await until_paused(process, ours)
+            head, rpc = await process.network.head.fetch(), process.network.rpc
+            (real,) = [each.found for each in process.auditor._strangers.values()]
+            assert real is not None
+            assert real.hash == ours
+            named = read_transaction(await rpc.call("eth_getTransactionByHash", [theirs]))
+            assert named is not None
+            lie = replace(named, sender=wallet, nonce=0)
+            assert await process.auditor._is_proven(real, wallet, 0, head.number)
+            assert not await process.auditor._is_proven(real, wallet, 1, head.number)
+            assert not await process.auditor._is_proven(lie, wallet, 0, head.number)
+
+    run_async(scenario())
+
+
+def test_a_stranger_that_cannot_be_found_is_adopted_by_its_hash(ground: Ground) -> None:
+    """The node has the transaction, but not the old state by which it is looked for. Not so anybody else's hash."""
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            ground.proxy.alter("eth_getBlockByNumber", lambda block: {**block, "transactions": []} if block else block)
+            theirs = ground.send(ground.vault.functions.setPaused(False))
+            ours = send_foreign(ground, process, 0)
+            ground.mine()
+            await until_paused(process, "of nonce 0")
+            assert process.auditor.unadopted == []
+            assert await process.auditor.adopt(theirs, "uid:0") is None
+            assert await process.auditor.adopt(ours, "uid:0") is not None
+            assert process.pauses.active == {}
+            ground.proxy.open()
+            call = await process.act()
+            await process.mine_until_ended(call)
+            assert process.outcome(call).startswith("acted")
 
     run_async(scenario())
 

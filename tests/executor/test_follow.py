@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from runnerd.executor.follow import Follower
+from runnerd.executor.follow import Follower, _batches
 from tests.support.aio import run_async
 from tests.support.executor_bench import Ground, mint, running
 from tests.support.rpc_proxy import Exchange
@@ -249,7 +250,9 @@ def test_intent_of_a_wallet_that_is_configured_no_more_is_watched_to_its_end(gro
             call = await process.act()
             await process.until_state(call, "sent")
         async with running(ground, lane=False, follower=False) as process:
-            process.follower = Follower(process.network, {}, process.book, process.auditor, process.aftermath)
+            process.follower = Follower(
+                process.network, {}, process.book, process.auditor, process.aftermath, process.executor.replan
+            )
             process.tasks.spawn(process.follower.run(), "follower")
             await process.mine_until_ended(call)
             assert process.outcome(call).startswith("acted")
@@ -274,3 +277,16 @@ def test_included_intent_is_followed_on_by_the_next_process(ground: Ground) -> N
         assert len(ground.effects()) == 1
 
     run_async(scenario())
+
+
+@pytest.mark.parametrize(
+    "attempts, groups",
+    [([1] * 50, [50]), ([1] * 51, [50, 1]), ([98, 1, 1], [1, 2]), ([200, 3], [1, 1]), ([], [])],
+    ids=["fits", "one too many", "by requests", "one alone is too large", "none"],
+)
+def test_no_round_trip_has_more_requests_than_providers_allow(attempts: list[int], groups: list[int]) -> None:
+    """One for the nonce and one for each attempt; what belongs to one intent is asked together."""
+    intents = [cast("Any", SimpleNamespace(intent=SimpleNamespace(attempts=range(many)))) for many in attempts]
+    found = list(_batches(intents))
+    assert [len(group) for group in found] == groups
+    assert [each for group in found for each in group] == intents

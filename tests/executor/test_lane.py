@@ -179,7 +179,7 @@ def test_intent_waits_while_the_node_is_away_and_expires(ground: Ground, is_rehe
             ground.proxy.hang_up("eth_estimateGas", is_forwarded=False)
             lost = await process.act(intent_deadline_s=0.6)
             await process.until_ended(lost)
-            assert process.outcome(lost) == "expired: its deadline passed before it could be signed"
+            assert process.outcome(lost).startswith("expired: its deadline passed before it could be signed: ")
             saved = await process.act()
             await until(lambda: process.lane.waiting == 1)
             ground.proxy.open()
@@ -565,6 +565,34 @@ def test_intent_whose_deadline_passes_before_its_inclusion_is_cancelled(ground: 
             assert process.outcome(late).startswith("expired: its deadline passed before it was included; a no-op")
             assert process.outcome(good).startswith("acted")
         assert len(ground.effects()) == 1
+
+    run_async(scenario())
+
+
+def test_a_plugins_low_fee_cap_does_not_keep_the_others_waiting(ground: Ground) -> None:
+    """Its batch never becomes cheap enough again; the no-op in its place is priced as the wallet may."""
+    ground.chain["replace_after_blocks"] = 2
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            cheap = await process.act(intent_deadline_s=1.0, max_fee_per_gas_wei=3 * GWEI)
+            await process.until_state(cheap, "sent")
+            deadline = process.book.open[cheap.id].intent.deadline_at
+            raise_base_fee(ground, 1, 20)
+            good = await process.act()
+            await until(lambda: process.clock.now() > deadline)
+
+            def is_ended() -> bool:
+                raise_base_fee(ground, 1, 20)  # and it stays there
+                return {cheap.id, good.id} <= process.results_of.keys()
+
+            await until(is_ended, every_s=0.05)
+            assert process.outcome(cheap).startswith("expired")
+            assert process.outcome(good).startswith("acted")
+        dearest = max(
+            row["max_fee_per_gas_wei"] for row in attempts(ground) if row["kind"] == "batch" and row["nonce"] == 0
+        )
+        assert dearest <= 3 * GWEI
 
     run_async(scenario())
 

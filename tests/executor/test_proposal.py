@@ -79,6 +79,13 @@ def test_signature_of_one_who_is_no_owner_any_more_does_not_count() -> None:
     assert isinstance(judge(proposal, SafeState(7, 2, frozenset({ADA.address, BEN.address})), OPERATOR, NOW), Complete)
 
 
+def test_complete_proposal_waits_while_the_safe_is_at_a_lower_nonce() -> None:
+    """After a reorg: sent now it would revert. It is no reason to go on beyond the deadline."""
+    behind = SafeState(6, 2, frozenset({ADA.address, BEN.address}))
+    assert judge(approved(ADA, BEN), behind, OPERATOR, NOW) == Collecting()
+    assert isinstance(judge(approved(ADA, BEN), behind, OPERATOR, PROPOSAL.deadline_at), GivenUp)
+
+
 def test_signature_is_refused_with_its_reason() -> None:
     """Foreign, of another transaction, given before, or by the operator, whose own counts already."""
     safe = SafeState(7, 2, frozenset({ADA.address, BEN.address, OPERATOR}))

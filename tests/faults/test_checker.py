@@ -4,12 +4,14 @@ import ast
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
 
 from tests.faults import checker
 from tests.faults.checker import Case, Witness, check_safety, check_settled
+from tests.support.rpc_proxy import rpc_proxy
 from tests.support.scene import Scene, Stage, mint, puppet
 
 pytestmark = pytest.mark.faults
@@ -123,6 +125,27 @@ def test_what_must_hold_at_rest_is_missed(case: Case, spoil: Callable[[str], Non
     """Each rule of `check_settled`, broken in the ledger."""
     spoil(change)
     assert any(text.startswith(problem) for text in check_settled(case).problems)
+
+
+@pytest.mark.parametrize("is_elsewhere", [True, False], ids=["in a block that is gone", "twice in one block"])
+def test_a_transaction_that_the_node_shows_twice_during_a_reorg_has_one_effect(
+    case: Case, scene: Scene, is_elsewhere: bool
+) -> None:
+    """Its receipt says where it is. What one receipt shows twice is two effects, whatever the log filter says."""
+
+    def twice(logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return logs + [{**log, "blockHash": "0x" + "ab" * 32} if is_elsewhere else log for log in logs]
+
+    def doubled(receipt: dict[str, Any]) -> dict[str, Any]:
+        again = [{**log, "logIndex": hex(int(log["logIndex"], 16) + 100)} for log in receipt["logs"]]
+        return {**receipt, "logs": receipt["logs"] + again}
+
+    with rpc_proxy(case.node_url) as proxy:
+        proxy.alter("eth_getLogs", twice)
+        assert check_settled(replace(case, node_url=proxy.url)).problems == []
+        proxy.alter("eth_getTransactionReceipt", doubled)
+        findings = check_settled(replace(case, node_url=proxy.url))
+    assert findings.duplicate_effects == len(scene.effects())
 
 
 def test_a_confirmed_call_that_is_not_in_the_ledger_is_lost(case: Case) -> None:

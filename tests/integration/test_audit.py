@@ -1,6 +1,7 @@
 """The audit trail of a real daemon: it verifies while the daemon runs, and names what was changed behind its back."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from runnerd import __version__
 from runnerd.control.messages import Pause, Restart, Resume
+from tests.integration.test_safe import council
+from tests.support.published import Chain, deploy_safe_kit
 from tests.support.scene import Scene, Stage, mint, puppet
 
 pytestmark = pytest.mark.integration
@@ -33,7 +36,8 @@ def test_everything_that_was_done_is_in_the_trail_and_tampering_is_named(stage: 
         code, verdict = verify(scene)
         assert (code, verdict["findings"]) == (0, [])
         assert verdict["compared"] == {
-            "decisions": 3, "intents": 1, "attempts": 1, "settled transactions": 1, "results": 4
+            "decisions": 3, "intents": 1, "signatures": 0, "attempts": 1, "fillers": 0, "settled transactions": 1,
+            "results": 4,
         }  # fmt: skip
         head = verdict["head"]
         records = export(scene)
@@ -79,6 +83,39 @@ def test_everything_that_was_done_is_in_the_trail_and_tampering_is_named(stage: 
         assert verdict["findings"][1]["what"].startswith(
             f"the result of call {rested.call_id} is not as in record {seq}"
         )
+
+
+def test_what_the_owners_of_a_safe_did_is_in_the_trail(stage: Stage) -> None:
+    """A signature with who brought it, the calldata that it completed, a rejection; and all of it verifies as whole."""
+    chain = Chain(stage.node)
+    with council(stage, chain, deploy_safe_kit(chain), 2) as safe:
+        acted = safe.ask(mint())
+        proposal = safe.wait_proposal(acted, "collecting")
+        assert safe.sign("ada", acted).returncode == 0
+        assert safe.scene.wait_run(acted).outcome == "acted"
+        rejected = safe.ask(mint())
+        safe.wait_proposal(rejected, "collecting")
+        assert safe.runnerctl("reject", str(rejected)).returncode == 0
+        safe.scene.wait_run(rejected)
+
+        code, verdict = verify(safe.scene)
+        assert (code, verdict["findings"]) == (0, [])
+        assert (verdict["compared"]["intents"], verdict["compared"]["signatures"]) == (2, 1)
+        records = export(safe.scene)
+        assert kinds_of(records, acted) == [
+            "decision", "planned", "signature", "completed", "attempt", "included", "final", "result"
+        ]  # fmt: skip
+        (signature,) = [record["body"] for record in records if record["kind"] == "signature"]
+        uid = f"uid:{os.getuid()}"
+        assert (signature["principal"], signature["owner"]) == (uid, safe.addresses["ada"])
+        assert signature["safe_tx_hash"] == proposal.safe_tx_hash
+        commands = [record["body"] for record in records if record["kind"] == "command"]
+        assert commands[-1] == {"command": "safe reject", "principal": uid, "call": rejected}
+
+        safe.scene.rows("update intents set calldata = 'x' where call_id = %s returning 1", acted)
+        code, verdict = verify(safe.scene)
+        (found,) = verdict["findings"]
+        assert (code, found["what"].startswith(f"the intent of call {acted} is not as in record")) == (1, True)
 
 
 def kinds_of(records: list[dict[str, Any]], call_id: int) -> list[str]:

@@ -1,5 +1,9 @@
 """A daemon ends in order and starts again: what was asked is finished, what was durable is there."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from runnerd.control.messages import Pause, Resume
@@ -22,6 +26,22 @@ def test_state_pauses_and_spending_survive_a_restart(stage: Stage) -> None:
     plugins = {"steady": puppet(), "paused": puppet()}
     with stage.scene(plugins, vault={"max_value_wei_per_day": DAY_WEI}) as scene:
         _restart(scene)
+
+
+def test_a_start_that_fails_ends_what_it_had_begun_and_says_why(stage: Stage) -> None:
+    """Key, zygote and ledger are opened side by side: the passphrase is wrong, so the other two are closed again."""
+    with stage.scene({"steady": puppet()}) as scene:
+        assert scene.stop() == 0
+        (scene.directory / "passphrase").write_text("not this one\n")
+        program = [str(Path(sys.executable).with_name("runnerd")), "--config", str(scene.config)]
+        done = subprocess.run(program, check=False, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 1
+        assert "passphrase" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert find_socket_files(scene.directory) == []
+        others = "datname = current_database() and pid <> pg_backend_pid()"
+        left = f"select count(*) as open from pg_stat_activity where {others}"
+        wait_for(lambda: scene.rows(left)[0]["open"] == 0, "its connections are closed")
 
 
 def _drain(scene: Scene) -> None:

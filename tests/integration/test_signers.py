@@ -136,7 +136,8 @@ def test_a_call_waits_while_the_signer_is_busy_and_expires(stage: Stage, signer:
     with stage.scene({"puppet": puppet(intent_deadline_s=2.0)}, operator=ADDRESS, wallet=wallet) as scene:
         fired = scene.fire("puppet", do="act", actions=[mint()])
 
-        assert (fired.outcome, fired.reason) == ("expired", "its deadline passed before it could be signed")
+        assert fired.outcome == "expired"
+        assert str(fired.reason).startswith("its deadline passed before it could be signed: ")
         (first, *more) = scene.log("intent_waits")
         assert "HTTP 503" in first["message"]
         assert more, "it is asked again"

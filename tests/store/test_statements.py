@@ -619,7 +619,8 @@ def test_recent_transactions_are_newest_first(run: Callable[[Scenario], None]) -
 def found(number: int, nonce: int = 5) -> FoundTransaction:
     """A stranger's transaction."""
     return FoundTransaction(
-        hash=f"0x{number:064x}", nonce=nonce, block=8, block_hash="0xb8", target=WALLET, selector="0xaabbccdd",
+        hash=f"0x{number:064x}", sender=WALLET, nonce=nonce,
+        block=8, block_hash="0xb8", target=WALLET, selector="0xaabbccdd",
         value_wei=UINT256_MAX,
     )  # fmt: skip
 

@@ -242,7 +242,9 @@ class Process:
         )  # fmt: skip
         await self.auditor.load()
         self.aftermath = Aftermath(self.checks, self.pauses, self.metrics, self.clock)
-        self.follower = Follower(self.network, {signer.address: self.pusher}, self.book, self.auditor, self.aftermath)
+        self.follower = Follower(
+            self.network, {signer.address: self.pusher}, self.book, self.auditor, self.aftermath, self.executor.replan
+        )
         adapter = Erc7821Vault(address=self.ground.vault.address, operator=signer.address)
         self.vaults["main"] = VaultDesk("main", catalogue, adapter, self.lane)
         await self.executor.resume(frozenset({"main"}))

@@ -237,26 +237,3 @@ def test_a_keystore_that_names_another_address_is_refused(path: Path) -> None:
     """Somebody edited it, or mixed two up: signing for an unexpected address helps nobody."""
     with pytest.raises(KeystoreUnreadable, match="names the address"):
         unlock_keystore(write(path, {**PBKDF2_VECTOR, "address": "11" * 20}), Passphrase(b"testpassword"))
-
-
-def test_importing_the_keystore_keeps_the_recursion_limit() -> None:
-    """py_ecc, below eth_keyfile, raises it to 100,000; nested JSON from a node then ends the process with SIGSEGV.
-
-    The control shows that it would: without our import the limit is high.
-    """
-    bomb = (
-        "import sys, {module}\n"
-        "from runnerd.chain.jsonrpc import decode_answer\n"
-        "from runnerd.chain.errors import RpcMalformed\n"
-        "assert sys.getrecursionlimit() {expected}, sys.getrecursionlimit()\n"
-        "try: sys.getrecursionlimit() > 1000 or decode_answer(b'[' * 200_000, 1, 'm')\n"
-        "except RpcMalformed: print('refused')\n"
-    )
-
-    def run(module: str, expected: str) -> str:
-        code = bomb.format(module=module, expected=expected)
-        return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-
-    assert run("eth_keyfile", ">= 100_000") == ""
-    assert run("runnerd.wallets.keystore", "== 1000") == "refused\n"
-    assert run("eth_keyfile, runnerd.wallets.keystore", "== 1000") == "refused\n"

@@ -5,19 +5,27 @@ an error.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import islice
+from typing import Final, TypeAlias
 
-from runnerd.chain.errors import RpcRefused
+from runnerd.chain.errors import RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
+from runnerd.chain.logs import MAX_LOGS
 from runnerd.chain.revert import find_revert_data, is_execution_failure
 
 Comparable: TypeAlias = object
 """Anything with `==` and a hash."""
 Key: TypeAlias = Callable[[str, JsonValue], Comparable]
-"""Of a method and its result: what must be equal."""
+"""Of a method and its result: what must be equal. Raises RpcMalformed for what no honest node says."""
+
+MAX_DEPTH: Final = 32
+"""Lists and objects inside each other; a log's topics are the fourth level. JSON may have 1,000, and whoever walks that
+by recursion ends in a RecursionError."""
+MAX_VALUES: Final = 5 * MAX_LOGS
+"""Values in one result. The longest receipt has logs without topics: four values each, itself among them."""
 
 RECEIPT_FIELDS = ("transactionHash", "blockHash", "blockNumber", "status", "gasUsed")
 LOG_FIELDS = ("address", "topics", "data")
@@ -37,16 +45,19 @@ class Vote:
 
 
 def comparable(method: str, result: JsonValue) -> Comparable:
-    """The part of a result on which honest nodes agree."""
+    """The part of a result on which honest nodes agree. Raises RpcMalformed when it is larger than one can be: the
+    event loop waits while it is compared."""
     if isinstance(result, dict):
         if method == "eth_getTransactionReceipt":
             logs = result.get("logs")
+            if isinstance(logs, list) and len(logs) > MAX_LOGS:
+                raise RpcMalformed(f"{len(logs)} logs, more than {MAX_LOGS}", method=method, field="logs")
             picked: dict[str, JsonValue] = {name: result.get(name) for name in RECEIPT_FIELDS}
-            picked["logs"] = [_pick(log, LOG_FIELDS) for log in logs] if isinstance(logs, list) else None
-            return _frozen(picked)
+            picked["logs"] = [_pick_log(log) for log in logs] if isinstance(logs, list) else None
+            return _bounded(picked, method)
         if method in ("eth_getBlockByNumber", "eth_getBlockByHash"):
-            return _frozen(_pick(result, BLOCK_FIELDS))
-    return _frozen(result)
+            return _bounded(_pick(result, BLOCK_FIELDS), method)
+    return _bounded(result, method)
 
 
 def keys_of(
@@ -55,6 +66,7 @@ def keys_of(
     """What is compared of one node's answers, or the refusal that leaves it without a vote.
 
     A call that fails on chain is an answer as well: its revert data are compared. Any other refusal says nothing.
+    Raises RpcMalformed for an answer that cannot be compared.
     """
     keys: list[Comparable] = []
     for (method, _), answer in zip(requests, answers, strict=True):
@@ -105,14 +117,40 @@ def _pick(value: JsonValue, names: Sequence[str]) -> JsonValue:
     return {name: value.get(name) for name in names} if isinstance(value, dict) else value
 
 
+def _pick_log(log: JsonValue) -> JsonValue:
+    # A list, since 50,000 objects take twice the time; what is no log stays different from it.
+    return [log.get(name) for name in LOG_FIELDS] if isinstance(log, dict) else {"": log}
+
+
+def _bounded(value: JsonValue, method: str) -> Comparable:
+    level, count = [value], 1
+    for _ in range(MAX_DEPTH + 1):
+        # No more is listed than may be there: this walk has to end soon as well.
+        level = list(islice(_inside(level), MAX_VALUES - count + 1))
+        count += len(level)
+        if count > MAX_VALUES:
+            raise RpcMalformed(f"more than {MAX_VALUES} values", method=method)
+        if not level:
+            return _frozen(value)
+    raise RpcMalformed("nested too deeply", method=method)
+
+
+def _inside(values: Sequence[JsonValue]) -> Iterator[JsonValue]:
+    for value in values:
+        if isinstance(value, dict):
+            yield from value.values()
+        elif isinstance(value, list):
+            yield from value
+
+
 def _frozen(value: JsonValue) -> Comparable:
     match value:
+        case str():  # first, since most are
+            return value.lower() if value.startswith("0x") else value
         case dict():
-            return ("object", frozenset((name, _frozen(item)) for name, item in value.items()))
+            return ("object", frozenset([(name, _frozen(item)) for name, item in value.items()]))
         case list():
             return ("list", tuple(map(_frozen, value)))
-        case str():
-            return value.lower() if value.startswith("0x") else value
         case bool():
             return ("bool", value)  # or True would equal 1
         case _:

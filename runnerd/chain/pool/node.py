@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
-from runnerd.chain.errors import ChainError, RpcRefused, RpcUnavailable, WrongChain
+from runnerd.chain.errors import ChainError, RpcMalformed, RpcRefused, RpcUnavailable, WrongChain
 from runnerd.chain.head import NEWEST_BLOCK, Head
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chain.jsonrpc import Request
@@ -162,6 +162,10 @@ class Node:
         if self._metrics is not None:
             self._metrics.node_lied(self._chain, self.name, method)
         self._see(Lied(words))
+
+    def answered_malformed(self, error: RpcMalformed, asked_at: float) -> None:
+        """What it said, and was taken for an answer here, cannot be used: as bad as none. `asked_at` is monotonic."""
+        self._note_error(CHAIN_ID, error, asked_at)
 
     # --- health ------------------------------------------------------------------------------------------------------
 

@@ -4,11 +4,12 @@ Asks as many nodes as are needed at once, and one more for each that fails, disa
 """
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from runnerd.chain.errors import ChainError, NoQuorum, RpcRefused, RpcUnavailable, printable
-from runnerd.chain.head import NEWEST_BLOCK
+from runnerd.chain.errors import ChainError, NoQuorum, RpcMalformed, RpcRefused, RpcUnavailable, printable
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.pool.agreement import Key, Vote, can_win, comparable, contradictions, is_pinned, keys_of, winner
@@ -36,12 +37,17 @@ class Quorum:
         self._needed = needed
 
     async def agreed(
-        self, requests: Sequence[Request], *, key: Key = comparable, min_head: int | None = None
+        self,
+        requests: Sequence[Request],
+        *,
+        key: Key = comparable,
+        min_head: int | None = None,
+        tag: Literal["latest", "finalized"] = "latest",
     ) -> list[JsonValue | RpcRefused]:
         """Answers to all `requests` on which a quorum agrees, as one of those nodes gave them. Raises NoQuorum.
 
-        `key` says what of a result must be equal. With `min_head`, a node counts only if it is at that block or
-        higher when it answers, said in the same round trip: ask about blocks at finality depth below it. Who then
+        `key` says what of a result must be equal. With `min_head`, a node counts only if its own block `tag` is that
+        one or a higher one when it answers, said in the same round trip: ask about what is final below it. Who then
         contradicts the quorum, or does so at a block named by hash, lies: that is counted and logged, and puts the
         node out. Without, a difference may be a block's worth of news, and means nothing.
         """
@@ -57,7 +63,7 @@ class Quorum:
         asking: set[asyncio.Task[_Said]] = set()
         try:
             for node in _next(waiting, self._needed):
-                asking.add(self._spawn(node, requests, key, min_head))
+                asking.add(self._spawn(node, requests, key, min_head, tag))
             while asking:
                 done, asking = await asyncio.wait(asking, timeout=HURRY_S, return_when=asyncio.FIRST_COMPLETED)
                 said += [task.result() for task in done]
@@ -73,7 +79,7 @@ class Quorum:
                 # As many more as could make a quorum with what was said.
                 best = max((sum(v.keys == w.keys for w in votes) for v in votes if v.keys is not None), default=0)
                 for node in _next(waiting, max(0, self._needed - best - len(asking)) if done else 1):
-                    asking.add(self._spawn(node, requests, key, min_head))
+                    asking.add(self._spawn(node, requests, key, min_head, tag))
         finally:
             for task in asking:
                 task.cancel()
@@ -81,8 +87,10 @@ class Quorum:
         words = [(node.name, heard.get(node.name) or node.health.reason or "not asked") for node in pool.nodes]
         raise NoQuorum(self._needed, words, method=method)
 
-    def _spawn(self, node: Node, requests: Sequence[Request], key: Key, min_head: int | None) -> "asyncio.Task[_Said]":
-        return self._pool.tasks.spawn(_ask(node, requests, key, min_head), f"quorum:{node.name}")
+    def _spawn(
+        self, node: Node, requests: Sequence[Request], key: Key, min_head: int | None, tag: str
+    ) -> "asyncio.Task[_Said]":
+        return self._pool.tasks.spawn(_ask(node, requests, key, min_head, tag), f"quorum:{node.name}")
 
     def _name_liars(self, said: Sequence[_Said], liars: Mapping[str, str]) -> None:
         nodes = {node.name: node for node in self._pool.nodes}
@@ -92,23 +100,28 @@ class Quorum:
                 nodes[each.vote.node].lied(method, each.vote.words)
 
 
-async def _ask(node: Node, requests: Sequence[Request], key: Key, min_head: int | None) -> _Said:
+async def _ask(node: Node, requests: Sequence[Request], key: Key, min_head: int | None, tag: str) -> _Said:
+    asked_at = time.monotonic()
     try:
         if min_head is None:
             answers = await node.batch(requests)
         else:
-            newest, *answers = await node.batch([NEWEST_BLOCK, *requests])
+            newest, *answers = await node.batch([("eth_getBlockByNumber", [tag, False]), *requests])
             if isinstance(newest, RpcRefused):
                 raise newest
             head = decode_block(newest).number
             if head < min_head:
-                raise RpcUnavailable(f"it is at block {head}, wanted is {min_head}")
+                raise RpcUnavailable(f"its {tag} block is {head}, wanted is {min_head}")
     except ChainError as error:
         return _Said(Vote(node.name, _brief(error)), [])
-    keys = keys_of(requests, answers, key)
-    if isinstance(keys, RpcRefused):
-        return _Said(Vote(node.name, _brief(keys)), answers)
-    return _Said(Vote(node.name, _brief([*map(_shown, answers)]), keys), answers)
+    try:
+        keys = keys_of(requests, answers, key)
+        words = _brief(keys if isinstance(keys, RpcRefused) else [*map(_shown, answers)])
+    except (RpcMalformed, RecursionError) as error:  # of this node alone: it must not end the question to the others
+        malformed = error if isinstance(error, RpcMalformed) else RpcMalformed("nested too deeply")
+        node.answered_malformed(malformed, asked_at)
+        return _Said(Vote(node.name, _brief(malformed)), [])
+    return _Said(Vote(node.name, words, None if isinstance(keys, RpcRefused) else keys), answers)
 
 
 def _shown(answer: JsonValue | RpcRefused) -> JsonValue:

@@ -52,7 +52,7 @@ Examples:
 
 Oldest first. JSON Lines carry everything that is hashed, so that others can verify the chain: how is in the
 ADR 0017. In CSV, a cell that a spreadsheet would take for a formula begins with an apostrophe. A file is
-complete when it has its name: until then it is called FILE.partial."""
+complete, and on the disk, when it has its name: until then it is called FILE.partial."""
 )
 @click.option(
     "--format", "kind", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True, help="What to write."
@@ -129,11 +129,23 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
     try:
         with open(partial, "w", encoding="utf-8", newline="", opener=_private) as stream:
             yield stream
+            # A name that outlives a power cut must not stand for bytes that do not: data, then name, then directory.
+            stream.flush()
+            os.fsync(stream.fileno())
         partial.replace(output)
+        _sync_directory(output.parent)
     except OSError as error:
         raise CliError(f"{output} cannot be written: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _private(path: str, flags: int) -> int:

@@ -77,8 +77,9 @@ Examples:
   runnerctl audit verify --head 9f2c…            # is what I wrote down then still there, unchanged?
   runnerctl audit verify --from 1200000 --json
 
-The hash of every record is computed again, and every decision, intent, attempt and result in the ledger is
-held against its record. Exit code 0: all is as it was written, 1: something was changed, and is named.
+The hash of every record is computed again, and every decision, intent, signature of a Safe's owner, attempt,
+filler of a gap and result in the ledger is held against its record. Exit code 0: all is as it was written,
+1: something was changed, and is named.
 Who owns the database can rewrite the whole chain: write the head down elsewhere, and prove it later with
 --head. It reads the ledger itself, with or without a running daemon; run it as the user of runnerd."""
 )

@@ -17,6 +17,7 @@ from runnerd.cli.doctor.finding import Finding, bad, good, weak
 from runnerd.cli.doctor.secret_file import examine_secret
 from runnerd.cli.doctor.signers import examine_signer
 from runnerd.config.model import WalletConfig
+from runnerd.process import protect_memory
 from runnerd.wallets.errors import WalletError
 from runnerd.wallets.keystore import MAX_KEYSTORE_BYTES, unlock_keystore
 from runnerd.wallets.passphrase import (
@@ -40,6 +41,8 @@ class WalletReport:
 
 def examine_wallet(config: WalletConfig, *, is_unlocking: bool) -> WalletReport:
     """Look at one wallet. Blocks for a second per wallet when unlocking, for one elsewhere until it answers."""
+    if is_unlocking:
+        protect_memory()
     if config.keystore is None:
         return WalletReport(*examine_signer(config, is_unlocking=is_unlocking))
     keystore, address = _keystore(config.keystore)

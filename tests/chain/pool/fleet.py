@@ -22,6 +22,7 @@ class ScriptedNode(FakeNode):
         self.chain_id = 1
         self.height = 100
         self.results: dict[str, JsonValue | RpcRefused] = {}
+        self.finalized = 0
         self.is_down = False
         self.held: asyncio.Event | None = None
         """Answers come when it is set."""
@@ -35,6 +36,8 @@ class ScriptedNode(FakeNode):
                 return hex(self.chain_id)
             case "eth_getBlockByNumber" if params[0] == "latest":
                 return wire_block(self.height)
+            case "eth_getBlockByNumber" if params[0] == "finalized":
+                return wire_block(self.finalized)
             case _:
                 return self.results.get(method)
 

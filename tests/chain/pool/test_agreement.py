@@ -6,10 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runnerd.chain.errors import RpcRefused
+from runnerd.chain.errors import RpcMalformed, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
-from runnerd.chain.pool.agreement import Vote, can_win, comparable, contradictions, is_pinned, keys_of, winner
+from runnerd.chain.logs import MAX_LOGS
+from runnerd.chain.pool.agreement import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    Vote,
+    can_win,
+    comparable,
+    contradictions,
+    is_pinned,
+    keys_of,
+    winner,
+)
 
 RECEIPT: dict[str, Any] = {
     "transactionHash": "0xAB", "blockHash": "0xcd", "blockNumber": "0x5", "status": "0x1", "gasUsed": "0x5208",
@@ -38,6 +49,7 @@ def test_receipts_agree_in_spite_of_case_and_of_fields_that_some_nodes_add(other
         *(RECEIPT | {name: "0x0"} for name in ("transactionHash", "blockHash", "blockNumber", "status", "gasUsed")),
         RECEIPT | {"logs": []},
         RECEIPT | {"logs": [{"address": "0xaa", "topics": ["0x1"], "data": "0x01"}]},
+        RECEIPT | {"logs": [["0xaa", ["0x1"], "0x"]]},  # no log, though all of one is in it
     ],
 )
 def test_receipts_that_differ_in_what_the_chain_fixes_do_not_agree(other: JsonValue) -> None:
@@ -53,6 +65,45 @@ def test_other_results_are_compared_whole() -> None:
     ]  # fmt: skip
     for one, other in pairs:
         assert comparable("x", one) != comparable("x", other)
+
+
+def nested(depth: int, *, as_lists: bool) -> JsonValue:
+    """A value inside `depth` lists or objects."""
+    value: JsonValue = "0x1"
+    for _ in range(depth):
+        value = [value] if as_lists else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("as_lists", [True, False])
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 520, 900])
+def test_result_that_is_nested_too_deeply_is_malformed(depth: int, as_lists: bool) -> None:
+    """JSON may be nested so deeply that a walk by recursion ends in a RecursionError, which nobody expects."""
+    with pytest.raises(RpcMalformed, match="x: malformed answer: nested too deeply"):
+        comparable("x", nested(depth, as_lists=as_lists))
+    with pytest.raises(RpcMalformed, match="nested too deeply"):
+        comparable(RECEIPT_METHOD, RECEIPT | {"logs": [{"topics": nested(depth, as_lists=as_lists)}]})
+    allowed = nested(MAX_DEPTH, as_lists=as_lists)
+    assert comparable("x", allowed) == comparable("x", nested(MAX_DEPTH, as_lists=as_lists))
+
+
+def test_receipt_with_more_logs_than_fit_into_a_transaction_is_malformed() -> None:
+    """A log can be two bytes of JSON: 300 KB of them held up the event loop for half a second."""
+    log: JsonValue = {"address": "0xaa", "topics": [], "data": "0x"}
+    assert comparable(RECEIPT_METHOD, RECEIPT | {"logs": [log] * MAX_LOGS}) is not None
+    with pytest.raises(RpcMalformed, match=f"at logs: {MAX_LOGS + 1} logs, more than {MAX_LOGS}"):
+        comparable(RECEIPT_METHOD, RECEIPT | {"logs": [{}] * (MAX_LOGS + 1)})
+
+
+def test_result_with_more_values_than_the_longest_receipt_is_malformed() -> None:
+    """Wherever they are, and of whatever method."""
+    results: list[JsonValue] = [[0] * MAX_VALUES, {"a": [[]] * MAX_VALUES}, [[0] * 1_000] * 1_000]
+    for result in results:
+        with pytest.raises(RpcMalformed, match=f"more than {MAX_VALUES} values"):
+            comparable("x", result)
+    with pytest.raises(RpcMalformed, match=f"more than {MAX_VALUES} values"):
+        comparable(RECEIPT_METHOD, RECEIPT | {"logs": [{"topics": ["0x1"] * MAX_VALUES}]})
+    assert comparable("x", [0] * (MAX_VALUES - 1)) is not None
 
 
 def test_revert_is_an_answer_and_any_other_refusal_is_none() -> None:

@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from runnerd.chain.errors import NoQuorum, RpcRefused
+from runnerd.chain.json_values import JsonValue
 from runnerd.chain.jsonrpc import Request
+from runnerd.chain.logs import MAX_LOGS
 from tests.chain.pool.fleet import Fleet
 from tests.support.aio import run_async
 from tests.support.virtual_time import VirtualTimeLoop
@@ -156,8 +158,37 @@ def test_node_below_the_wanted_block_neither_votes_nor_lies() -> None:
         assert await fleet.network.agreed([RECEIPT], min_head=102) == [None]
         assert fleet.trips[0] == [["eth_getBlockByNumber", "eth_getTransactionReceipt"]]
         assert fleet.metrics.lies == []
-        with pytest.raises(NoQuorum, match="http://b: it is at block 103, wanted is 104"):
+        with pytest.raises(NoQuorum, match="http://b: its latest block is 103, wanted is 104"):
             await fleet.network.agreed([RECEIPT], min_head=104)
+
+    run_async(scenario())
+
+
+def test_by_tag_each_node_counts_only_what_is_final_for_itself() -> None:
+    """One node's word that a block is finalized is no proof, also when others have the same receipt."""
+
+    async def scenario() -> None:
+        fleet = Fleet(3, finality="finalized")
+        await fleet.poll()
+        fleet.nodes[0].finalized = 100
+        with pytest.raises(NoQuorum, match="http://b: its finalized block is 0, wanted is 100"):
+            await fleet.network.agreed_when_final(100, [RECEIPT])
+        fleet.nodes[2].finalized = 101
+        assert await fleet.network.agreed_when_final(100, [RECEIPT]) == [None]
+
+    run_async(scenario())
+
+
+def test_by_depth_each_node_counts_only_when_it_is_that_far_itself() -> None:
+    """A block is final when so many are on top of it."""
+
+    async def scenario() -> None:
+        fleet = Fleet(2, confirmations=5)
+        await fleet.poll()
+        top = fleet.nodes[0].height
+        assert await fleet.network.agreed_when_final(top - 4, [RECEIPT]) == [None]
+        with pytest.raises(NoQuorum, match=f"its latest block is {top}, wanted is {top + 1}"):
+            await fleet.network.agreed_when_final(top - 3, [RECEIPT])
 
     run_async(scenario())
 
@@ -176,6 +207,64 @@ def test_refusals_make_no_quorum_and_reverts_do() -> None:
             node.results["eth_getCode"] = RpcRefused(3, f"execution reverted{i}", "0x11")
         (answer,) = await fleet.network.agreed([PINNED])
         assert isinstance(answer, RpcRefused)
+
+    run_async(scenario())
+
+
+def deep(levels: int) -> JsonValue:
+    """Objects inside each other."""
+    value: JsonValue = None
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "request_, nonsense, words",
+    [
+        (PINNED, deep(520), "nested too deeply"),
+        (PINNED, deep(900), "nested too deeply"),
+        (RECEIPT, {"logs": [{}] * (MAX_LOGS + 1)}, f"more than {MAX_LOGS}"),
+        # What is compared of it is well, and its words are of all of it.
+        (("eth_getBlockByHash", ["0x1", False]), {"number": "0x1", "more": deep(5_000)}, "nested too deeply"),
+    ],
+)
+def test_answer_that_cannot_be_compared_is_a_failure_of_its_node_alone(
+    request_: Request, nonsense: JsonValue, words: str
+) -> None:
+    """The others are asked all the same, and it counts against the node's health."""
+
+    async def scenario() -> None:
+        fleet = Fleet(3)
+        await fleet.poll()
+        fleet.nodes[0].results[request_[0]] = nonsense
+        assert await fleet.network.agreed([request_]) == [None]
+        assert fleet.metrics.errors == ["http://a"]
+        assert fleet.network.rpc.nodes[0].health.failures == 1
+        assert fleet.metrics.lies == []
+        fleet.nodes[1].is_down = True
+        with pytest.raises(NoQuorum, match=rf"http://a: .*{words}.*http://b: .*is down"):
+            await fleet.network.agreed([request_])
+
+    run_async(scenario())
+
+
+def test_node_that_answers_nonsense_is_asked_last_and_in_the_end_not_at_all() -> None:
+    """Each of its answers came, so that no three of them are failures in a row: its rate of errors puts it out."""
+
+    async def scenario() -> None:
+        fleet = Fleet(3)
+        await fleet.poll()
+        fleet.clear()
+        fleet.nodes[0].results["eth_getCode"] = deep(600)
+        for _ in range(5):
+            await fleet.network.agreed([PINNED])
+        assert [len(trips) for trips in fleet.trips] == [1, 5, 5]
+        fleet.nodes[1].is_down = True
+        while fleet.states()[0] == "in":
+            with pytest.raises(NoQuorum):
+                await fleet.network.agreed([PINNED])
+        assert "nested too deeply" in fleet.network.rpc.nodes[0].health.reason
 
     run_async(scenario())
 
