@@ -177,13 +177,15 @@ class Lane:
                 await self._wake.wait()
             elif self._room() <= 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), RETRY_S)
+                    async with asyncio.timeout(RETRY_S):
+                        await self._wake.wait()
                 await self._end_stopped(list(self._waiting))
 
     async def _rest(self) -> None:
         """Nothing can be signed now: wait a moment, but let nobody wait for what he took back."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._withdrawal.wait(), RETRY_S)
+            async with asyncio.timeout(RETRY_S):
+                await self._withdrawal.wait()
         self._withdrawal.clear()
         await self._end_stopped(list(self._waiting))
 

@@ -105,7 +105,8 @@ class Store:
         """Let waiting commits finish, then disconnect. Commits that still wait, and later ones: StoreUnavailable."""
         if self._task is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), CLOSE_PATIENCE_S)
+                async with asyncio.timeout(CLOSE_PATIENCE_S):
+                    await self._idle.wait()
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._pool.close()

@@ -90,7 +90,8 @@ class PluginHost:
         self.dispatch(machine.StopRequested())
         limit_s = self.config.stop_grace_s + STOP_MARGIN_S
         try:
-            await asyncio.wait_for(self._at_rest.wait(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._at_rest.wait()
         except TimeoutError:
             logger.error("the worker did not end", extra=fields("worker_stuck", plugin=self.name))
             if self._birth is not None:

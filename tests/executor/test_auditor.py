@@ -8,6 +8,7 @@ import pytest
 
 from runnerd.chain.search import read_transaction
 from runnerd.pauses import Scope
+from runnerd.store.calls import JobCall
 from runnerd.store.statement import Statement
 from tests.support.aio import run_async
 from tests.support.executor_bench import ETHER, Ground, Process, mint, running
@@ -45,6 +46,17 @@ async def until_paused(process: Process, text: str) -> None:
         return pause is not None and text in pause.paused_by
 
     await until(is_so)
+
+
+async def overtaken(ground: Ground, process: Process) -> tuple[JobCall, str]:
+    """A call of ours whose nonce a stranger's transaction has taken, and the hash of that."""
+    call = await process.act()
+    await process.until_state(call, "sent")
+    ground.node.rpc("anvil_dropTransaction", attempts(ground)[-1]["hash"])
+    stranger = send_foreign(ground, process, 0)
+    ground.mine()
+    await until_paused(process, stranger)
+    return call, stranger
 
 
 def test_stranger_beyond_our_nonces_pauses_the_vault_until_it_is_adopted(ground: Ground) -> None:
@@ -109,12 +121,7 @@ def test_dead_intent_is_signed_again_at_another_nonce_when_the_stranger_was_adop
 
     async def scenario() -> None:
         async with running(ground) as process:
-            call = await process.act()
-            await process.until_state(call, "sent")
-            ground.node.rpc("anvil_dropTransaction", attempts(ground)[0]["hash"])
-            stranger = send_foreign(ground, process, 0)
-            ground.mine()
-            await until_paused(process, stranger)
+            call, stranger = await overtaken(ground, process)
             assert await process.auditor.adopt(stranger, "uid:0") is not None
             assert process.usage.gas_of(call.id) > 0
             death = process.book.pay_gas
@@ -142,12 +149,7 @@ def test_dead_intent_is_not_signed_again_when_it_is_not_granted_any_more(ground:
 
     async def scenario() -> None:
         async with running(ground) as process:
-            call = await process.act()
-            await process.until_state(call, "sent")
-            ground.node.rpc("anvil_dropTransaction", attempts(ground)[0]["hash"])
-            stranger = send_foreign(ground, process, 0)
-            ground.mine()
-            await until_paused(process, stranger)
+            call, stranger = await overtaken(ground, process)
             assert await process.auditor.adopt(stranger, "uid:0") is not None
             if change == "removed":
                 del process.vaults["main"]
