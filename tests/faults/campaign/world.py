@@ -40,6 +40,7 @@ MODES: Final = {
     "greedy": ("denied", 0.7),
     "lazy": ("idle", 0.5),
     "moody": ("moody", 0.3),
+    "careful": ("careful", 0.6),
 }
 FORGIVING: Final = {"crashes_to_quarantine": 1_000_000, "backoff_first_s": 0.02, "backoff_max_s": 0.1}
 

@@ -4,7 +4,7 @@ Each call asks for a mint whose strike is its own id plus an offset, so that the
 which decision an effect belongs to, and that the arguments arrived as they were decided.
 """
 
-from workers.sdk import Action, Context, Cron, Noop, Plugin
+from workers.sdk import Act, Action, BalanceChange, Context, Cron, Noop, Plugin
 
 STAKE_WEI = 10**12
 FIRST_STRIKE = 10_000
@@ -13,13 +13,13 @@ BELOW_MINIMUM = 999
 
 class Actor(Plugin):
     """`acting`: one action; `pair`: two in one decision; `denied`: what no policy grants; `idle`: nothing; `moody`:
-    each in turn, and actions that would revert."""
+    each in turn, and actions that would revert; `careful`: says what its action costs, and sometimes less."""
 
     name = "actor"
     triggers = [Cron(every_seconds=0.2)]
     reads = ["spot", "positions"]
 
-    async def decide(self, ctx: Context) -> list[Action] | Noop:
+    async def decide(self, ctx: Context) -> list[Action] | Act | Noop:
         """By mode, and by nothing that differs when the same call is decided again."""
         call_id = ctx.call.id
         mode = str(ctx.params["mode"])
@@ -32,6 +32,9 @@ class Actor(Plugin):
                 return [_binary(strike)]
             case "pair":
                 return [_binary(strike), Action("mint_range", {"lower": 100_000, "upper": 300_000}, STAKE_WEI)]
+            case "careful":  # every fourth expects to pay half of what it pays: a breach, which no node may overlook
+                expected = -STAKE_WEI // 2 if call_id % 4 == 0 else -STAKE_WEI
+                return Act([_binary(strike)], expect=[BalanceChange(min=expected, max=expected)])
             case "denied":
                 return [_binary(strike), _binary(BELOW_MINIMUM)]
             case "unknown":
