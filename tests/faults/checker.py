@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
 from typing import Any, Final, TypeAlias
 
 import psycopg
@@ -27,6 +28,7 @@ BLOCKS_A_BATCH: Final = 250
 OUTCOMES: Final = ("acted", "noop", "denied", "failed", "expired", "dead")
 ENDS: Final = ("final", "reverted", "denied", "cancelled", "expired")
 SHOWN: Final = 5
+MAX_TORN: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,7 @@ def check_safety(case: Case) -> Findings:
     The chain is read first: whatever is on it must have been in the tables before.
     """
     findings = Findings()
-    effects, transactions = _effects(case), _transactions(case)
+    effects, transactions = _read_chain(case)
     with closing(_connect(case.dsn)) as connection:
         tables = _Tables(connection)
     _judge_effects(case, effects, tables, findings)
@@ -117,7 +119,8 @@ def check_settled(case: Case) -> Findings:
     findings = check_safety(case)
     with closing(_connect(case.dsn)) as connection:
         tables = _Tables(connection)
-    _judge_ends(case, _effects(case), tables, findings)
+    effects, _ = _read_chain(case)
+    _judge_ends(case, effects, tables, findings)
     _judge_nonces(case, tables, findings)
     return findings
 
@@ -205,45 +208,43 @@ def _ask(url: str, requests: Sequence[tuple[str, list[object]]]) -> list[Any]:
     return [answers[number]["result"] for number in range(len(requests))]
 
 
-def _transactions(case: Case) -> list[Row]:
-    """Every transaction of the operator in every block, in order."""
+def _read_chain(case: Case) -> tuple[list[_Effect], list[Row]]:
+    """All effects, and all transactions of the operator, of one and the same chain.
+
+    While a reorg is under way the node shows logs of blocks that are gone beside those of the blocks in their place: a
+    transaction in both, or two attempts of one intent, one in each. Only what is in a block of the chain counts.
+    """
+    for _ in range(MAX_TORN):
+        logs, blocks = _logs(case), _blocks(case)
+        if all(older["hash"] == newer["parentHash"] for older, newer in pairwise(blocks)):
+            break
+    else:
+        raise RuntimeError(f"{MAX_TORN} times in a row the node's blocks were not one chain")
+    hashes = {block["hash"] for block in blocks}
+    by_transaction: dict[str, dict[object, Row]] = defaultdict(dict)
+    for log in logs:
+        if log["blockHash"] in hashes:
+            by_transaction[log["transactionHash"]][log["blockHash"], log["logIndex"]] = log
+    effects = [effect for found in by_transaction.values() for effect in _effects_of([*found.values()])]
+    return effects, [tx for block in blocks for tx in block["transactions"] if _is(tx["from"], case.operator)]
+
+
+def _blocks(case: Case) -> list[Row]:
+    """With their transactions, in order; up to one that is not there just now."""
     (head,) = _ask(case.node_url, [("eth_blockNumber", [])])
     numbers = range(int(head, 16) + 1)
     found = []
     for start in range(0, len(numbers), BLOCKS_A_BATCH):
         part = numbers[start : start + BLOCKS_A_BATCH]
-        for block in _ask(case.node_url, [("eth_getBlockByNumber", [hex(number), True]) for number in part]):
-            # A reorg may be under way: a block that is not there just now has no transaction.
-            found += [tx for tx in (block or {"transactions": []})["transactions"] if _is(tx["from"], case.operator)]
-    return found
+        found += _ask(case.node_url, [("eth_getBlockByNumber", [hex(number), True]) for number in part])
+    return [*takewhile(lambda block: block is not None, found)]
 
 
-def _effects(case: Case) -> list[_Effect]:
-    (logs,) = _ask(
-        case.node_url,
-        [("eth_getLogs", [{"fromBlock": "0x0", "toBlock": "latest", "address": [case.vault, case.market],
-                           "topics": [[EXECUTED, BINARY, RANGE]]}])],
-    )  # fmt: skip
-    by_transaction: dict[str, list[Row]] = defaultdict(list)
-    for log in logs:
-        by_transaction[log["transactionHash"]].append(log)
-    # While a reorg is under way the node may show a transaction in the block that it was in and in the one that it is
-    # in now. A transaction is in one block, its receipt's: that one has its effects.
-    moved = [tx for tx, found in by_transaction.items() if _is_torn(found)]
-    receipts = _ask(case.node_url, [("eth_getTransactionReceipt", [tx]) for tx in moved]) if moved else []
-    for tx_hash, receipt in zip(moved, receipts, strict=True):
-        by_transaction[tx_hash] = [log for log in (receipt or {"logs": []})["logs"] if _is_effect(case, log)]
-    return [effect for found in by_transaction.values() if found for effect in _effects_of(found)]
-
-
-def _is_torn(logs: list[Row]) -> bool:
-    places = {(log["blockHash"], log["logIndex"]) for log in logs}
-    return len({block for block, _ in places}) > 1 or len(places) < len(logs)
-
-
-def _is_effect(case: Case, log: Row) -> bool:
-    is_theirs = _is(log["address"], case.vault) or _is(log["address"], case.market)
-    return is_theirs and log["topics"][0] in (EXECUTED, BINARY, RANGE)
+def _logs(case: Case) -> list[Row]:
+    topics, addresses = [[EXECUTED, BINARY, RANGE]], [case.vault, case.market]
+    wanted = {"fromBlock": "0x0", "toBlock": "latest", "address": addresses, "topics": topics}
+    (logs,) = _ask(case.node_url, [("eth_getLogs", [wanted])])
+    return list(logs)
 
 
 def _effects_of(logs: list[Row]) -> Iterator[_Effect]:

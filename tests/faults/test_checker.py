@@ -127,25 +127,41 @@ def test_what_must_hold_at_rest_is_missed(case: Case, spoil: Callable[[str], Non
     assert any(text.startswith(problem) for text in check_settled(case).problems)
 
 
-@pytest.mark.parametrize("is_elsewhere", [True, False], ids=["in a block that is gone", "twice in one block"])
-def test_a_transaction_that_the_node_shows_twice_during_a_reorg_has_one_effect(
-    case: Case, scene: Scene, is_elsewhere: bool
-) -> None:
-    """Its receipt says where it is. What one receipt shows twice is two effects, whatever the log filter says."""
+@pytest.mark.parametrize(
+    "moved",
+    [{"blockHash": "0x" + "ab" * 32}, {}, {"blockHash": "0x" + "ab" * 32, "transactionHash": "0x" + "cd" * 32}],
+    ids=["in a block that is gone", "twice in one block", "another attempt in a block that is gone"],
+)
+def test_what_the_node_shows_of_a_fork_that_is_gone_is_no_effect(case: Case, moved: dict[str, str]) -> None:
+    """While a reorg is under way it shows both. What is twice in the chain itself is two effects."""
 
-    def twice(logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return logs + [{**log, "blockHash": "0x" + "ab" * 32} if is_elsewhere else log for log in logs]
-
-    def doubled(receipt: dict[str, Any]) -> dict[str, Any]:
-        again = [{**log, "logIndex": hex(int(log["logIndex"], 16) + 100)} for log in receipt["logs"]]
-        return {**receipt, "logs": receipt["logs"] + again}
+    def also(logs: list[dict[str, Any]], **changes: str) -> list[dict[str, Any]]:
+        return logs + [log | changes for log in logs]
 
     with rpc_proxy(case.node_url) as proxy:
-        proxy.alter("eth_getLogs", twice)
+        proxy.alter("eth_getLogs", lambda logs: also(logs, **moved))
         assert check_settled(replace(case, node_url=proxy.url)).problems == []
-        proxy.alter("eth_getTransactionReceipt", doubled)
-        findings = check_settled(replace(case, node_url=proxy.url))
-    assert findings.duplicate_effects == len(scene.effects())
+        proxy.alter("eth_getLogs", lambda logs: also(logs, logIndex="0x63", transactionHash="0x" + "cd" * 32))
+        assert check_safety(replace(case, node_url=proxy.url)).duplicate_effects > 0
+
+
+def test_blocks_that_are_not_one_chain_are_read_again(case: Case) -> None:
+    """A reorg came between two answers: what was read is of two chains, and says nothing."""
+    broken: list[str] = []
+
+    def breaking(block: dict[str, Any]) -> dict[str, Any]:
+        if int(block["number"], 16) == 1 and not broken:
+            broken.append(block["hash"])
+            return {**block, "parentHash": "0x" + "ab" * 32}
+        return block
+
+    with rpc_proxy(case.node_url) as proxy:
+        proxy.alter("eth_getBlockByNumber", breaking)
+        assert check_safety(replace(case, node_url=proxy.url)).problems == []
+        assert len(broken) == 1
+        proxy.alter("eth_getBlockByNumber", lambda block: {**block, "parentHash": "0x" + "ab" * 32})
+        with pytest.raises(RuntimeError, match="not one chain"):
+            check_safety(replace(case, node_url=proxy.url))
 
 
 def test_a_confirmed_call_that_is_not_in_the_ledger_is_lost(case: Case) -> None:
