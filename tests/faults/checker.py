@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 import psycopg
@@ -216,28 +216,38 @@ def _read_chain(case: Case) -> tuple[list[_Effect], list[Row]]:
     """
     for _ in range(MAX_TORN):
         logs, blocks = _logs(case), _blocks(case)
-        if all(older["hash"] == newer["parentHash"] for older, newer in pairwise(blocks)):
+        if all(older["hash"] == newer["parentHash"] for older, newer in pairwise(blocks) if older and newer):
             break
     else:
         raise RuntimeError(f"{MAX_TORN} times in a row the node's blocks were not one chain")
-    hashes = {block["hash"] for block in blocks}
+    hashes = {block["hash"] for block in blocks if block}
     by_transaction: dict[str, dict[object, Row]] = defaultdict(dict)
     for log in logs:
-        if log["blockHash"] in hashes:
+        number = int(log["blockNumber"], 16)
+        is_hole = number < len(blocks) and blocks[number] is None
+        if log["blockHash"] in hashes or is_hole:
             by_transaction[log["transactionHash"]][log["blockHash"], log["logIndex"]] = log
     effects = [effect for found in by_transaction.values() for effect in _effects_of([*found.values()])]
-    return effects, [tx for block in blocks for tx in block["transactions"] if _is(tx["from"], case.operator)]
+    transactions = [tx for block in blocks if block for tx in block["transactions"]]
+    return effects, [tx for tx in transactions if _is(tx["from"], case.operator)]
 
 
-def _blocks(case: Case) -> list[Row]:
-    """With their transactions, in order; up to one that is not there just now."""
+def _blocks(case: Case) -> list[Row | None]:
+    """With their transactions, by number. anvil has, after many reorgs, blocks that it does not show by their number:
+    they are asked for by the hash that their child names. None is one that it does not show at all."""
     (head,) = _ask(case.node_url, [("eth_blockNumber", [])])
     numbers = range(int(head, 16) + 1)
-    found = []
+    found: list[Row | None] = []
     for start in range(0, len(numbers), BLOCKS_A_BATCH):
         part = numbers[start : start + BLOCKS_A_BATCH]
         found += _ask(case.node_url, [("eth_getBlockByNumber", [hex(number), True]) for number in part])
-    return [*takewhile(lambda block: block is not None, found)]
+    for number in reversed(numbers[:-1]):
+        child = found[number + 1]
+        if found[number] is None and child is not None:
+            (found[number],) = _ask(case.node_url, [("eth_getBlockByHash", [child["parentHash"], True])])
+    while found and found[-1] is None:  # not there yet, or just taken back
+        found.pop()
+    return found
 
 
 def _logs(case: Case) -> list[Row]:

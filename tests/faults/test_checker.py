@@ -145,6 +145,24 @@ def test_what_the_node_shows_of_a_fork_that_is_gone_is_no_effect(case: Case, mov
         assert check_safety(replace(case, node_url=proxy.url)).duplicate_effects > 0
 
 
+@pytest.mark.parametrize("lacking", [("eth_getBlockByNumber",), ("eth_getBlockByNumber", "eth_getBlockByHash")])
+def test_a_block_that_the_node_does_not_show_hides_no_effect(case: Case, lacking: tuple[str, ...]) -> None:
+    """anvil forgets some after many reorgs. What is behind it counts, and so do the logs that it has of it."""
+    before, _ = checker._read_chain(case)
+
+    def hide(block: dict[str, Any] | None) -> dict[str, Any] | None:
+        has_effect = block is not None and any(block["hash"] in str(log) for log in checker._logs(case))
+        return None if has_effect else block
+
+    with rpc_proxy(case.node_url) as proxy:
+        for method in lacking:
+            proxy.alter(method, hide)
+        effects, transactions = checker._read_chain(replace(case, node_url=proxy.url))
+    assert effects == before
+    assert before != []
+    assert bool(transactions) is (len(lacking) == 1)
+
+
 def test_blocks_that_are_not_one_chain_are_read_again(case: Case) -> None:
     """A reorg came between two answers: what was read is of two chains, and says nothing."""
     broken: list[str] = []
