@@ -212,7 +212,9 @@ def _read_chain(case: Case) -> tuple[list[_Effect], list[Row]]:
     """All effects, and all transactions of the operator, of one and the same chain.
 
     While a reorg is under way the node shows logs of blocks that are gone beside those of the blocks in their place: a
-    transaction in both, or two attempts of one intent, one in each. Only what is in a block of the chain counts.
+    transaction in both, or two attempts of one intent, one in each. Only what is in a block of the chain counts. And
+    where a transaction is still shown in two blocks, or two have one intent id, the receipts say what there is: a
+    transaction has one, in one block, or none.
     """
     for _ in range(MAX_TORN):
         logs, blocks = _logs(case), _blocks(case)
@@ -227,7 +229,12 @@ def _read_chain(case: Case) -> tuple[list[_Effect], list[Row]]:
         is_hole = number < len(blocks) and blocks[number] is None
         if log["blockHash"] in hashes or is_hole:
             by_transaction[log["transactionHash"]][log["blockHash"], log["logIndex"]] = log
-    effects = [effect for found in by_transaction.values() for effect in _effects_of([*found.values()])]
+    whole = {tx_hash: [*found.values()] for tx_hash, found in by_transaction.items()}
+    doubtful = [*_doubtful(whole)]
+    receipts = _ask(case.node_url, [("eth_getTransactionReceipt", [tx]) for tx in doubtful]) if doubtful else []
+    for tx_hash, receipt in zip(doubtful, receipts, strict=True):
+        whole[tx_hash] = [log for log in (receipt or {"logs": []})["logs"] if _is_effect(case, log)]
+    effects = [effect for found in whole.values() if found for effect in _effects_of(found)]
     transactions = [tx for block in blocks if block for tx in block["transactions"]]
     return effects, [tx for tx in transactions if _is(tx["from"], case.operator)]
 
@@ -255,6 +262,19 @@ def _logs(case: Case) -> list[Row]:
     wanted = {"fromBlock": "0x0", "toBlock": "latest", "address": addresses, "topics": topics}
     (logs,) = _ask(case.node_url, [("eth_getLogs", [wanted])])
     return list(logs)
+
+
+def _doubtful(logs_of: Mapping[str, list[Row]]) -> Iterator[str]:
+    ids = Counter(log["topics"][1] for logs in logs_of.values() for log in logs if log["topics"][0] == EXECUTED)
+    for tx_hash, logs in logs_of.items():
+        is_twice = any(log["topics"][0] == EXECUTED and ids[log["topics"][1]] > 1 for log in logs)
+        if is_twice or len({log["blockHash"] for log in logs}) > 1:
+            yield tx_hash
+
+
+def _is_effect(case: Case, log: Row) -> bool:
+    is_theirs = _is(log["address"], case.vault) or _is(log["address"], case.market)
+    return is_theirs and log["topics"][0] in (EXECUTED, BINARY, RANGE)
 
 
 def _effects_of(logs: list[Row]) -> Iterator[_Effect]:

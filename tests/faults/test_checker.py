@@ -141,8 +141,25 @@ def test_what_the_node_shows_of_a_fork_that_is_gone_is_no_effect(case: Case, mov
     with rpc_proxy(case.node_url) as proxy:
         proxy.alter("eth_getLogs", lambda logs: also(logs, **moved))
         assert check_settled(replace(case, node_url=proxy.url)).problems == []
-        proxy.alter("eth_getLogs", lambda logs: also(logs, logIndex="0x63", transactionHash="0x" + "cd" * 32))
+        other = {"logIndex": "0x63", "transactionHash": "0x" + "cd" * 32}
+        proxy.alter("eth_getLogs", lambda logs: also(logs, **other))
+        assert check_safety(replace(case, node_url=proxy.url)).duplicate_effects == 0  # without a receipt it is nowhere
+        first = next(log for log in checker._logs(case) if log["topics"][0] == checker.EXECUTED)
+        proxy.alter("eth_getTransactionReceipt", lambda found: found or {"logs": also([first], **other)[1:]})
         assert check_safety(replace(case, node_url=proxy.url)).duplicate_effects > 0
+
+
+def test_two_executions_in_one_receipt_are_two_effects(case: Case, scene: Scene) -> None:
+    """Whoever says it: an intent id was executed more than once."""
+
+    def doubled(logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return logs + [{**log, "logIndex": hex(int(log["logIndex"], 16) + 100)} for log in logs]
+
+    with rpc_proxy(case.node_url) as proxy:
+        proxy.alter("eth_getLogs", doubled)
+        proxy.alter("eth_getTransactionReceipt", lambda receipt: {**receipt, "logs": doubled(receipt["logs"])})
+        findings = check_settled(replace(case, node_url=proxy.url))
+    assert findings.duplicate_effects == len(scene.effects())
 
 
 @pytest.mark.parametrize("lacking", [("eth_getBlockByNumber",), ("eth_getBlockByNumber", "eth_getBlockByHash")])
