@@ -45,6 +45,7 @@ from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.context import HostServices
 from runnerd.supervisor.machine import Phase
+from runnerd.supervisor.monitor import Monitor
 from runnerd.tasks import Tasks
 from runnerd.trail import Trail
 from runnerd.triggers.cron import CronProducer
@@ -139,6 +140,7 @@ class App:
             metrics=metrics,
             pauses=self._pauses,
             birthplace=self._zygotes,
+            monitor=Monitor(),
             runtime_dir=str(config.runtime_dir),
             snapshots=snapshots,
             executor=executor,

@@ -14,6 +14,7 @@ from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
 from runnerd.store.ledger import Ledger
+from runnerd.supervisor.monitor import Monitor
 from runnerd.supervisor.worker import Birthplace
 
 
@@ -61,6 +62,8 @@ class HostServices:
     metrics: Metrics
     pauses: Pauses
     birthplace: Birthplace
+    monitor: Monitor | None = None
+    """Looks at what workers use. None: nobody does, and the walls are all there is."""
     runtime_dir: str
     snapshots: Snapshots
     executor: Executor

@@ -19,6 +19,7 @@ from runnerd.supervisor import machine
 from runnerd.supervisor.caller import Caller
 from runnerd.supervisor.context import HostServices, PluginHeld
 from runnerd.supervisor.greeting import hello_problem
+from runnerd.supervisor.limits import limits_of
 from runnerd.supervisor.machine import Phase, WorkerState, transition
 from runnerd.supervisor.spawning import spawn_request
 from runnerd.supervisor.state_desk import StateDesk
@@ -291,6 +292,8 @@ class PluginHost:
                 on_denied=lambda syscall: self._on_denied(worker, syscall),
                 on_attack=lambda what: self._on_attack(worker, what),
             ),
+            limits_of(self.config),
+            self._services.monitor,
         )
         self.worker = worker
         self._services.metrics.started(self.name)

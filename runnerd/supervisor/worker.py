@@ -17,9 +17,11 @@ from protocol.zygote import Exited, LayerReport, Spawn
 from runnerd.log import fields
 from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker, ZygoteGone
 from runnerd.supervisor.denials import Denials
+from runnerd.supervisor.limits import Limits
 from runnerd.supervisor.link import Link
+from runnerd.supervisor.monitor import Monitor, Watch
 from runnerd.supervisor.output import Output, last_words
-from runnerd.supervisor.worker_log import WorkerLog
+from runnerd.supervisor.worker_log import REPORT_DROPPED_S, WorkerLog
 
 logger = logging.getLogger("runnerd.worker")
 
@@ -27,7 +29,6 @@ PING_EVERY_S = 10.0
 PONG_DEADLINE_S = 10.0
 ABORT_S = 1.0
 """Between SIGABRT, which makes faulthandler write the stacks, and SIGKILL."""
-REPORT_DROPPED_S = 10.0
 
 
 class Birthplace(Protocol):
@@ -54,7 +55,9 @@ class Listener:
 class Worker:
     """One worker. `start` gives birth to it; it ends by itself, or by `stop`, `abort` or `kill` (before birth too)."""
 
-    def __init__(self, request: Spawn, listener: Listener) -> None:
+    def __init__(
+        self, request: Spawn, listener: Listener, limits: Limits | None = None, monitor: Monitor | None = None
+    ) -> None:
         self.plugin = request.plugin
         self.generation = request.generation
         self.layers: tuple[LayerReport, ...] = ()
@@ -62,6 +65,9 @@ class Worker:
         self.is_lost = False
         self._request = request
         self._listener = listener
+        self._limits = limits or Limits()
+        self._monitor = monitor
+        self._watch: Watch | None = None
         self._loop = asyncio.get_running_loop()
         self._born: BornWorker | None = None
         self._link: Link | None = None
@@ -73,7 +79,7 @@ class Worker:
         self._is_gone = False
         self._has_ended = False
         self._has_said_hello = False
-        self._log = WorkerLog(request.plugin, request.generation)
+        self._log = WorkerLog(request.plugin, request.generation, self._limits)
         self._pings = 0
 
     @property
@@ -108,6 +114,8 @@ class Worker:
                 self._signal(signal.SIGKILL)
             else:
                 self._link = Link(born.link_address, self._hear, self._on_link_broken)
+                if self._monitor is not None:
+                    self._watch = self._monitor.watch(born.pid, self._limits, self.kill)
             self._outputs = [
                 Output(born.stdout_fd, self._log.limit, lambda line: self._log.printed(logging.INFO, line)),
                 Output(born.stderr_fd, self._log.limit, lambda line: self._log.printed(logging.WARNING, line)),
@@ -272,11 +280,15 @@ class Worker:
         self._listener.on_end(reason)
 
     def _report_dropped(self) -> None:
-        self._log.report_dropped()
+        flood = self._log.report_dropped()
+        if flood is not None:
+            self.kill(flood)
         self._arm("dropped", REPORT_DROPPED_S, self._report_dropped)
 
     def _release(self) -> None:
         """What else this generation held: pipes, pidfd, notify descriptor, directory."""
+        if self._watch is not None:
+            self._watch.close()
         for output in self._outputs:
             output.close()
         if self._denials is not None:

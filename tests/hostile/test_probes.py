@@ -23,6 +23,7 @@ ATTACKS = {
     "read_a_neighbours_memory": "process_vm_readv",
     "mount_a_filesystem": "mount",
     "change_the_root": "chroot",
+    "join_a_namespace": "setns",
     "load_bpf": "bpf",
     "handle_page_faults": "userfaultfd",
     "use_the_kernels_keyrings": "add_key",
