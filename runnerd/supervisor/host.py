@@ -16,6 +16,7 @@ from runnerd.log import fields
 from runnerd.store import workers
 from runnerd.store.calls import JobCall
 from runnerd.supervisor import machine
+from runnerd.supervisor.bounds import Bounds
 from runnerd.supervisor.caller import Caller
 from runnerd.supervisor.context import HostServices, PluginHeld
 from runnerd.supervisor.greeting import hello_problem
@@ -292,8 +293,7 @@ class PluginHost:
                 on_denied=lambda syscall: self._on_denied(worker, syscall),
                 on_attack=lambda what: self._on_attack(worker, what),
             ),
-            limits_of(self.config),
-            self._services.monitor,
+            Bounds(limits_of(self.config), self._services.monitor, self._services.cgroups),
         )
         self.worker = worker
         self._services.metrics.started(self.name)

@@ -16,10 +16,9 @@ from protocol.messages import FromWorker, Hello, LogRecord, Message, Ping, Pong,
 from protocol.zygote import Exited, LayerReport, Spawn
 from runnerd.log import fields
 from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker, ZygoteGone
+from runnerd.supervisor.bounds import Bounds
 from runnerd.supervisor.denials import Denials
-from runnerd.supervisor.limits import Limits
 from runnerd.supervisor.link import Link
-from runnerd.supervisor.monitor import Monitor, Watch
 from runnerd.supervisor.output import Output, last_words
 from runnerd.supervisor.worker_log import REPORT_DROPPED_S, WorkerLog
 
@@ -55,9 +54,7 @@ class Listener:
 class Worker:
     """One worker. `start` gives birth to it; it ends by itself, or by `stop`, `abort` or `kill` (before birth too)."""
 
-    def __init__(
-        self, request: Spawn, listener: Listener, limits: Limits | None = None, monitor: Monitor | None = None
-    ) -> None:
+    def __init__(self, request: Spawn, listener: Listener, bounds: Bounds | None = None) -> None:
         self.plugin = request.plugin
         self.generation = request.generation
         self.layers: tuple[LayerReport, ...] = ()
@@ -65,9 +62,7 @@ class Worker:
         self.is_lost = False
         self._request = request
         self._listener = listener
-        self._limits = limits or Limits()
-        self._monitor = monitor
-        self._watch: Watch | None = None
+        self._bounds = bounds or Bounds()
         self._loop = asyncio.get_running_loop()
         self._born: BornWorker | None = None
         self._link: Link | None = None
@@ -79,7 +74,7 @@ class Worker:
         self._is_gone = False
         self._has_ended = False
         self._has_said_hello = False
-        self._log = WorkerLog(request.plugin, request.generation, self._limits)
+        self._log = WorkerLog(request.plugin, request.generation, self._bounds.limits)
         self._pings = 0
 
     @property
@@ -92,6 +87,7 @@ class Worker:
         self._arm("hello", hello_deadline_s, lambda: self.kill(f"no Hello within {hello_deadline_s:g} s"))
         try:
             Path(self._request.link_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._request = self._bounds.prepare(self._request)
             born = await birthplace.spawn(self._request, hello_deadline_s)
         except BirthRefused as refusal:
             self._listener.on_refused(f"sandbox refused: {refusal}")
@@ -114,8 +110,7 @@ class Worker:
                 self._signal(signal.SIGKILL)
             else:
                 self._link = Link(born.link_address, self._hear, self._on_link_broken)
-                if self._monitor is not None:
-                    self._watch = self._monitor.watch(born.pid, self._limits, self.kill)
+                self._bounds.watch(born.pid, self.kill)
             self._outputs = [
                 Output(born.stdout_fd, self._log.limit, lambda line: self._log.printed(logging.INFO, line)),
                 Output(born.stderr_fd, self._log.limit, lambda line: self._log.printed(logging.WARNING, line)),
@@ -188,7 +183,8 @@ class Worker:
         how = end.describe()
         if end.status == -signal.SIGSYS:  # the filter itself kills for calls of another architecture
             self._on_attack("SIGSYS")
-        self._finish(f"{self._end_reason} ({how})" if self._end_reason else how)
+        reason = self._end_reason or self._bounds.find_excess()
+        self._finish(f"{reason} ({how})" if reason else how)
 
     @property
     def denials(self) -> Mapping[str, int]:
@@ -287,8 +283,7 @@ class Worker:
 
     def _release(self) -> None:
         """What else this generation held: pipes, pidfd, notify descriptor, directory."""
-        if self._watch is not None:
-            self._watch.close()
+        self._bounds.close()
         for output in self._outputs:
             output.close()
         if self._denials is not None:

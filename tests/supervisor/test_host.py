@@ -21,6 +21,7 @@ from protocol.triggers import Trigger
 from runnerd.config.model import PluginConfig, RestartPolicy, SandboxConfig
 from runnerd.store.calls import JobResult
 from runnerd.supervisor.birth import BirthFailed, BirthRefused, ZygoteGone
+from runnerd.supervisor.cgroups import Cgroups
 from runnerd.supervisor.context import PluginHeld
 from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
@@ -438,6 +439,33 @@ def test_flood_of_log_lines_ends_the_worker_after_half_a_minute(run: Callable[..
         assert "lines in 30 s, 10 a second are taken" in bench.host.state.reason
 
     run(scenario, sandbox=SandboxConfig(log_lines_per_s=10))
+
+
+def test_worker_ended_by_the_kernel_for_its_memory_is_named_so(run: Callable[..., None], tmp_path: Path) -> None:
+    """`killed by SIGKILL` alone would tell the operator nothing. One that ends by itself is not blamed."""
+
+    async def scenario(bench: HostBench) -> None:
+        object.__setattr__(bench.services, "cgroups", Cgroups(tree))
+        await bench.ready()
+        worker = tree / "workers/alpha.1"
+        assert bench.nursery.only.id == "alpha#1"
+        assert bench.nursery.asked[0].cgroup == str(worker)
+        (worker / "memory.events").write_text("oom_kill 1")
+        bench.nursery.only.end(-9)
+        await bench.settle()
+        over = "over its memory limit: 1024 of 1024 MiB, and ended by the kernel (killed by SIGKILL)"
+        assert bench.host.state.reason == over
+        bench.nursery.only.end(-9)
+        await bench.settle()
+        assert bench.host.state.reason == "killed by SIGKILL"
+
+    tree = tmp_path / "tree"
+    for directory in ("", "supervisor", "workers", "workers/alpha.1", "workers/alpha.2"):
+        (tree / directory).mkdir()
+        for name in ("cgroup.procs", "cgroup.subtree_control", "memory.max", "memory.oom.group", "pids.max"):
+            (tree / directory / name).touch()
+    (tree / "cgroup.controllers").write_text("memory pids")
+    run(scenario)
 
 
 def test_start_in_backoff_replaces_the_alarm(run: Callable[..., None]) -> None:
