@@ -13,6 +13,7 @@ from protocol.limits import MAX_ACTIONS, MAX_LOG_RECORDS_PER_S
 from protocol.messages import Param
 from protocol.triggers import Trigger
 from protocol.values import Value
+from protocol.zygote import Layer
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -42,6 +43,13 @@ class HttpConfig(_Table, frozen=True):
     enabled: bool = True
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 9477
+
+
+class HostSandboxConfig(_Table, frozen=True):
+    """`[sandbox]`: what holds for the workers of all plugins."""
+
+    require: tuple[Layer, ...] = ()
+    """Layers without which no plugin is started. Landlock, seccomp, rlimits and dropped privileges always are."""
 
 
 class ChainConfig(_Table, frozen=True):
@@ -227,6 +235,9 @@ class SandboxConfig(_Table, frozen=True):
     """`idle`: the worker gets the CPU time that nobody else wants, so a spinning plugin disturbs no other process.
     `normal`: for a host whose CPUs other programs keep busy, where an idle worker might not decide in time."""
     readable_paths: tuple[Path, ...] = ()
+    require: tuple[Layer, ...] = ()
+    """Layers without which this plugin is not started, beside those that every plugin needs, and those of
+    `[sandbox]`."""
 
 
 class BudgetConfig(_Table, frozen=True):
@@ -282,6 +293,7 @@ class Config(_Table, frozen=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     database: DatabaseConfig = DatabaseConfig()
     http: HttpConfig = HttpConfig()
+    sandbox: HostSandboxConfig = HostSandboxConfig()
     chains: dict[str, ChainConfig] = {}
     wallets: dict[str, WalletConfig] = {}
     address_lists: dict[Name, tuple[Address, ...]] = {}

@@ -26,7 +26,7 @@ def spawn_request(name: str, generation: int, config: PluginConfig, runtime_dir:
             max_fds=limits.file_wall,
             scheduling=config.sandbox.scheduling,
         ),
-        sandbox=SandboxPolicy(namespaces=config.sandbox.namespaces),
+        sandbox=SandboxPolicy(namespaces=config.sandbox.namespaces, require=config.sandbox.require),
         loop=LoopSettings(generation=generation, threads=config.parallel),
     )
 

@@ -18,6 +18,7 @@ PLUGIN = {
     "restart": {"crashes_to_quarantine": 100, "backoff_first_s": 0.02, "backoff_max_s": 0.02},
 }
 TIGHT = {"memory_mib": 96, "max_threads": 30, "max_files": 64, "max_cpus": 0.05}
+DEMANDING = {**PLUGIN, "sandbox": {"require": ["cgroup"]}}
 LONG_S = 30
 """Longer than any look takes to come round: if nobody ended the worker, the call would fail at its deadline."""
 
@@ -25,7 +26,9 @@ LONG_S = 30
 @pytest.fixture(scope="module")
 def gluttons(stage: Stage) -> Iterator[Scene]:
     """One with room, and one without: the same code."""
-    with stage.scene({"wide": PLUGIN, "narrow": {**PLUGIN, "sandbox": TIGHT}}) as scene:
+    plugins = {"wide": PLUGIN, "narrow": {**PLUGIN, "sandbox": TIGHT}, "demanding": DEMANDING}
+    with stage.scene(plugins, start=False) as scene:
+        scene.start("wide", "narrow")
         yield scene
 
 
@@ -51,3 +54,17 @@ def test_worker_over_a_limit_is_ended_with_the_reason(gluttons: Scene, deed: str
     assert ended.detail.startswith(f"over its {limit} limit: ")
     gluttons.wait_plugin("narrow", lambda plugin: plugin.state == "ready")
     assert gluttons.plugin("wide").restarts == 0
+
+
+def test_plugin_whose_required_layer_is_missing_is_not_started(gluttons: Scene) -> None:
+    """Fails closed, and the reason says what is missing and what to do; the others run without it."""
+    if "cgroup" not in gluttons.plugin("wide").missing_layers:
+        pytest.skip("this process was given a cgroup to delegate: nothing is missing here")
+    demanding = gluttons.wait_plugin("demanding", lambda plugin: plugin.state == "quarantined")
+
+    assert demanding.reason.startswith(
+        "sandbox refused: cgroup is missing: none was delegated to runnerd; to have it: "
+    )
+    assert "Delegate=memory pids cpu" in demanding.reason
+    fired = gluttons.fire("demanding", do="spin", rest_s=0)
+    assert (fired.outcome, fired.reason) == ("failed", f"plugin is quarantined: {demanding.reason}")
