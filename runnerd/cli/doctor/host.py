@@ -42,7 +42,7 @@ def examine_cgroup(daemon_pid: int | None) -> Finding:
         delegated = find_of("self" if daemon_pid is None else daemon_pid)
     except NotDelegated as reason:
         if daemon_pid is None:
-            remedy = f"start runnerd and ask again: what its unit delegates is seen then. {_CGROUP_REMEDY}"
+            remedy = f"start runnerd and ask again; if it has none either, {_CGROUP_REMEDY}"
             return weak(Layer.CGROUP, f"not for this process: {reason}", cost=_CGROUP_COST, remedy=remedy)
         return weak(Layer.CGROUP, f"runnerd has none to give: {reason}", cost=_CGROUP_COST, remedy=_CGROUP_REMEDY)
     return good(Layer.CGROUP, f"{delegated} was delegated to {whose}")
