@@ -1,7 +1,7 @@
 """Cgroups on a real kernel with cgroup v2: a user-mode Linux, since this machine may have v1 or no right to make any.
 
 Skipped unless `RUNNERD_UML` names the program (`linux.uml` of Debian's package user-mode-linux, which can be unpacked
-anywhere). It has no Landlock, so what is tried are the cgroups, not whole workers. Five seconds.
+anywhere). It has no Landlock, so what is tried are the cgroups, not whole workers. Half a minute.
 """
 
 import json
