@@ -143,6 +143,8 @@ def _type(shape: shapes.Type) -> str:
             return "path"
         case shapes.LiteralType(values=values):
             return " or ".join(f'`"{value}"`' for value in values)
+        case shapes.EnumType(cls=cls):
+            return " or ".join(f'`"{member.value}"`' for member in cls)
         case shapes.StructType():
             return "table"
         case shapes.DictType(value_type=item):

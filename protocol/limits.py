@@ -64,7 +64,9 @@ MAX_OBJECTS_PER_FRAME: Final = 512
 MAX_QUOTES_PER_FRAME: Final = 2 * (MAX_VALUES_PER_FRAME + 4 * MAX_OBJECTS_PER_FRAME)
 
 MAX_LOG_RECORDS_PER_S: Final = 200
-"""Records a second that the supervisor takes from one worker, measured over `LOG_BURST` records."""
+"""Records a second that the supervisor takes from one worker, measured over `LOG_BURST` records. The default of
+`sandbox.log_lines_per_s`: an operator may set another.
+"""
 
 LOG_BURST: Final = 1_000
 

@@ -42,6 +42,7 @@ class Layer(StrEnum):
     LANDLOCK_SCOPES = "landlock_scopes"
     SECCOMP = "seccomp"
     SECCOMP_NOTIFY = "seccomp_notify"
+    CGROUP = "cgroup"
 
 
 class LayerReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,7 +88,10 @@ class SandboxPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Spawn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="spawn"):
-    """Supervisor → zygote: start a worker. Carries three descriptors: birth socket, stdout, stderr."""
+    """Supervisor → zygote: start a worker. Carries three descriptors: birth socket, stdout, stderr.
+
+    With `cgroup` a fourth, the `cgroup.procs` of that directory: the worker writes itself into it.
+    """
 
     plugin: PluginName
     generation: Generation
@@ -98,6 +102,7 @@ class Spawn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     limits: WorkerLimits = WorkerLimits()
     sandbox: SandboxPolicy = SandboxPolicy()
     loop: LoopSettings
+    cgroup: Path | None = None
 
     @property
     def worker(self) -> str:

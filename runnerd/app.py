@@ -43,8 +43,10 @@ from runnerd.status import StatusReader
 from runnerd.store import intents, workers
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
+from runnerd.supervisor.cgroups import open_cgroups
 from runnerd.supervisor.context import HostServices
 from runnerd.supervisor.machine import Phase
+from runnerd.supervisor.monitor import Monitor
 from runnerd.tasks import Tasks
 from runnerd.trail import Trail
 from runnerd.triggers.cron import CronProducer
@@ -75,6 +77,7 @@ class App:
         self._metrics = Metrics(phase.value for phase in Phase)
         self._pauses = Pauses()
         self._zygotes = Zygotes()
+        self._cgroups = open_cgroups()
         self._lag = LagMonitor(self._metrics)
         self._vault_desks: dict[str, VaultDesk] = {}
 
@@ -139,6 +142,8 @@ class App:
             metrics=metrics,
             pauses=self._pauses,
             birthplace=self._zygotes,
+            monitor=Monitor(),
+            cgroups=self._cgroups,
             runtime_dir=str(config.runtime_dir),
             snapshots=snapshots,
             executor=executor,

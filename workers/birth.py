@@ -32,7 +32,7 @@ from protocol.zygote import (
     send_packet,
 )
 from workers.lifeline import die_with
-from workers.sandbox import descriptors, landlock, layers, namespaces, privileges, readable, rlimits, seccomp
+from workers.sandbox import cgroup, descriptors, landlock, layers, namespaces, privileges, readable, rlimits, seccomp
 from workers.sandbox.errors import SandboxRefusedError
 
 Run: TypeAlias = Callable[["zmq.Socket[bytes]", asyncio.AbstractEventLoop, PluginSource, LoopSettings], None]
@@ -78,13 +78,15 @@ def _live(embryo: Embryo, run: Run) -> None:
     if not packet:
         return  # the zygote is gone
     spawn = decode_to_zygote(packet)
-    birth_fd, stdout_fd, stderr_fd = fds
+    birth_fd, stdout_fd, stderr_fd, *cgroup_fds = fds
+    bounded = cgroup.enter(spawn.cgroup, cgroup_fds)
     birth_slot = spawn.limits.max_fds
     descriptors.take(birth=birth_fd, stdout=stdout_fd, stderr=stderr_fd, birth_slot=birth_slot)
     setproctitle(f"worker: {spawn.plugin} #{spawn.generation}")
     with socket.socket(fileno=birth_slot) as birth:
         try:
             link, notify_fd, reports = _lock(spawn, isolation, privileged)
+            reports = (*reports, bounded)
             layers.validate(reports, spawn.sandbox)
         except SandboxRefusedError as refusal:
             send_packet(birth, encode(Refused(layer=refusal.layer, reason=refusal.reason)))

@@ -30,6 +30,7 @@ from runnerd.config.model import (
     VaultConfig,
 )
 from runnerd.config.problem import Problem
+from runnerd.config.sandbox import check_sandbox
 from runnerd.config.wallets import check_wallets
 from runnerd.triggers.schedule import ScheduleError
 from runnerd.triggers.schedule import check as check_trigger
@@ -289,9 +290,7 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
         yield Problem(key, f"needs exactly one of {', '.join(SOURCES)}; it has {', '.join(given) or 'none'}")
     if plugin.path is not None and not plugin.path.exists():
         yield Problem(f"{key}.path", f"no such file: {plugin.path}")
-    for path in plugin.sandbox.readable_paths:
-        if not path.exists():
-            yield Problem(f"{key}.sandbox.readable_paths", f"no such file: {path}")
+    yield from check_sandbox(key, plugin)
     for trigger in plugin.triggers or ():
         try:
             check_trigger(trigger)

@@ -14,6 +14,7 @@ from msgspec import NODEFAULT, Struct, structs
 
 from protocol.actions import NAME_RULE
 from protocol.triggers import Cron, Event
+from protocol.zygote import Layer
 from runnerd.config.problem import Problem
 
 NAME_PROBLEM: Final = f"a name is {NAME_RULE}"
@@ -81,6 +82,8 @@ def _problem(error: msgspec.ValidationError, where: str) -> Problem:
         return Problem(_join(key, unknown["field"]), unknown_key(unknown["field"], ["kind", *names]))
     if text.startswith("Invalid value") and key.endswith(".kind"):
         return Problem(key, f"{text}; allowed: {', '.join(_KINDS)}")
+    if text.startswith("Invalid enum value") and ".require[" in key:
+        return Problem(key, f"{text}; allowed: {', '.join(Layer)}")
     if "got `float`" in text:
         text += "; a fraction is never exact here: write a whole number of a smaller unit, or text"
     return Problem(key, text)

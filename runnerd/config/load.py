@@ -19,6 +19,7 @@ from runnerd.config.model import (
     ChainConfig,
     Config,
     DatabaseConfig,
+    HostSandboxConfig,
     HttpConfig,
     PluginConfig,
     VaultConfig,
@@ -34,7 +35,7 @@ _GROUPS: dict[str, type[Struct]] = {
     "vaults": VaultConfig,
     "plugins": PluginConfig,
 }
-_SINGLES: dict[str, type[Struct]] = {"database": DatabaseConfig, "http": HttpConfig}
+_SINGLES: dict[str, type[Struct]] = {"database": DatabaseConfig, "http": HttpConfig, "sandbox": HostSandboxConfig}
 _PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level", "address_lists")
 
 
@@ -125,7 +126,7 @@ def _decode(raw: dict[str, Any], file: Path, reader: _Reader) -> Config | None:
     if config is None:
         return None
     decoded = {key: value for key, value in fields.items() if key in _SINGLES or key in _GROUPS}
-    return _with_absolute_paths(structs.replace(config, **decoded), base)
+    return _completed(structs.replace(config, **decoded), base)
 
 
 def _default_runtime_dir(data_dir: Path) -> Path:
@@ -133,14 +134,18 @@ def _default_runtime_dir(data_dir: Path) -> Path:
     return Path("/tmp") / f"runnerd-{hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]}"  # noqa: S108  # created 0700, owner checked
 
 
-def _with_absolute_paths(config: Config, base: Path) -> Config:
+def _completed(config: Config, base: Path) -> Config:
+    """With absolute paths, and what `[sandbox]` requires in the table of each plugin."""
     wallets = {name: _with_absolute_files(wallet, base) for name, wallet in config.wallets.items()}
     plugins = {
         name: structs.replace(
             plugin,
             path=base / plugin.path if plugin.path else None,
             sandbox=structs.replace(
-                plugin.sandbox, readable_paths=tuple(base / path for path in plugin.sandbox.readable_paths)
+                plugin.sandbox,
+                readable_paths=tuple(base / path for path in plugin.sandbox.readable_paths),
+                # What all must have, each has: so a reload sees which plugins a change is about.
+                require=tuple(dict.fromkeys((*config.sandbox.require, *plugin.sandbox.require))),
             ),
         )
         for name, plugin in config.plugins.items()

@@ -9,10 +9,11 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from protocol.actions import Name
-from protocol.limits import MAX_ACTIONS
+from protocol.limits import MAX_ACTIONS, MAX_LOG_RECORDS_PER_S
 from protocol.messages import Param
 from protocol.triggers import Trigger
 from protocol.values import Value
+from protocol.zygote import Layer
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -42,6 +43,13 @@ class HttpConfig(_Table, frozen=True):
     enabled: bool = True
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 9477
+
+
+class HostSandboxConfig(_Table, frozen=True):
+    """`[sandbox]`: what holds for the workers of all plugins."""
+
+    require: tuple[Layer, ...] = ()
+    """Layers without which no plugin is started. Landlock, seccomp, rlimits and dropped privileges always are."""
 
 
 class ChainConfig(_Table, frozen=True):
@@ -204,17 +212,32 @@ class RestartPolicy(_Table, frozen=True):
 
 
 class SandboxConfig(_Table, frozen=True):
-    """`[plugins.NAME.sandbox]`: limits of the worker. Landlock, seccomp and rlimits are always required."""
+    """`[plugins.NAME.sandbox]`: limits of the worker. Landlock, seccomp and rlimits are always required.
+
+    A worker that is over a limit is ended, and `why` says which: a crash like any other.
+    """
 
     namespaces: Literal["auto", "require", "off"] = "auto"
     memory_mib: Annotated[int, Meta(ge=64, le=1_048_576)] = 1024
+    """Private memory that is filled. What is only reserved may be a quarter (at least 128 MiB) more."""
+    max_threads: Annotated[int, Meta(ge=8, le=4_000)] | None = None
+    """By default `parallel` and 48 more, for ZeroMQ and what the plugin and its libraries start."""
+    max_cpus: Annotated[float, Meta(gt=0, le=1_024)] | None = None
+    """CPUs that it may use on average over ten seconds; 0.5 is half of one. By default it has no limit: with
+    `scheduling = "idle"` it takes nothing that others want."""
     max_files: Annotated[int, Meta(ge=32, le=32_768)] = 256
-    """Open descriptors of the worker (`RLIMIT_NOFILE`). While it is born it needs the number after the last of them,
-    which the unit's own limit (65,536) must allow."""
+    """Open descriptors of the worker. `RLIMIT_NOFILE` is 16 more; while it is born it needs the number after the last
+    of them, which the unit's own limit (65,536) must allow."""
+    log_lines_per_s: Annotated[int, Meta(ge=1, le=100_000)] = MAX_LOG_RECORDS_PER_S
+    """Lines of log, stdout and stderr together; five times as many at once. What is more is dropped and counted, and
+    a worker that goes on with ten times as many for half a minute is ended."""
     scheduling: Literal["idle", "normal"] = "idle"
     """`idle`: the worker gets the CPU time that nobody else wants, so a spinning plugin disturbs no other process.
     `normal`: for a host whose CPUs other programs keep busy, where an idle worker might not decide in time."""
     readable_paths: tuple[Path, ...] = ()
+    require: tuple[Layer, ...] = ()
+    """Layers without which this plugin is not started, beside those that every plugin needs, and those of
+    `[sandbox]`."""
 
 
 class BudgetConfig(_Table, frozen=True):
@@ -270,6 +293,7 @@ class Config(_Table, frozen=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     database: DatabaseConfig = DatabaseConfig()
     http: HttpConfig = HttpConfig()
+    sandbox: HostSandboxConfig = HostSandboxConfig()
     chains: dict[str, ChainConfig] = {}
     wallets: dict[str, WalletConfig] = {}
     address_lists: dict[Name, tuple[Address, ...]] = {}

@@ -111,9 +111,11 @@ class Birth:
             self._stdout_fd, child_stdout = os.pipe()
             undo.callback(close_all, [self._stdout_fd, child_stdout])
             self._stderr_fd, child_stderr = os.pipe()
+            undo.callback(close_all, [self._stderr_fd, child_stderr])
+            cgroup_fds = _open_cgroup(request.cgroup)
             undo.pop_all()
-        self.lent_fds: tuple[int, ...] = (child_socket.detach(), child_stdout, child_stderr)
-        """The child's ends, in the order of `Spawn`: birth socket, stdout, stderr."""
+        self.lent_fds: tuple[int, ...] = (child_socket.detach(), child_stdout, child_stderr, *cgroup_fds)
+        """The child's ends, in the order of `Spawn`: birth socket, stdout, stderr, and its cgroup if it has one."""
         self._owned_fds = [self._stdout_fd, self._stderr_fd]
         self._socket.setblocking(False)
         os.set_blocking(self._stdout_fd, False)
@@ -228,6 +230,10 @@ class Birth:
         except BlockingIOError:
             return ""
         return written.decode(errors="replace").strip()[-STDERR_TAIL:]
+
+
+def _open_cgroup(directory: str | None) -> tuple[int, ...]:
+    return () if directory is None else (os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC),)
 
 
 def _signal(pidfd: int, number: signal.Signals) -> None:

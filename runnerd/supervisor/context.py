@@ -14,6 +14,8 @@ from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
 from runnerd.store.ledger import Ledger
+from runnerd.supervisor.cgroups import Cgroups
+from runnerd.supervisor.monitor import Monitor
 from runnerd.supervisor.worker import Birthplace
 
 
@@ -61,6 +63,10 @@ class HostServices:
     metrics: Metrics
     pauses: Pauses
     birthplace: Birthplace
+    monitor: Monitor | None = None
+    """Looks at what workers use. None: nobody does, and the walls are all there is."""
+    cgroups: Cgroups | None = None
+    """None where nothing was delegated."""
     runtime_dir: str
     snapshots: Snapshots
     executor: Executor

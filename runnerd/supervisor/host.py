@@ -16,9 +16,11 @@ from runnerd.log import fields
 from runnerd.store import workers
 from runnerd.store.calls import JobCall
 from runnerd.supervisor import machine
+from runnerd.supervisor.bounds import Bounds
 from runnerd.supervisor.caller import Caller
 from runnerd.supervisor.context import HostServices, PluginHeld
 from runnerd.supervisor.greeting import hello_problem
+from runnerd.supervisor.limits import limits_of
 from runnerd.supervisor.machine import Phase, WorkerState, transition
 from runnerd.supervisor.spawning import spawn_request
 from runnerd.supervisor.state_desk import StateDesk
@@ -221,6 +223,12 @@ class PluginHost:
         if worker.denials[syscall] == 1:
             self._record("denied syscall", syscall)
 
+    def _on_attack(self, worker: Worker, what: str) -> None:
+        self._services.metrics.attacked(self.name, what)
+        self._record("attack", what)
+        if self.worker is worker:
+            self.dispatch(machine.Refused(f"attack: {what}", is_final=True))
+
     def _on_end(self, worker: Worker, reason: str) -> None:
         if self.worker is not worker:
             return
@@ -284,7 +292,9 @@ class PluginHost:
                 on_refused=lambda reason: self._on_refused(worker, reason),
                 on_end=lambda reason: self._on_end(worker, reason),
                 on_denied=lambda syscall: self._on_denied(worker, syscall),
+                on_attack=lambda what: self._on_attack(worker, what),
             ),
+            Bounds(limits_of(self.config), self._services.monitor, self._services.cgroups),
         )
         self.worker = worker
         self._services.metrics.started(self.name)

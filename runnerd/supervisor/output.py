@@ -15,13 +15,14 @@ from runnerd.supervisor.rate import RateLimit
 READ_BYTES = 65_536
 TAIL_LINES = 60
 LAST_LINES = 3
+LOG_BURST_S = LOG_BURST // MAX_LOG_RECORDS_PER_S
 PAUSE_S = 0.1
 """After a read that the limit cut. Counting the lines of a full pipe takes about 0.1 ms."""
 
 
-def log_limit() -> RateLimit:
+def log_limit(lines_per_s: int = MAX_LOG_RECORDS_PER_S) -> RateLimit:
     """What one worker may log, on all ways together."""
-    return RateLimit(MAX_LOG_RECORDS_PER_S, LOG_BURST)
+    return RateLimit(lines_per_s, lines_per_s * LOG_BURST_S)
 
 
 class Output:

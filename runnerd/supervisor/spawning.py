@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-from protocol.zygote import MIB, LoopSettings, PluginSource, SandboxPolicy, Spawn, WorkerLimits
+from protocol.zygote import LoopSettings, PluginSource, SandboxPolicy, Spawn, WorkerLimits
 from runnerd.config.model import PluginConfig
-
-OTHER_THREADS = 48
-"""What a worker may have beside those of `decide`: ZeroMQ's, and those that the plugin and its libraries start."""
+from runnerd.supervisor.limits import limits_of
 
 
 def spawn_request(name: str, generation: int, config: PluginConfig, runtime_dir: str) -> Spawn:
     """The birth of generation `generation`. Its link lives in a directory of that generation alone."""
     link_dir = Path(runtime_dir) / "links" / f"{name}.{generation}"
     source = _source(config)
+    limits = limits_of(config)
     code = (str(config.path),) if config.path is not None else ()
     return Spawn(
         plugin=name,
@@ -22,12 +21,12 @@ def spawn_request(name: str, generation: int, config: PluginConfig, runtime_dir:
         code=source,
         read_paths=(*code, *(str(path) for path in config.sandbox.readable_paths)),
         limits=WorkerLimits(
-            memory_bytes=config.sandbox.memory_mib * MIB,
-            max_threads=config.parallel + OTHER_THREADS,
-            max_fds=config.sandbox.max_files,
+            memory_bytes=limits.memory_wall,
+            max_threads=limits.thread_wall,
+            max_fds=limits.file_wall,
             scheduling=config.sandbox.scheduling,
         ),
-        sandbox=SandboxPolicy(namespaces=config.sandbox.namespaces),
+        sandbox=SandboxPolicy(namespaces=config.sandbox.namespaces, require=config.sandbox.require),
         loop=LoopSettings(generation=generation, threads=config.parallel),
     )
 

@@ -16,10 +16,11 @@ from protocol.messages import FromWorker, Hello, LogRecord, Message, Ping, Pong,
 from protocol.zygote import Exited, LayerReport, Spawn
 from runnerd.log import fields
 from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker, ZygoteGone
+from runnerd.supervisor.bounds import Bounds
 from runnerd.supervisor.denials import Denials
 from runnerd.supervisor.link import Link
 from runnerd.supervisor.output import Output, last_words
-from runnerd.supervisor.worker_log import WorkerLog
+from runnerd.supervisor.worker_log import REPORT_DROPPED_S, WorkerLog
 
 logger = logging.getLogger("runnerd.worker")
 
@@ -27,7 +28,6 @@ PING_EVERY_S = 10.0
 PONG_DEADLINE_S = 10.0
 ABORT_S = 1.0
 """Between SIGABRT, which makes faulthandler write the stacks, and SIGKILL."""
-REPORT_DROPPED_S = 10.0
 
 
 class Birthplace(Protocol):
@@ -38,19 +38,23 @@ class Birthplace(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """What a worker's host wants to hear. `on_end` comes once, last, with the reason in words."""
+    """What a worker's host wants to hear. `on_end` comes once, last, with the reason in words.
+
+    `on_attack`: it was killed for this system call, or by the kernel ("SIGSYS").
+    """
 
     on_hello: Callable[[Hello], None]
     on_message: Callable[[FromWorker], None]
     on_refused: Callable[[str], None]
     on_end: Callable[[str], None]
     on_denied: Callable[[str], None]
+    on_attack: Callable[[str], None]
 
 
 class Worker:
     """One worker. `start` gives birth to it; it ends by itself, or by `stop`, `abort` or `kill` (before birth too)."""
 
-    def __init__(self, request: Spawn, listener: Listener) -> None:
+    def __init__(self, request: Spawn, listener: Listener, bounds: Bounds | None = None) -> None:
         self.plugin = request.plugin
         self.generation = request.generation
         self.layers: tuple[LayerReport, ...] = ()
@@ -58,6 +62,7 @@ class Worker:
         self.is_lost = False
         self._request = request
         self._listener = listener
+        self._bounds = bounds or Bounds()
         self._loop = asyncio.get_running_loop()
         self._born: BornWorker | None = None
         self._link: Link | None = None
@@ -69,7 +74,7 @@ class Worker:
         self._is_gone = False
         self._has_ended = False
         self._has_said_hello = False
-        self._log = WorkerLog(request.plugin, request.generation)
+        self._log = WorkerLog(request.plugin, request.generation, self._bounds.limits)
         self._pings = 0
 
     @property
@@ -82,6 +87,7 @@ class Worker:
         self._arm("hello", hello_deadline_s, lambda: self.kill(f"no Hello within {hello_deadline_s:g} s"))
         try:
             Path(self._request.link_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._request = self._bounds.prepare(self._request)
             born = await birthplace.spawn(self._request, hello_deadline_s)
         except BirthRefused as refusal:
             self._listener.on_refused(f"sandbox refused: {refusal}")
@@ -104,12 +110,13 @@ class Worker:
                 self._signal(signal.SIGKILL)
             else:
                 self._link = Link(born.link_address, self._hear, self._on_link_broken)
+                self._bounds.watch(born.pid, self.kill)
             self._outputs = [
                 Output(born.stdout_fd, self._log.limit, lambda line: self._log.printed(logging.INFO, line)),
                 Output(born.stderr_fd, self._log.limit, lambda line: self._log.printed(logging.WARNING, line)),
             ]
             if born.notify_fd is not None:
-                self._denials = Denials(born.notify_fd, self._on_denial, self._on_denial_flood)
+                self._denials = Denials(born.notify_fd, self._on_denial, self._on_denial_flood, self._on_attack)
         except Exception as error:  # out of descriptors, for instance
             for fd in (born.stdout_fd, born.stderr_fd):
                 self._loop.remove_reader(fd)
@@ -174,7 +181,10 @@ class Worker:
             return
         end = exited.result()
         how = end.describe()
-        self._finish(f"{self._end_reason} ({how})" if self._end_reason else how)
+        if end.status == -signal.SIGSYS:  # the filter itself kills for calls of another architecture
+            self._on_attack("SIGSYS")
+        reason = self._end_reason or self._bounds.find_excess()
+        self._finish(f"{reason} ({how})" if reason else how)
 
     @property
     def denials(self) -> Mapping[str, int]:
@@ -242,6 +252,11 @@ class Worker:
     def _on_denial_flood(self) -> None:
         self.kill("the sandbox denied it too many system calls")
 
+    def _on_attack(self, what: str) -> None:
+        self.kill(f"attack: {what}")  # first of all: the call waits until this has happened
+        self._log.attacked(what)
+        self._listener.on_attack(what)
+
     # --- its end -----------------------------------------------------------------------------------------------------
 
     def _signal(self, number: signal.Signals) -> None:
@@ -261,11 +276,14 @@ class Worker:
         self._listener.on_end(reason)
 
     def _report_dropped(self) -> None:
-        self._log.report_dropped()
+        flood = self._log.report_dropped()
+        if flood is not None:
+            self.kill(flood)
         self._arm("dropped", REPORT_DROPPED_S, self._report_dropped)
 
     def _release(self) -> None:
         """What else this generation held: pipes, pidfd, notify descriptor, directory."""
+        self._bounds.close()
         for output in self._outputs:
             output.close()
         if self._denials is not None:

@@ -43,8 +43,9 @@ def marks(findings: list[Finding] | tuple[Finding, ...]) -> dict[str, Mark]:
 
 @pytest.mark.integration
 def test_the_real_probe_is_understood_and_names_every_layer() -> None:
-    """The two sides share no code, only the form of the answer: this is what keeps it one form."""
-    assert set(marks(examine_sandbox())) == {layer.value for layer in Layer}
+    """The two sides share no code, only the form of the answer: this is what keeps it one form. A cgroup is made by
+    runnerd, so nothing is to be tried for it."""
+    assert set(marks(examine_sandbox())) == {layer.value for layer in Layer} - {Layer.CGROUP}
 
 
 def probe_that_prints(text: str, code: int = 0) -> list[str]:

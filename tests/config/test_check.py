@@ -177,6 +177,14 @@ ACTION = "vaults.main.actions.mint"
         (plugin('module = "a:B"'), "plugins.alpha: needs exactly one of path, module, entry_point; it has path, module"),
         (changed('path = "plugins/alpha.py"', ""), "plugins.alpha: needs exactly one of path, module, entry_point; it has none"),
         (changed("plugins/alpha.py", "plugins/none.py"), "plugins.alpha.path: no such file: DIR/plugins/none.py"),
+        (
+            plugin("sandbox.max_threads = 23"),
+            "plugins.alpha.sandbox.max_threads: must be at least 24: parallel = 16, and 8 more",
+        ),
+        (
+            plugin('sandbox = { namespaces = "off", require = ["namespaces"] }'),
+            "plugins.alpha.sandbox.namespaces: is off, and sandbox.require demands namespaces",
+        ),
         (plugin('sandbox.readable_paths = ["none"]'), "plugins.alpha.sandbox.readable_paths: no such file: DIR/none"),
         (plugin("restart = { backoff_first_s = 5, backoff_max_s = 2 }"), "plugins.alpha.restart: backoff_max_s is below backoff_first_s"),
         (plugin('triggers = [{ kind = "cron", expression = "61 * * * *" }]'), "plugins.alpha.triggers: bad cron expression '61 * * * *'"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.zygote import Layer
 from runnerd.config.load import ConfigError, load_config
 from runnerd.config.model import RestartPolicy
 from tests.config.toml_bench import GOOD, Place, changed, plugin
@@ -52,6 +53,14 @@ def test_absolute_paths_stay_as_they_are(place: Place) -> None:
     assert config.plugins["alpha"].sandbox.readable_paths == (Path("/etc"), keys, keys)
 
 
+def test_what_the_host_table_requires_each_plugin_requires(place: Place) -> None:
+    """Once each, whoever asks for it: so a reload sees which plugins a change is about."""
+    required = plugin('sandbox = { require = ["seccomp_notify", "cgroup"] }')
+    config = place.load(f'{required}\n[sandbox]\nrequire = ["cgroup", "namespaces"]\n')
+    loaded = config.plugins["alpha"].sandbox.require
+    assert loaded == (Layer.CGROUP, Layer.NAMESPACES, Layer.SECCOMP_NOTIFY)
+
+
 def test_default_runtime_directory_is_short_and_its_own(place: Place, tmp_path: Path) -> None:
     """Two data directories never share one, however deep they are."""
     first = place.load().runtime_dir
@@ -74,6 +83,10 @@ def test_default_runtime_directory_is_short_and_its_own(place: Place, tmp_path: 
         (plugin("call_deadline_s = inf"), "plugins.alpha.call_deadline_s: Expected `float` <= 31622400.0"),
         (plugin("call_deadline_s = 0"), "plugins.alpha.call_deadline_s: Expected `float` > 0.0"),
         (plugin("sandbox = { max_files = 32769 }"), "plugins.alpha.sandbox.max_files: Expected `int` <= 32768"),
+        (
+            plugin('sandbox = { require = ["namespaces", "cgroups"] }'),
+            "plugins.alpha.sandbox.require[1]: Invalid enum value 'cgroups'; allowed: rlimits, namespaces, privileges, ",
+        ),
         (changed("[vaults.main]\n", "[vaults.main]\nmax_actions = 17\n"), "vaults.main.max_actions: Expected `int` <= 16"),
         (plugin("enabled = 1"), "plugins.alpha.enabled: Expected `bool`, got `int`"),
         (changed('path = "plugins/alpha.py"', "path = 5"), "plugins.alpha.path: Expected a path as text"),

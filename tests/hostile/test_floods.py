@@ -82,13 +82,13 @@ def test_a_memory_hog_meets_its_limit(fort: Scene, deed: str) -> None:
     "deed, error", [("hoard_threads", "can't start new thread"), ("hoard_descriptors", "Too many open files")]
 )
 def test_threads_and_descriptors_are_bounded(fort: Scene, deed: str, error: str) -> None:
-    """The plugin gets an error of its own; there is room for all others."""
+    """The plugin gets an error of its own, or is ended if somebody looks in between; there is room for all others."""
     if deed == "hoard_threads" and "namespaces" in fort.plugin("anarchist").missing_layers:
         pytest.skip("without a user namespace the kernel counts threads per user: bounded by memory alone")
     fired = fort.fire("anarchist", 60, do=deed)
 
     assert fired.outcome in ("failed", "dead"), fired
-    assert error in (fired.reason or "")
+    assert error in (fired.reason or "") or " limit: " in (fired.reason or "")
 
 
 # --- what is to be found in a worker --------------------------------------------------------------------------------

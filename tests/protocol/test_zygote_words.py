@@ -44,13 +44,15 @@ SPAWN = Spawn(
     limits=WorkerLimits(memory_bytes=1 << 30, max_threads=64, max_fds=256, scheduling="idle"),
     sandbox=SandboxPolicy(namespaces="auto", require=(Layer.LANDLOCK_SCOPES,)),
     loop=LoopSettings(generation=3, threads=24),
+    cgroup="/sys/fs/cgroup/runnerd.service/workers/alpha.3",
 )
 SPAWN_BYTES = (
     b'{"type":"spawn","plugin":"alpha","generation":3,"link_dir":"/run/runnerd/links/alpha.3",'
     b'"link_address":"ipc:///run/runnerd/links/alpha.3/link","code":{"kind":"path","value":"/srv/alpha.py"},'
     b'"read_paths":["/srv/alpha.py"],'
     b'"limits":{"memory_bytes":1073741824,"max_threads":64,"max_fds":256,"scheduling":"idle"},'
-    b'"sandbox":{"namespaces":"auto","require":["landlock_scopes"]},"loop":{"generation":3,"threads":24}}'
+    b'"sandbox":{"namespaces":"auto","require":["landlock_scopes"]},"loop":{"generation":3,"threads":24},'
+    b'"cgroup":"/sys/fs/cgroup/runnerd.service/workers/alpha.3"}'
 )
 
 

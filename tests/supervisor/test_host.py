@@ -16,14 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol.actions import Noop
-from protocol.messages import Decision, Pong, Refused
+from protocol.messages import Decision, LogLevel, LogRecord, Pong, Refused
 from protocol.triggers import Trigger
-from runnerd.config.model import PluginConfig, RestartPolicy
+from runnerd.config.model import PluginConfig, RestartPolicy, SandboxConfig
 from runnerd.store.calls import JobResult
 from runnerd.supervisor.birth import BirthFailed, BirthRefused, ZygoteGone
+from runnerd.supervisor.cgroups import Cgroups
 from runnerd.supervisor.context import PluginHeld
 from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
+from runnerd.supervisor.worker_log import FLOOD_REPORTS, REPORT_DROPPED_S
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger, build_services
 from tests.support.calls import job_call
@@ -415,6 +417,55 @@ def test_denied_call_is_recorded_and_logged_once_in_a_generation(
         run(scenario)
     logged = [getattr(r, "runnerd_fields", {}) for r in caplog.records]
     assert [entry["syscall"] for entry in logged if entry.get("action") == "sandbox_denied"] == ["socket", "unknown"]
+
+
+def test_flood_of_log_lines_ends_the_worker_after_half_a_minute(run: Callable[..., None]) -> None:
+    """A burst is cut, and so is a plugin that talks too much: only one that goes on with ten times as much is ended."""
+
+    async def scenario(bench: HostBench) -> None:
+        async def talk(lines: int, periods: int) -> None:
+            for _ in range(periods):
+                say(bench.host, *[LogRecord(level=LogLevel.INFO, message="x")] * lines, Pong(nonce=1))
+                await asyncio.sleep(REPORT_DROPPED_S)
+
+        await bench.ready()
+        await talk(lines=500, periods=6)
+        await talk(lines=2_000, periods=FLOOD_REPORTS - 1)
+        await talk(lines=0, periods=1)
+        assert bench.host.state.generation == 1
+        await talk(lines=2_000, periods=FLOOD_REPORTS)
+        assert bench.host.state.generation == 2
+        assert bench.host.state.reason.startswith("over its log limit: 5")
+        assert "lines in 30 s, 10 a second are taken" in bench.host.state.reason
+
+    run(scenario, sandbox=SandboxConfig(log_lines_per_s=10))
+
+
+def test_worker_ended_by_the_kernel_for_its_memory_is_named_so(run: Callable[..., None], tmp_path: Path) -> None:
+    """`killed by SIGKILL` alone would tell the operator nothing. One that ends by itself is not blamed."""
+
+    async def scenario(bench: HostBench) -> None:
+        object.__setattr__(bench.services, "cgroups", Cgroups(tree))
+        await bench.ready()
+        worker = tree / "workers/alpha.1"
+        assert bench.nursery.only.id == "alpha#1"
+        assert bench.nursery.asked[0].cgroup == str(worker)
+        (worker / "memory.events").write_text("oom_kill 1")
+        bench.nursery.only.end(-9)
+        await bench.settle()
+        over = "over its memory limit: 1024 of 1024 MiB, and ended by the kernel (killed by SIGKILL)"
+        assert bench.host.state.reason == over
+        bench.nursery.only.end(-9)
+        await bench.settle()
+        assert bench.host.state.reason == "killed by SIGKILL"
+
+    tree = tmp_path / "tree"
+    for directory in ("", "supervisor", "workers", "workers/alpha.1", "workers/alpha.2"):
+        (tree / directory).mkdir()
+        for name in ("cgroup.procs", "cgroup.subtree_control", "memory.max", "memory.oom.group", "pids.max"):
+            (tree / directory / name).touch()
+    (tree / "cgroup.controllers").write_text("memory pids")
+    run(scenario)
 
 
 def test_start_in_backoff_replaces_the_alarm(run: Callable[..., None]) -> None:

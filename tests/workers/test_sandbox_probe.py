@@ -19,9 +19,9 @@ def run_probe(*preparation: str) -> dict[str, dict[str, object]]:
 
 
 def test_every_layer_is_tried_and_explained() -> None:
-    """One entry per layer: on this host all are there, none of them costs anything."""
+    """One entry per layer: on this host all are there, none of them costs anything. A cgroup is made by runnerd."""
     found = run_probe()
-    assert set(found) == {layer.value for layer in Layer}
+    assert set(found) == {layer.value for layer in Layer} - {Layer.CGROUP}
     for layer, finding in found.items():
         assert finding["is_required"] == (Layer(layer) in FLOOR)
         assert finding["available"], (layer, finding)

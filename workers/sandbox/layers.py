@@ -23,6 +23,10 @@ COST: Final[Mapping[Layer, str]] = {
     Layer.LANDLOCK_NETWORK: "TCP is kept away by seccomp alone (and the network namespace, where there is one)",
     Layer.LANDLOCK_SCOPES: "signals and abstract unix sockets are kept away by seccomp alone (and namespaces)",
     Layer.SECCOMP: "a plugin can connect to any socket of the host, start programs and use every kernel interface",
+    Layer.CGROUP: (
+        "memory is bounded by rlimits, and the supervisor looks at memory, threads and CPU time itself, a little later "
+        "than the kernel would"
+    ),
     Layer.SECCOMP_NOTIFY: "denied system calls fail in the plugin, but the supervisor cannot log them",
 }
 
@@ -37,6 +41,9 @@ REMEDY: Final[Mapping[Layer, str]] = {
     Layer.LANDLOCK_NETWORK: "Linux 6.7 or later",
     Layer.LANDLOCK_SCOPES: "Linux 6.12 or later",
     Layer.SECCOMP: "install libseccomp 2.4 or later (`apt install libseccomp2`) on x86_64 or aarch64",
+    Layer.CGROUP: (
+        "cgroup v2 with `Delegate=memory pids cpu` in the unit, as the shipped one has it, under systemd 251 or later"
+    ),
     Layer.SECCOMP_NOTIFY: "libseccomp 2.5 or later, and no container manager around the supervisor that listens itself",
 }
 

@@ -6,12 +6,14 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from protocol.zygote import Layer
 from runnerd.cli.asking import control_socket_of
 from runnerd.cli.configured import load
 from runnerd.cli.doctor.chains import examine_chains
 from runnerd.cli.doctor.database import examine_database
 from runnerd.cli.doctor.finding import Finding, Mark, Section, bad, good, weak
-from runnerd.cli.doctor.places import examine_daemon, examine_places
+from runnerd.cli.doctor.host import examine_cgroup, examine_required, examine_user_namespaces
+from runnerd.cli.doctor.places import ASK_TIMEOUT_S, examine_daemon, examine_places
 from runnerd.cli.doctor.sandbox import examine_sandbox
 from runnerd.cli.doctor.wallets import examine_wallet
 from runnerd.cli.exits import CliError, ExitCode
@@ -19,6 +21,8 @@ from runnerd.cli.json_text import to_json
 from runnerd.cli.options import DEFAULT_CONFIG, Target, json_option, pass_target
 from runnerd.cli.terminal import cell, open_console, show_line, show_wrapped
 from runnerd.config.model import Config
+from runnerd.control.client import ask
+from runnerd.control.messages import ControlError, GetStatus, Status
 
 _STYLES = {Mark.GOOD: "green", Mark.WEAK: "bold yellow", Mark.BAD: "bold red"}
 _SUBJECT_WIDTH = 17
@@ -61,7 +65,9 @@ def command(target: Target, is_unlocking: bool, as_json: bool) -> ExitCode:
 
 
 def _examine(target: Target, is_unlocking: bool) -> Iterator[Section]:
-    yield Section("sandbox", tuple(examine_sandbox()))
+    layers = [*examine_sandbox(), examine_cgroup(_pid_of_daemon(target))]
+    has_namespaces = any(found.subject == Layer.NAMESPACES and found.mark is Mark.GOOD for found in layers)
+    yield Section("sandbox", (*layers, *examine_user_namespaces(has_namespaces=has_namespaces)))
     if target.config == DEFAULT_CONFIG and not target.config.exists():
         remedy = "name yours with --config to have the rest examined"
         yield Section("configuration", (weak("file", f"{target.config} is not there", remedy=remedy),))
@@ -73,12 +79,24 @@ def _examine(target: Target, is_unlocking: bool) -> Iterator[Section]:
         yield Section("configuration", tuple(bad("file", line, cost="runnerd does not start") for line in lines))
     else:
         yield Section("configuration", (good("file", str(target.config)),))
+        required = examine_required(config.plugins, layers)
+        if required:
+            yield Section("required layers", tuple(required))
         yield from _examine_configured(config, is_unlocking)
     try:
         control_socket = control_socket_of(target)
     except CliError:
         return
     yield Section("daemon", tuple(examine_daemon(control_socket)))
+
+
+def _pid_of_daemon(target: Target) -> int | None:
+    """None if it does not run, or is another than this runnerctl knows: `examine_daemon` says so."""
+    try:
+        status = ask(control_socket_of(target), GetStatus(), ASK_TIMEOUT_S)
+    except (CliError, ControlError):
+        return None
+    return status.pid if isinstance(status, Status) else None
 
 
 def _examine_configured(config: Config, is_unlocking: bool) -> Iterator[Section]:
