@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PLUGINS = Path(__file__).parent / "plugins"
 ETHER = 10**18
 SPOT = 200_000
+RUNNERD = str(Path(sys.executable).with_name("runnerd"))
 KDF_WORK = 1 << 12
 """A throw-away key: its passphrase need not be hard to guess, and each start is a second faster."""
 
@@ -212,12 +213,12 @@ class Daemon:
         self.process.wait()
 
 
-def start_daemon(directory: Path) -> Daemon:
+def start_daemon(directory: Path, command: Sequence[str] = (RUNNERD,)) -> Daemon:
     """Start `runnerd --config directory/runnerd.toml`; its log goes to `runnerd.log` beside it."""
     log = directory / "runnerd.log"
     with log.open("ab") as sink:
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("runnerd")), "--config", str(directory / "runnerd.toml")],
+            [*command, "--config", str(directory / "runnerd.toml")],
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,

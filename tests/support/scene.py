@@ -7,7 +7,7 @@ a test may look at is what an operator may: control socket, ledger, chain, log, 
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +17,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from deploy.demo.world import (
+    RUNNERD,
     Daemon,
     Venue,
     build_venue,
@@ -90,6 +91,8 @@ class Scene:
         self.directory = directory
         self.venue = venue
         self.dsn = dsn
+        self.command: Sequence[str] = (RUNNERD,)
+        """What starts its daemon."""
         self._daemon: Daemon | None = None
 
     # --- the daemon --------------------------------------------------------------------------------------------------
@@ -112,7 +115,7 @@ class Scene:
 
     def start_unready(self) -> Daemon:
         """Start runnerd and do not wait."""
-        self._daemon = start_daemon(self.directory)
+        self._daemon = start_daemon(self.directory, self.command)
         return self._daemon
 
     def kill(self) -> None:
