@@ -29,6 +29,7 @@ _EVENT_STYLES: Final = {
     "exited": "red",
     "lost": "yellow",
     "quarantined": "bold red",
+    "attack": "bold red",
     DENIED: "yellow",
 }
 

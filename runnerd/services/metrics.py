@@ -22,6 +22,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._phases = tuple(phases)
         self._denied_names: dict[str, set[str]] = {}
+        self._attack_names: dict[str, set[str]] = {}
         self._calls = Counter("runnerd_calls", "JobCalls committed", ["plugin", "trigger"], registry=self.registry)
         self._outcomes = Counter(
             "runnerd_call_outcomes", "JobCalls by final outcome", ["plugin", "outcome"], registry=self.registry
@@ -36,6 +37,10 @@ class Metrics:
         self._starts = Counter("runnerd_worker_starts", "Workers started", ["plugin"], registry=self.registry)
         self._denied = Counter(
             "runnerd_sandbox_denials", "System calls that the sandbox denied", ["plugin", "syscall"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._attacks = Counter(
+            "runnerd_sandbox_attacks", "Workers killed for something that means an attack", ["plugin", "syscall"],
             registry=self.registry,
         )  # fmt: skip
         self._accepted = Counter(
@@ -109,6 +114,11 @@ class Metrics:
         self._denied.labels(plugin, syscall).inc()
         self._denied_names.setdefault(plugin, set()).add(syscall)
 
+    def attacked(self, plugin: str, syscall: str) -> None:
+        """A worker was killed for this."""
+        self._attacks.labels(plugin, syscall).inc()
+        self._attack_names.setdefault(plugin, set()).add(syscall)
+
     def accepted(self, plugin: str) -> None:
         """A node accepted a transaction."""
         self._accepted.labels(plugin).inc()
@@ -162,6 +172,8 @@ class Metrics:
             self._state.remove(plugin, known)
         for syscall in self._denied_names.pop(plugin, ()):
             self._denied.remove(plugin, syscall)
+        for syscall in self._attack_names.pop(plugin, ()):
+            self._attacks.remove(plugin, syscall)
 
     def observe_parts(
         self,

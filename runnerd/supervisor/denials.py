@@ -1,5 +1,7 @@
 """Answers the system calls that a worker's seccomp filter refused: EPERM, and a word to whoever logs it.
 
+Those that mean an attack (`protocol.attacks`) are not answered: the worker is ended while its thread still waits.
+
 Owns the notify fd. The worker's thread waits in the kernel until the answer, so a flood costs at most
 `MAX_DENIALS_PER_TURN` answers per turn of the loop, and ends with the worker. Kernel interface: seccomp_unotify(2).
 """
@@ -13,6 +15,8 @@ import struct
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
+
+from protocol.attacks import ATTACKS
 
 try:
     import pyseccomp
@@ -35,6 +39,7 @@ class Denials:
 
     `on_denial(name, args)` is called for each refused call, with its raw arguments; `on_flood()` once, after
     `limit` of them: from then on the kernel answers by itself (ENOSYS), and the worker should be ended.
+    `on_attack(name)` comes instead of an answer, and must kill the worker before it returns.
     """
 
     def __init__(
@@ -42,11 +47,13 @@ class Denials:
         notify_fd: int,
         on_denial: Callable[[str, tuple[int, ...]], None],
         on_flood: Callable[[], None],
+        on_attack: Callable[[str], None],
         limit: int = MAX_DENIALS,
     ) -> None:
         self._fd = notify_fd
         self._on_denial = on_denial
         self._on_flood = on_flood
+        self._on_attack = on_attack
         self._left = limit
         self._is_open = True
         self._poll = select.poll()
@@ -78,6 +85,9 @@ class Denials:
             fcntl.ioctl(self._fd, _RECEIVE, notification)
             call_id, _, _, number, architecture, _, *args = _NOTIFICATION.unpack(notification)
             name = _name_of(architecture, number)
+            if name in ATTACKS:
+                self._end_attack(name, tuple(args))
+                return
             # A call newer than libseccomp: programs try those first and know ENOSYS as "use the old one".
             error = errno.EPERM if name is not None else errno.ENOSYS
             fcntl.ioctl(self._fd, _SEND, _RESPONSE.pack(call_id, 0, -error, 0))
@@ -88,6 +98,12 @@ class Denials:
         if self._left <= 0 and self._is_open:
             self.close()
             self._on_flood()
+
+    def _end_attack(self, name: str, args: tuple[int, ...]) -> None:
+        self._on_denial(name, args)
+        self._on_attack(name)
+        # Its threads get ENOSYS for this, but a SIGKILL is pending: none of them comes back to its own code.
+        self.close()
 
 
 @lru_cache(maxsize=1_024)  # the worker chooses the number

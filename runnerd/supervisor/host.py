@@ -220,6 +220,12 @@ class PluginHost:
         if worker.denials[syscall] == 1:
             self._record("denied syscall", syscall)
 
+    def _on_attack(self, worker: Worker, what: str) -> None:
+        self._services.metrics.attacked(self.name, what)
+        self._record("attack", what)
+        if self.worker is worker:
+            self.dispatch(machine.Refused(f"attack: {what}", is_final=True))
+
     def _on_end(self, worker: Worker, reason: str) -> None:
         if self.worker is not worker:
             return
@@ -283,6 +289,7 @@ class PluginHost:
                 on_refused=lambda reason: self._on_refused(worker, reason),
                 on_end=lambda reason: self._on_end(worker, reason),
                 on_denied=lambda syscall: self._on_denied(worker, syscall),
+                on_attack=lambda what: self._on_attack(worker, what),
             ),
         )
         self.worker = worker

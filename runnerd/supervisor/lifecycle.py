@@ -40,9 +40,13 @@ class HelloAccepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It must not run as it is: sandbox refused, plugin not loadable, bad protocol, wrong vault. May come twice."""
+    """It must not run as it is: sandbox refused, plugin not loadable, bad protocol, wrong vault. May come twice.
+
+    `is_final`: it attacked; it is not probed, and runs again when an operator starts it.
+    """
 
     reason: str
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,8 +146,10 @@ def _refuse(state: WorkerState, event: Refused, now: float, policy: RestartPolic
     if state.phase is Phase.STOPPING:
         return state, (KillWorker(),)
     if state.phase is Phase.QUARANTINED:  # refused already, and not yet ended
-        return state, ()
+        return (_enter(state, Phase.QUARANTINED, state.since, event.reason) if event.is_final else state), ()
     quarantined, effects = _quarantine(state, event.reason, now, policy)
+    if event.is_final:
+        quarantined = replace(quarantined, wake_at=None)
     return quarantined, (KillWorker(), *effects)
 
 

@@ -38,13 +38,17 @@ class Birthplace(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """What a worker's host wants to hear. `on_end` comes once, last, with the reason in words."""
+    """What a worker's host wants to hear. `on_end` comes once, last, with the reason in words.
+
+    `on_attack`: it was killed for this system call, or by the kernel ("SIGSYS").
+    """
 
     on_hello: Callable[[Hello], None]
     on_message: Callable[[FromWorker], None]
     on_refused: Callable[[str], None]
     on_end: Callable[[str], None]
     on_denied: Callable[[str], None]
+    on_attack: Callable[[str], None]
 
 
 class Worker:
@@ -109,7 +113,7 @@ class Worker:
                 Output(born.stderr_fd, self._log.limit, lambda line: self._log.printed(logging.WARNING, line)),
             ]
             if born.notify_fd is not None:
-                self._denials = Denials(born.notify_fd, self._on_denial, self._on_denial_flood)
+                self._denials = Denials(born.notify_fd, self._on_denial, self._on_denial_flood, self._on_attack)
         except Exception as error:  # out of descriptors, for instance
             for fd in (born.stdout_fd, born.stderr_fd):
                 self._loop.remove_reader(fd)
@@ -174,6 +178,8 @@ class Worker:
             return
         end = exited.result()
         how = end.describe()
+        if end.status == -signal.SIGSYS:  # the filter itself kills for calls of another architecture
+            self._on_attack("SIGSYS")
         self._finish(f"{self._end_reason} ({how})" if self._end_reason else how)
 
     @property
@@ -241,6 +247,11 @@ class Worker:
 
     def _on_denial_flood(self) -> None:
         self.kill("the sandbox denied it too many system calls")
+
+    def _on_attack(self, what: str) -> None:
+        self.kill(f"attack: {what}")  # first of all: the call waits until this has happened
+        self._log.attacked(what)
+        self._listener.on_attack(what)
 
     # --- its end -----------------------------------------------------------------------------------------------------
 

@@ -51,6 +51,13 @@ class WorkerLog:
                 extra=fields("sandbox_denied", plugin=self._plugin, generation=self._generation, syscall=syscall),
             )  # fmt: skip
 
+    def attacked(self, what: str) -> None:
+        """It did something that no library does by accident, and is ended for it."""
+        logger.error(
+            "attack: %s; the worker was killed before it was answered", what,
+            extra=fields("sandbox_attack", plugin=self._plugin, generation=self._generation, syscall=what),
+        )  # fmt: skip
+
     def report_dropped(self) -> None:
         """What the limit cut since the last time."""
         dropped, self._reported = self.limit.refused - self._reported, self.limit.refused

@@ -26,7 +26,7 @@ ALONE: dict[Layer, dict[str, str]] = {
         "list_the_data_directory": "EACCES",
         "write_a_file": "EACCES",
         "follow_a_symlink_out_of_its_directory": "EACCES",
-        "link_the_keystore_into_its_directory": "EXDEV",
+        "link_the_keystore_into_its_directory": "EACCES",
         "go_through_its_own_root": "EACCES",
         "use_shared_memory_files": "EACCES",
         "start_a_program": "EACCES",
@@ -40,7 +40,6 @@ ALONE: dict[Layer, dict[str, str]] = {
     Layer.LANDLOCK_SCOPES: {
         "signal_a_neighbour": "EPERM",
         "signal_through_a_pidfd": "EPERM",
-        "have_the_kernel_signal_a_neighbour": "EPERM",
         "connect_to_an_abstract_socket": "EPERM",
         "send_to_an_abstract_socket": "EPERM",
     },

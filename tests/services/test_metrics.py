@@ -38,6 +38,7 @@ def _result() -> JobResult:
             "runnerd_sandbox_denials_total{plugin=alpha,syscall=socket}",
             1,
         ),
+        (lambda m: m.attacked("alpha", "bpf"), "runnerd_sandbox_attacks_total{plugin=alpha,syscall=bpf}", 1),
         (lambda m: m.accepted("alpha"), "runnerd_transactions_accepted_total{plugin=alpha}", 1),
         (lambda m: m.missed("alpha", 3), "runnerd_cron_slots_missed_total{plugin=alpha}", 3),
         (lambda m: m.phase("alpha", Phase.READY), "runnerd_worker_state{plugin=alpha,state=ready}", 1),
@@ -116,6 +117,7 @@ def test_forgotten_plugin_has_neither_state_nor_queue_nor_denials_and_the_others
         metrics.called(plugin, "cron")
         for syscall in ("socket", "socket", "unknown"):
             metrics.denied_syscall(plugin, syscall)
+        metrics.attacked(plugin, "ptrace")
     metrics.forget("alpha")
     shown = values(metrics)
     denied = {name: value for name, value in shown.items() if name.startswith("runnerd_sandbox_denials_total")}
@@ -123,6 +125,9 @@ def test_forgotten_plugin_has_neither_state_nor_queue_nor_denials_and_the_others
         "runnerd_sandbox_denials_total{plugin=beta,syscall=socket}": 2,
         "runnerd_sandbox_denials_total{plugin=beta,syscall=unknown}": 1,
     }
+    assert [name for name in shown if name.startswith("runnerd_sandbox_attacks_total")] == [
+        "runnerd_sandbox_attacks_total{plugin=beta,syscall=ptrace}"
+    ]
     gauges = {name for name in shown if name.startswith(("runnerd_worker_state{", "runnerd_queue_depth{"))}
     assert not [name for name in gauges if "plugin=alpha" in name]
     assert len(gauges) == len(Phase) + 1

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from runnerd.supervisor.denials import MAX_DENIALS_PER_TURN, Denials
-from tests.support.probes import DEADLINE_S, ProbeHost, probe_host
+from tests.support.probes import DEADLINE_S, ProbeHost, outside, probe_host
 
 pytestmark = pytest.mark.hostile
 
@@ -41,7 +41,7 @@ def test_a_denied_call_is_named_with_its_arguments(host: ProbeHost) -> None:
         request = host.request("import socket; attempt(lambda: socket.socket(socket.AF_UNIX)); print('end')")
         worker = await host.zygote.spawn(request, DEADLINE_S)
         assert worker.notify_fd is not None
-        denials = Denials(worker.notify_fd, lambda name, args: seen.append((name, args)), pytest.fail)
+        denials = Denials(worker.notify_fd, lambda name, args: seen.append((name, args)), pytest.fail, pytest.fail)
         await asyncio.wait_for(worker.exited, DEADLINE_S)
         denials.close()
         denials.close()
@@ -93,7 +93,7 @@ def test_a_flood_of_denials_ends_after_the_limit_and_never_holds_the_loop(host: 
                 loop.call_soon(next_turn)
 
         next_turn()
-        denials = Denials(worker.notify_fd, on_denial, lambda: flooded.set_result(None), limit=2_000)
+        denials = Denials(worker.notify_fd, on_denial, lambda: flooded.set_result(None), pytest.fail, limit=2_000)
         await asyncio.wait_for(flooded, DEADLINE_S)
         is_over = True
         os.set_blocking(worker.stdout_fd, True)
@@ -108,6 +108,21 @@ def test_a_flood_of_denials_ends_after_the_limit_and_never_holds_the_loop(host: 
 
     assert host.wait_for(endure()) == (2_000, "nobody answers any more")
     assert max(per_turn) <= MAX_DENIALS_PER_TURN
+
+
+def test_an_attack_is_never_answered(host: ProbeHost) -> None:
+    """The thread that called waits in the kernel until it is dead: nothing after the call runs."""
+    code = """
+        import ctypes
+        print("before", flush=True)
+        ctypes.CDLL(None).ptrace(0, 0, 0, 0)
+        print("after", flush=True)
+    """
+    assert outside(code) == ["before", "after"]
+    outcome = host.run(code)
+    assert outcome.said == ["before"]
+    assert outcome.exited.status == -signal.SIGKILL
+    assert outcome.attacks == ("ptrace",)
 
 
 def test_the_end_of_the_worker_ends_the_reading(host: ProbeHost) -> None:

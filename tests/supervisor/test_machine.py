@@ -57,6 +57,7 @@ EVENTS: dict[str, Event] = {
     "Start": Start(),
     "Hello": HelloAccepted(),
     "Refused": Refused("bad protocol"),
+    "Attacked": Refused("attack: ptrace", is_final=True),
     "Forbidden": Forbidden("vault refused"),
     "Exited": Exited("exit code 1"),
     "Lost": Lost("the zygote died"),
@@ -74,6 +75,7 @@ TABLE = """
 Start      starting+S     =              =              =              starting+S     starting+S     stopping       =              =
 Hello      !              ready          !              !              !              !              !              =              =
 Refused    !              quarantined+K  quarantined+K  quarantined+K  !              !              =              =+K            =+K
+Attacked   !              quarantined+K  quarantined+K  quarantined+K  !              !              =              =+K            =+K
 Forbidden  quarantined    !              !              !              quarantined    =              !              !              !
 Exited     !              =+S            starting+S     starting+S     !              !              =              stopped        starting+S
 Lost       !              =+S            starting+S     starting+S     !              !              =              stopped        starting+S
@@ -170,6 +172,17 @@ def test_crashes_older_than_the_window_do_not_count() -> None:
         state = crash(state, NOW + number * 180)
     assert state.phase is Phase.READY
     assert len(state.crashes) == 4
+
+
+@pytest.mark.parametrize("state_name", ["starting", "ready", "dying"])
+def test_attacker_is_not_probed(state_name: str) -> None:
+    """Time does not make it better: it runs again when an operator says so."""
+    state, _ = transition(STATES[state_name], EVENTS["Attacked"], NOW, POLICY)
+    assert (state.phase, state.wake_at, state.reason) == (Phase.QUARANTINED, None, "attack: ptrace")
+    rested, _ = transition(state, Exited("attack: ptrace (killed by SIGKILL)"), NOW, POLICY)
+    assert rested.wake_at is None
+    started, _ = transition(rested, Start(), NOW + 1, POLICY)
+    assert started.phase is Phase.STARTING
 
 
 def test_quarantined_is_probed_every_15_minutes_and_a_failed_probe_quarantines_at_once() -> None:

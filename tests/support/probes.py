@@ -49,6 +49,7 @@ class Outcome:
     exited: Exited
     denied: tuple[str, ...]
     layers: tuple[LayerReport, ...]
+    attacks: tuple[str, ...] = ()
 
     @property
     def said(self) -> list[str]:
@@ -63,6 +64,7 @@ class Running:
     worker: BornWorker
     denied: list[str] = field(default_factory=list)
     denials: Denials | None = None
+    attacks: list[str] = field(default_factory=list)
 
     async def line(self) -> str:
         """The next line it prints."""
@@ -74,7 +76,18 @@ class Running:
         stdout, stderr, exited = await asyncio.wait_for(
             asyncio.gather(_read(worker.stdout_fd), _read(worker.stderr_fd), worker.exited), DEADLINE_S
         )
-        return Outcome(stdout, stderr, exited, tuple(self.denied), worker.layers)
+        return Outcome(stdout, stderr, exited, tuple(self.denied), worker.layers, tuple(self.attacks))
+
+    def answer(self) -> None:
+        """Answer its denied calls from now on; an attack ends it, as it does in `supervisor.worker`."""
+        if self.worker.notify_fd is not None:
+            self.denials = Denials(
+                self.worker.notify_fd, lambda name, _: self.denied.append(name), _no_flood, self._on_attack
+            )
+
+    def _on_attack(self, name: str) -> None:
+        self.attacks.append(name)
+        self.worker.kill(signal.SIGKILL)
 
     def close(self) -> None:
         """Kill it if it still runs, and close everything."""
@@ -135,8 +148,7 @@ class ProbeHost:
     async def start(self, request: Spawn) -> Running:
         """Spawn it, and answer its denied calls from now on."""
         running = Running(await self.zygote.spawn(request, DEADLINE_S))
-        if running.worker.notify_fd is not None:
-            running.denials = Denials(running.worker.notify_fd, lambda name, _: running.denied.append(name), _no_flood)
+        running.answer()
         return running
 
     def run(self, code: str, **options: Any) -> Outcome:

@@ -1,6 +1,7 @@
 """seccomp: what a plugin may ask of the kernel, and that everything else is refused and reported by name."""
 
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Final
 import pyseccomp
 import pytest
 
+from protocol.attacks import ATTACKS
 from protocol.zygote import Layer, SandboxPolicy
 from tests.support.probes import DEADLINE_S, ProbeHost, outside, program
 from workers.sandbox import seccomp
@@ -65,18 +67,23 @@ def test_no_signal_reaches_another_process(host: ProbeHost, policy: SandboxPolic
     assert outcome.denied == ("kill", "kill", "kill", "rt_sigqueueinfo", "fcntl")
 
 
-KERNEL_DOORS: Final[Mapping[str, str]] = {
+DEADLY_DOORS: Final[Mapping[str, str]] = {
     "ptrace": "libc.ptrace(0, 0, 0, 0)",
     "process_vm_readv": "libc.process_vm_readv(os.getpid(), 0, 0, 0, 0, 0)",
-    "pidfd_open": "libc.syscall(434, os.getpid(), 0)",
-    "io_uring_setup": "libc.syscall(425, 1, 0)",
     "bpf": f"libc.syscall({321 if platform.machine() == 'x86_64' else 280}, 0, 0, 0)",
-    "unshare": "libc.unshare(0)",
     "mount": "libc.mount(0, 0, 0, 0, 0)",
-    "memfd_create": "libc.memfd_create(b'x', 0)",
     "userfaultfd": f"libc.syscall({323 if platform.machine() == 'x86_64' else 282}, 1)",
     "keyctl": f"libc.syscall({250 if platform.machine() == 'x86_64' else 219}, 0, 0)",
     "setns": "libc.setns(0, 0)",
+    "pidfd_getfd": "libc.syscall(438, 0, 0, 0)",
+    "open_by_handle_at": "libc.open_by_handle_at(0, 0, 0)",
+    "chroot": "libc.chroot(b'/nowhere')",
+}
+KERNEL_DOORS: Final[Mapping[str, str]] = {
+    "pidfd_open": "libc.syscall(434, os.getpid(), 0)",
+    "io_uring_setup": "libc.syscall(425, 1, 0)",
+    "unshare": "libc.unshare(0)",
+    "memfd_create": "libc.memfd_create(b'x', 0)",
     "perf_event_open": f"libc.syscall({298 if platform.machine() == 'x86_64' else 241}, 0, 0, 0, 0, 0)",
     "prctl": "libc.prctl(1, 0, 0, 0, 0)",  # PR_SET_PDEATHSIG: live on when the zygote is gone
     "setsockopt": "libc.setsockopt(0, 1, 26, 0, 0)",  # SO_ATTACH_FILTER
@@ -86,19 +93,55 @@ KERNEL_DOORS: Final[Mapping[str, str]] = {
 @hostile
 def test_attacks_on_the_kernel_are_refused_by_name(host: ProbeHost) -> None:
     """None of these can be called. Outside they reach the kernel and fail in their own ways, or not at all."""
-    calls = "\n".join(f"attempt(lambda: check({call}))" for call in KERNEL_DOORS.values())
-    code = f"""
+    code = _knock(*KERNEL_DOORS.values())
+    assert {"done", "EFAULT", "ENOTSOCK"} & set(outside(code))
+    outcome = host.run(code)
+    assert outcome.said == ["EPERM"] * len(KERNEL_DOORS), outcome.stderr
+    assert outcome.denied == tuple(KERNEL_DOORS)
+
+
+@hostile
+def test_calls_that_mean_an_attack_end_the_worker_unanswered(host: ProbeHost) -> None:
+    """Each in a worker of its own: killed, and known by name. Outside, the next line is reached."""
+    assert len(outside(_knock(*DEADLY_DOORS.values()))) == len(DEADLY_DOORS)
+    for name, call in DEADLY_DOORS.items():
+        outcome = host.run(_knock(call))
+        assert (outcome.said, outcome.attacks, outcome.exited.status) == ([], (name,), -signal.SIGKILL), name
+
+
+@hostile
+def test_without_a_listener_the_kernel_kills_for_an_attack() -> None:
+    """Its name is lost then, but not the effect."""
+    code = """
+        import ctypes, errno, os
+        from workers.sandbox import privileges, seccomp
+        install = seccomp._install
+        def busy(program, flags):
+            if flags & seccomp._FLAG_NEW_LISTENER:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            return install(program, flags)
+        seccomp._install = busy
+        privileges.apply()
+        seccomp.load(own_pid=os.getpid(), birth_fd=256)
+        ctypes.CDLL(None).ptrace(0, 0, 0, 0)
+        print("answered", flush=True)
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program(code)], capture_output=True, timeout=DEADLINE_S, check=False
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGSYS, b"")
+
+
+def _knock(*calls: str) -> str:
+    attempts = "\n".join(f"attempt(lambda: check({call}))" for call in calls)
+    return f"""
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
 def check(result):
     if result < 0:
         raise OSError(ctypes.get_errno(), "")
-{calls}
+{attempts}
 """
-    assert {"done", "EFAULT", "ENOTSOCK"} & set(outside(code))
-    outcome = host.run(code)
-    assert outcome.said == ["EPERM"] * len(KERNEL_DOORS), outcome.stderr
-    assert outcome.denied == tuple(KERNEL_DOORS)
 
 
 @hostile
@@ -221,10 +264,17 @@ def test_the_filter_compiles_for_both_architectures(architecture: int) -> None:
 def test_every_name_is_a_system_call_somewhere() -> None:
     """A misspelt name would be skipped silently."""
     names = {name for group in ALLOWED.values() for name in group} | set(SILENT)
+    names |= ATTACKS
     names |= {rule.name for rule in conditional(own_pid=1, birth_fd=3)}
     architectures = (pyseccomp.Arch.X86_64, pyseccomp.Arch.AARCH64)
     unknown = {name for name in names if all(pyseccomp.resolve_syscall(arch, name) < 0 for arch in architectures)}
     assert unknown == set()
+
+
+def test_no_call_is_both_allowed_and_an_attack() -> None:
+    """The kernel would take the rule that came first."""
+    allowed = {name for group in ALLOWED.values() for name in group} | set(SILENT)
+    assert not ATTACKS & (allowed | {rule.name for rule in conditional(own_pid=1, birth_fd=3)})
 
 
 def test_a_worker_names_its_layers(host: ProbeHost) -> None:

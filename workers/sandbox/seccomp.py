@@ -1,8 +1,9 @@
 """seccomp: the allowlist of `syscalls` as a BPF program, loaded for all threads at once (TSYNC).
 
-Everything else is refused with EPERM, and nothing of it kills: an author gets an error with a traceback, and the
-supervisor a log line through the notify fd that `load` returns. Only code of a foreign architecture ends the process,
-because its numbers mean other calls. The zygote compiles the program once; a worker only fills in two numbers.
+Everything else is refused with EPERM: an author gets an error with a traceback, and the supervisor a log line through
+the notify fd that `load` returns. Two things kill: code of a foreign architecture, because its numbers mean other
+calls, and the few calls that mean an attack (`protocol.attacks`). Those the supervisor ends by name; the filter itself
+kills for them only where nobody listens. The zygote compiles the program once; a worker only fills in two numbers.
 """
 
 import ctypes
@@ -12,6 +13,7 @@ import sys
 from functools import cache
 from typing import Any, Final
 
+from protocol.attacks import ATTACKS
 from protocol.zygote import Layer, LayerReport
 from workers.sandbox import libc
 from workers.sandbox.errors import SandboxRefusedError
@@ -85,6 +87,9 @@ def compile_program(*, is_notified: bool = True, architecture: int | None = None
             add(_ALLOW, name)
     for name, number in SILENT.items():
         add(_library.ERRNO(number), name)
+    if not is_notified:  # else the name would be lost with the process
+        for name in sorted(ATTACKS):
+            add(_library.KILL_PROCESS, name)
     for rule in conditional(_OWN_PID_MARK, _BIRTH_FD_MARK):
         add(_ALLOW, rule.name, *(_library.Arg(c.index, _library.MASKED_EQ, c.mask, c.value) for c in rule.comparisons))
     return _export(program)

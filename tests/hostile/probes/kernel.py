@@ -40,14 +40,14 @@ def become_dumpable(targets: Targets) -> object:
     return checked(libc.prctl(4, 1, 0, 0, 0))
 
 
-@probe(needs_root=True)
+@probe(needs_root=True, attack="mount")
 def mount_a_filesystem(targets: Targets) -> object:
     where = targets["scratch"].encode()
     checked(libc.mount(b"none", where, b"tmpfs", 0, None))
     return checked(libc.umount2(where, 2))
 
 
-@probe(needs_root=True)
+@probe(needs_root=True, attack="chroot")
 def change_the_root(targets: Targets) -> object:
     return os.chroot("/")
 
@@ -71,7 +71,7 @@ def set_up_io_uring(targets: Targets) -> object:
     return os.close(raw("io_uring_setup", 1, bytes(120)))
 
 
-@probe(needs_root=True)
+@probe(needs_root=True, attack="bpf")
 def load_bpf(targets: Targets) -> object:
     array_of_one = struct.pack("=IIII", 2, 4, 8, 1) + bytes(56)
     return os.close(raw("bpf", 0, array_of_one, len(array_of_one)))
@@ -83,12 +83,12 @@ def open_a_performance_event(targets: Targets) -> object:
     return os.close(raw("perf_event_open", attributes, 0, -1, -1, 0))
 
 
-@probe(needs_root=True)
+@probe(needs_root=True, attack="userfaultfd")
 def handle_page_faults(targets: Targets) -> object:
     return os.close(raw("userfaultfd", 0))
 
 
-@probe()
+@probe(attack="add_key")
 def use_the_kernels_keyrings(targets: Targets) -> object:
     return raw("add_key", b"user", b"probe", b"x", 1, -2)  # the process keyring
 
@@ -132,12 +132,12 @@ def read_the_kernels_log(targets: Targets) -> object:
     return checked(libc.klogctl(10, None, 0))
 
 
-@probe()
+@probe(attack="keyctl")
 def read_a_keyring(targets: Targets) -> object:
     return raw("keyctl", 0, -2, 1)  # KEYCTL_GET_KEYRING_ID of the process keyring, made if there is none
 
 
-@probe()
+@probe(attack="request_key")
 def ask_for_a_key(targets: Targets) -> object:
     try:
         return raw("request_key", b"user", b"runnerd-test", None, 0)
@@ -154,7 +154,7 @@ def name_a_file_by_its_handle(targets: Targets) -> object:
     return raw("name_to_handle_at", AT_FDCWD, b"/", ctypes.addressof(rooms[0]), ctypes.addressof(rooms[1]), 0)
 
 
-@probe(needs_root=True)
+@probe(needs_root=True, attack="open_by_handle_at")
 def open_a_file_by_its_handle(targets: Targets) -> object:
     """Past every path. The handle is a made-up one: who may not even ask is told so, who may hears that it is stale."""
     try:
@@ -165,12 +165,12 @@ def open_a_file_by_its_handle(targets: Targets) -> object:
         raise
 
 
-@probe()
+@probe(attack="open_tree")
 def open_a_tree(targets: Targets) -> object:
     return os.close(raw("open_tree", AT_FDCWD, b"/", 0))
 
 
-@probe(needs_root=True)
+@probe(needs_root=True, attack="fsopen")
 def make_a_filesystem(targets: Targets) -> object:
     return os.close(raw("fsopen", b"tmpfs", 0))
 
@@ -180,7 +180,7 @@ def name_the_host(targets: Targets) -> object:
     return socket.sethostname(socket.gethostname())
 
 
-@probe(is_there=X86_64, ends_with="killed by SIGSYS", is_offered_by_some=True)
+@probe(is_there=X86_64, attack="SIGSYS", is_offered_by_some=True)
 def call_the_kernel_as_i386(targets: Targets) -> object:
     """getpid by its number on i386, which on x86_64 is writev: a filter that looked at numbers alone would be lost."""
     called = run_machine_code("b814000000 cd80 c3")  # mov eax, 20; int 0x80; ret
@@ -189,7 +189,7 @@ def call_the_kernel_as_i386(targets: Targets) -> object:
     return called
 
 
-@probe(is_there=X86_64, ends_with="killed by SIGSYS", is_offered_by_some=True)
+@probe(is_there=X86_64, attack="SIGSYS", is_offered_by_some=True)
 def call_the_kernel_as_x32(targets: Targets) -> object:
     """getpid again: the numbers of x32 begin at 2**30, and few kernels have them."""
     return checked(int(libc.syscall(ctypes.c_long(0x4000_0000 | 39))))

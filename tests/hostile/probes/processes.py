@@ -82,14 +82,14 @@ def signal_through_a_pidfd(targets: Targets) -> object:
         os.close(descriptor)
 
 
-@probe()
+@probe(attack="ptrace")
 def trace_a_neighbour(targets: Targets) -> object:
     raw("ptrace", PTRACE_ATTACH, targets["victim"], 0, 0)
     os.waitpid(targets["victim"], 0x40000000)  # __WALL
     return raw("ptrace", PTRACE_DETACH, targets["victim"], 0, 0)
 
 
-@probe()
+@probe(attack="process_vm_readv")
 def read_a_neighbours_memory(targets: Targets) -> object:
     buffer = ctypes.create_string_buffer(8)
     local = struct.pack("=QQ", ctypes.addressof(buffer), 8)
@@ -155,7 +155,7 @@ def become_a_descriptor(targets: Targets) -> object:
         raise
 
 
-@probe()
+@probe(attack="process_vm_writev")
 def write_to_a_neighbours_memory(targets: Targets) -> object:
     buffer = ctypes.create_string_buffer(b"1234567")
     local = struct.pack("=QQ", ctypes.addressof(buffer), 8)
@@ -163,12 +163,12 @@ def write_to_a_neighbours_memory(targets: Targets) -> object:
     return raw("process_vm_writev", targets["victim"], local, 1, remote, 1, 0)
 
 
-@probe()
+@probe(attack="ptrace")
 def be_traced(targets: Targets) -> object:
     return raw("ptrace", PTRACE_TRACEME, 0, 0, 0)
 
 
-@probe()
+@probe(attack="ptrace")
 def seize_a_neighbour(targets: Targets) -> object:
     return raw("ptrace", PTRACE_SEIZE, targets["victim"], 0, 0)
 

@@ -33,14 +33,15 @@ libc.syscall.restype = ctypes.c_long
 class Probe:
     """One attempt. `needs_root`: an ordinary user is refused outside the sandbox as well, so there is no control.
 
-    `denials` are the errors that count as a denial. `ends_with`: the worker is ended instead, and the reason says this.
+    `denials` are the errors that count as a denial. `attack`: its worker is ended instead,
+    and the plugin quarantined for this system call.
     `is_offered_by_some`: not every kernel offers it to anybody. `layer` is all that refuses it, where the host has it.
     """
 
     attempt: Attempt
     needs_root: bool
     denials: tuple[int, ...]
-    ends_with: str | None
+    attack: str | None
     is_offered_by_some: bool
     layer: str | None
 
@@ -52,7 +53,7 @@ def probe(
     *,
     needs_root: bool = False,
     denials: tuple[int, ...] = (errno.EPERM, errno.EACCES),
-    ends_with: str | None = None,
+    attack: str | None = None,
     is_offered_by_some: bool = False,
     layer: str | None = None,
     is_there: bool = True,
@@ -61,7 +62,7 @@ def probe(
 
     def register(attempt: Attempt) -> Attempt:
         if is_there:
-            PROBES[attempt.__name__] = Probe(attempt, needs_root, denials, ends_with, is_offered_by_some, layer)
+            PROBES[attempt.__name__] = Probe(attempt, needs_root, denials, attack, is_offered_by_some, layer)
         return attempt
 
     return register
