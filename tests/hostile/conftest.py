@@ -43,7 +43,7 @@ PLUGINS: dict[str, dict[str, object]] = {
     "anarchist": attacker("anarchist"),
     "forger": attacker("forger"),
     "sloth": attacker("sloth", decide_deadline_s=0.4, stop_grace_s=0.4, attempts=1),
-    "trickster": attacker("trickster"),
+    "trickster": attacker("trickster", attempts=1),
 }
 VICTIM = """
 import ctypes, time
