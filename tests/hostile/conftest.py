@@ -6,6 +6,7 @@ Where `WITHOUT` names a layer of the sandbox, the fort's workers lack it: `prove
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -44,6 +45,7 @@ PLUGINS: dict[str, dict[str, object]] = {
     "forger": attacker("forger"),
     "sloth": attacker("sloth", decide_deadline_s=0.4, stop_grace_s=0.4, attempts=1),
     "trickster": attacker("trickster", attempts=1),
+    "chameleon": attacker("chameleon", path="chameleon.py"),
 }
 VICTIM = """
 import ctypes, time
@@ -60,6 +62,7 @@ def fort(stage: Stage) -> Iterator[Scene]:
         (scene.directory / GRANTED).mkdir()
         (scene.directory / "credentials").mkdir()
         (scene.directory / "credentials/passphrase").write_text("theirs")
+        shutil.copy(HERE / "plugins/chameleon.py", scene.directory)
         environment.setenv("CREDENTIALS_DIRECTORY", str(scene.directory / "credentials"))
         environment.setenv(VARIABLE, "theirs")
         if layer := os.environ.get(WITHOUT):
