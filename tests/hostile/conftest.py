@@ -38,9 +38,7 @@ def attacker(file: str, **config: object) -> dict[str, object]:
 
 PLUGINS: dict[str, dict[str, object]] = {
     "bystander": puppet(),
-    "prober": attacker(
-        "prober", params={"probes": str(PROBES)}, sandbox={"readable_paths": [str(PROBES), GRANTED]}
-    ),
+    "prober": attacker("prober", params={"probes": str(PROBES)}, sandbox={"readable_paths": [str(PROBES), GRANTED]}),
     "anarchist": attacker("anarchist"),
     "forger": attacker("forger"),
     "sloth": attacker("sloth", decide_deadline_s=0.4, stop_grace_s=0.4, attempts=1),

@@ -103,9 +103,20 @@ HONEST = {"version": 2, "generation": 10**9, "plugin": "chameleon", "vault": "",
         (HELLO.format(**{**HONEST, "version": 1}), "speaks protocol 1"),
         (HELLO.format(**{**HONEST, "version": 3}), "speaks protocol 3"),
         (HELLO.format(**{**HONEST, "digest": "mine"}), "not a message of this protocol"),
-        ('{"type":"decision","call_id":1,"attempt":1,"outcome":{"kind":"noop","reason":"early"}}', "which is not with it"),
+        (
+            '{"type":"decision","call_id":1,"attempt":1,"outcome":{"kind":"noop","reason":"early"}}',
+            "which is not with it",
+        ),
     ],
-    ids=["old generation", "generation 0", "later generation", "old version", "later version", "no digest", "an answer"],
+    ids=[
+        "old generation",
+        "generation 0",
+        "later generation",
+        "old version",
+        "later version",
+        "no digest",
+        "an answer",
+    ],
 )
 def test_what_is_said_before_hello_is_judged_as_strictly(fort: Scene, file: Path, frame: str, reason: str) -> None:
     """By code that runs as it is imported, before the worker has said what it is."""

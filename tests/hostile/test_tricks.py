@@ -10,7 +10,7 @@ import pytest
 
 from runnerd.control.messages import Restart
 from tests.hostile.conftest import PLUGINS
-from tests.support.scene import Scene, mint
+from tests.support.scene import Scene
 from tests.support.secrets import secrets_in
 from tests.support.worker_process import WorkerProcess, decide, start_worker
 
@@ -41,7 +41,7 @@ def nobody_else_notices(fort: Scene) -> Iterator[None]:
     others = {name: pid for name, pid in fort.pids().items() if name != "trickster"}
     yield
     assert {name: pid for name, pid in fort.pids().items() if name != "trickster"} == others
-    assert fort.fire("bystander", do="act", actions=[mint()]).outcome == "acted"
+    assert fort.fire("bystander", do="noop").outcome == "noop"
     former = fort.plugin("trickster").generation
     fort.daemon.ask(Restart(plugin="trickster"))
     fort.wait_plugin("trickster", lambda plugin: plugin.state == "ready" and plugin.generation > former)
@@ -84,17 +84,17 @@ def test_a_walk_through_the_garbage_collector_finds_no_secret(fort: Scene) -> No
 # --- the controls: outside they do harm -------------------------------------------------------------------------------
 
 
-def test_outside_a_program_does_not_survive_it() -> None:
-    """The same functions in a program without a worker loop around it."""
-    calls = {
-        "raise_a_base_exception": 1, "exit_the_program": 0, "interrupt_from_the_keyboard": -2, "exit_at_once": 0,
-        "overwrite_none": -11, "recurse_without_end": -11,
-    }  # fmt: skip
-    for trick, code in calls.items():
-        lines = f"import runpy; runpy.run_path({TRICKSTER!r})[{trick!r}]({{}}); print('alive', flush=True)"
-        done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, timeout=20, check=False)
-        assert "alive" not in done.stdout or done.returncode == code, (trick, done)
-        assert done.returncode in (code, 130, -6), (trick, done.returncode)
+@pytest.mark.parametrize(
+    "trick", ["raise_a_base_exception", "exit_the_program", "exit_at_once", "recurse_without_end", "overwrite_none"]
+)
+def test_outside_a_program_does_not_survive_it(trick: str) -> None:
+    """The same function in a program without a worker loop, or a process of its own, around it."""
+    code = f"import runpy; trick = runpy.run_path({TRICKSTER!r})[{trick!r}]; print('begun', flush=True); trick({{}})"
+    lines = f"{code}; print('alive', flush=True)"
+
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, timeout=20, check=False)
+
+    assert done.stdout == "begun\n"
 
 
 @pytest.mark.parametrize("trick", ["patch_the_sdk", "patch_the_codec"])
@@ -103,7 +103,10 @@ def test_outside_a_patched_sdk_sends_what_it_likes(short_dir: Path, trick: str) 
     with start_worker(short_dir, TRICKSTER) as worker:
         worker.open()
         worker.send(decide(payload=f'{{"do": "{trick}", "frame": "mine"}}'))
-        assert _answer(worker) in (b"mine", b'{"kind":"act","actions":[{"name":"../../transfer","args":{},"value_wei":0}]}')
+        assert _answer(worker) in (
+            b"mine",
+            b'{"kind":"act","actions":[{"name":"../../transfer","args":{},"value_wei":0}]}',
+        )
 
 
 def _answer(worker: WorkerProcess) -> bytes:

@@ -1,4 +1,4 @@
-"""The real runnerd with a weak zygote: `weak_daemon.py LAYER --config FILE`. See `weak_zygote`; used by `prove` alone."""
+"""The real runnerd with a weak zygote: `weak_daemon.py LAYER --config FILE`. See `weak_zygote`; for `prove` alone."""
 
 import os
 import sys
