@@ -69,7 +69,7 @@ def matrix(runs: Mapping[str, Run]) -> list[str]:
 
 
 def table(runs: Mapping[str, Run]) -> list[str]:
-    """The same in Markdown, layer by layer: how many tests fail, how many of them for this layer alone, and examples."""
+    """The same in Markdown by layers: how many tests fail, how many of them for this layer alone, and examples."""
     lines = ["| layer removed | tests that fail | only without this one | among them |", "| --- | --- | --- | --- |"]
     for layer, run in runs.items():
         others = {name for other, its in runs.items() if other != layer for name in its.failed}

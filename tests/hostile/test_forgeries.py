@@ -56,10 +56,10 @@ def test_a_message_of_several_frames_ends_the_worker(fort: Scene, deed: str) -> 
     _is_refused(fort, "several frames", do=deed)
 
 
-def _is_refused(fort: Scene, reason: str, **deed: object) -> None:
+def _is_refused(fort: Scene, reason: str, *, do: str, frame: str = "", call_id: int | None = None) -> None:
     others = {name: pid for name, pid in fort.pids().items() if name != "forger"}
 
-    fired = fort.fire("forger", wait_s=0, **deed)
+    fired = fort.fire("forger", 0, do=do, frame=frame, call_id=call_id)
     status = fort.wait_plugin("forger", lambda plugin: plugin.state == "quarantined" and plugin.pid is None)
 
     assert "bad protocol: " in status.reason

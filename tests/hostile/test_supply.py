@@ -35,9 +35,9 @@ def _restart(fort: Scene) -> None:
     fort.wait_plugin("chameleon", lambda plugin: plugin.state == "ready" and plugin.generation > former)
 
 
-def _ask(fort: Scene, **asked: object) -> tuple[str | None, str]:
+def _ask(fort: Scene) -> tuple[str | None, str]:
     """What it answers, and the digest that is recorded with the Decision."""
-    fired = fort.fire("chameleon", do="show", **asked)
+    fired = fort.fire("chameleon", do="show")
     [row] = fort.rows("select digest from decisions where call_id = %s", fired.call_id)
     return fired.reason, row["digest"]
 

@@ -40,7 +40,7 @@ def _pretend(layer: Layer) -> LayerReport:
 
 
 def _no_files() -> None:
-    landlock._FS_RIGHTS = ()  # type: ignore[misc]
+    landlock._FS_RIGHTS = ()  # type: ignore[assignment, misc]
     landlock._allow = lambda *_: None
 
 
@@ -81,12 +81,12 @@ def _no_privileges() -> None:
 
 def _no_limits() -> None:
     rlimits.apply = lambda *_, **__: _pretend(Layer.RLIMITS)
-    rlimits.limit_fds = lambda _: None
+    rlimits.limit_fds = lambda count: None
     rlimits.take_idle_time_only = lambda: None
 
 
 def _no_clean_start() -> None:
-    descriptors.keep_only = lambda _: None
+    descriptors.keep_only = lambda fd: None
     inherited._set_environment = lambda: None
 
 

@@ -51,7 +51,7 @@ def flood_with_denials(ctx: Context, asked: dict[str, Any]) -> None:
 
 
 def hoard_memory(ctx: Context, asked: dict[str, Any]) -> None:
-    hoard = []
+    hoard: list[bytearray] = []
     while len(hoard) * BLOCK_BYTES < asked["most"] << 20:
         block = bytearray(BLOCK_BYTES)
         block[::4_096] = b"z" * len(block[::4_096])
@@ -62,7 +62,7 @@ def hoard_memory_in_c(ctx: Context, asked: dict[str, Any]) -> None:
     """Where no MemoryError is raised."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
-    hoard = []
+    hoard: list[int] = []
     while len(hoard) * BLOCK_BYTES < asked["most"] << 20:
         block = libc.malloc(ctypes.c_size_t(BLOCK_BYTES))
         ctypes.memset(block, 1, BLOCK_BYTES)  # a null pointer ends this process, and nothing else

@@ -25,7 +25,7 @@ class Forger(Plugin):
         """Do it, and answer if there is still somebody to answer."""
         asked = ctx.call.json()
         if asked["do"] == "forge":
-            for frame in FRAMES[asked["frame"]](asked.get("call_id", ctx.call.id)):
+            for frame in FRAMES[asked["frame"]](asked.get("call_id") or ctx.call.id):
                 link().send(frame)
         else:
             DEEDS[asked["do"]](ctx, asked)

@@ -78,8 +78,8 @@ def trace_everything(asked: dict[str, Any]) -> None:
     def refuse(frame: FrameType, event: str, argument: object) -> None:
         raise RuntimeError("no further")
 
-    threading.settrace(refuse)  # type: ignore[arg-type]
-    sys.settrace(refuse)  # type: ignore[arg-type]
+    threading.settrace(refuse)
+    sys.settrace(refuse)
 
 
 def recurse_without_end(asked: dict[str, Any]) -> None:
