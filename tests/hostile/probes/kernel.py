@@ -57,7 +57,7 @@ def enter_new_namespaces(targets: Targets) -> object:
     return raw("unshare", NEW_USER)
 
 
-@probe(needs_root=True)
+@probe(needs_root=True, attack="setns")
 def join_a_namespace(targets: Targets) -> object:
     descriptor = os.open("/proc/self/ns/uts", os.O_RDONLY)
     try:
