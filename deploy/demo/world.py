@@ -30,7 +30,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PLUGINS = Path(__file__).parent / "plugins"
 ETHER = 10**18
 SPOT = 200_000
-RUNNERD = str(Path(sys.executable).with_name("runnerd"))
 KDF_WORK = 1 << 12
 """A throw-away key: its passphrase need not be hard to guess, and each start is a second faster."""
 
@@ -213,8 +212,9 @@ class Daemon:
         self.process.wait()
 
 
-def start_daemon(directory: Path, command: Sequence[str] = (RUNNERD,)) -> Daemon:
-    """Start `runnerd --config directory/runnerd.toml`; its log goes to `runnerd.log` beside it."""
+def start_daemon(directory: Path, command: Sequence[str] = ()) -> Daemon:
+    """Start `runnerd --config directory/runnerd.toml`, or another `command`; its log goes to `runnerd.log` there."""
+    command = command or [str(Path(sys.executable).with_name("runnerd"))]
     log = directory / "runnerd.log"
     with log.open("ab") as sink:
         process = subprocess.Popen(

@@ -56,15 +56,15 @@ time.sleep(600)
 @pytest.fixture(scope="session")
 def fort(stage: Stage) -> Iterator[Scene]:
     """See the module."""
-    with stage.scene(PLUGINS, start=False) as scene, pytest.MonkeyPatch.context() as environment:
+    layer = os.environ.get(WITHOUT)
+    command = (sys.executable, str(HERE / "weak_daemon.py"), layer) if layer else ()
+    with stage.scene(PLUGINS, start=False, command=command) as scene, pytest.MonkeyPatch.context() as environment:
         (scene.directory / GRANTED).mkdir()
         (scene.directory / "credentials").mkdir()
         (scene.directory / "credentials/passphrase").write_text("theirs")
         shutil.copy(HERE / "plugins/chameleon.py", scene.directory)
         environment.setenv("CREDENTIALS_DIRECTORY", str(scene.directory / "credentials"))
         environment.setenv(VARIABLE, "theirs")
-        if layer := os.environ.get(WITHOUT):
-            scene.command = (sys.executable, str(HERE / "weak_daemon.py"), layer)
         scene.start(*PLUGINS)
         yield scene
 
