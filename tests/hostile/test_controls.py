@@ -12,7 +12,7 @@ import pytest
 from protocol.limits import MAX_FRAME_BYTES
 from protocol.messages import Decision, LogRecord
 from tests.hostile.conftest import MEMORY_MIB, PLUGINS
-from tests.hostile.plugins.forger import FRAMES, costly_frame
+from tests.hostile.plugins.forger import FRAMES, costly_frame, decision, keys_twice
 from tests.hostile.test_floods import MANY, MAX_LINES
 from tests.support.short_dir import make_short_dir
 from tests.support.worker_process import WorkerProcess, decide, start_worker
@@ -73,6 +73,17 @@ def test_outside_every_line_of_a_flood_arrives(anarchist: WorkerProcess) -> None
     assert anarchist.logs[-1].message.startswith(f"flood {lines - 1} ")
 
 
+def test_outside_every_byte_of_stdout_arrives(anarchist: WorkerProcess) -> None:
+    """A line without an end, and lines without number: somebody has to take all of it."""
+    lines = 2 * MAX_LINES
+    anarchist.send(decide(payload=json.dumps({"do": "flood_stdout", "bytes": 1 << 20, "lines": lines})))
+
+    assert anarchist.process.stdout is not None
+    assert anarchist.process.stdout.read(1 << 20) == b"y" * (1 << 20)
+    assert [anarchist.process.stdout.readline() for _ in range(lines)][-1] == b"flood %d\n" % (lines - 1)
+    anarchist.receive(Decision)
+
+
 @pytest.mark.parametrize("frame", FRAMES)
 def test_outside_a_forged_frame_is_on_the_wire(forger: WorkerProcess, frame: str) -> None:
     """As it was written, before the worker's own answer: a reader that believes it would have it."""
@@ -80,6 +91,22 @@ def test_outside_a_forged_frame_is_on_the_wire(forger: WorkerProcess, frame: str
 
     for expected in FRAMES[frame](7):
         assert forger.receive_frame() == expected
+    assert isinstance(forger.receive_any(), Decision)
+
+
+@pytest.mark.parametrize(
+    "deed, sizes",
+    [
+        ("send_several_frames", [len(decision(7)), len(b"more")]),
+        ("send_a_giant_frame", [MAX_FRAME_BYTES + 1]),
+        ("send_keys_twice", [len(keys_twice(7))]),
+    ],
+)
+def test_outside_frames_of_every_shape_are_on_the_wire(forger: WorkerProcess, deed: str, sizes: list[int]) -> None:
+    """Larger than a frame may be, or more than one to a message."""
+    forger.send(decide(7, payload=json.dumps({"do": deed})))
+
+    assert [len(forger.receive_frame()) for _ in sizes] == sizes
     assert isinstance(forger.receive_any(), Decision)
 
 
