@@ -100,7 +100,7 @@ FRAMES: dict[str, Callable[[int], list[bytes]]] = {
         decision(call_id)[:-1] + b',"state_writes":[' + b",".join([b'{"kind":"delete","key":"k"}'] * 37_000) + b"]}"
     ],
     "state_requests_without_end": lambda _: [
-        b'{"type":"state_get","request_id":%d,"key":"k"}' % number for number in range(1, 1_000)
+        b'{"type":"state_get","request_id":%d,"key":"k"}' % number for number in range(1, 3_000)
     ],
 }
 
