@@ -6,6 +6,7 @@ Where `WITHOUT` names a layer of the sandbox, the fort's workers lack it: `prove
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,8 @@ PROBES = HERE / "probes"
 REPOSITORY = HERE.parents[1]
 WITHOUT = "RUNNERD_HOSTILE_WITHOUT"
 VARIABLE = "RUNNERD_TEST_TOKEN"
+TOKEN = secrets.token_hex()
+"""The daemon has it in its environment, as `VARIABLE`."""
 GRANTED = "granted"
 """A directory of the scene that the prober may read, and that its owner may write."""
 FORGIVING = {"crashes_to_quarantine": 100, "backoff_first_s": 0.02, "backoff_max_s": 0.02}
@@ -64,7 +67,7 @@ def fort(stage: Stage) -> Iterator[Scene]:
         (scene.directory / "credentials/passphrase").write_text("theirs")
         shutil.copy(HERE / "plugins/chameleon.py", scene.directory)
         environment.setenv("CREDENTIALS_DIRECTORY", str(scene.directory / "credentials"))
-        environment.setenv(VARIABLE, "theirs")
+        environment.setenv(VARIABLE, TOKEN)
         scene.start(*PLUGINS)
         yield scene
 
@@ -77,7 +80,7 @@ def outside() -> Iterator[Callable[[str, dict[str, object]], str]]:
     with PROBES.joinpath("__main__.py").open("rb") as inherited:
         server = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=[inherited.fileno()],
-            env={**os.environ, VARIABLE: "theirs"},
+            env={**os.environ, VARIABLE: TOKEN},
         )  # fmt: skip
     with server:
         assert server.stdin is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from protocol.limits import LOG_BURST, MAX_LOG_MESSAGE_LENGTH, MAX_LOG_RECORDS_PER_S
-from tests.hostile.conftest import MEMORY_MIB
+from tests.hostile.conftest import MEMORY_MIB, TOKEN
 from tests.support.leaks import find_descendants
 from tests.support.scene import Scene, mint
 from tests.support.secrets import find_in_memory, find_in_processes, secrets_in
@@ -153,13 +153,19 @@ def test_a_workers_memory_holds_no_secret(fort: Scene) -> None:
         **secrets_in(fort.directory),
         "dsn": fort.dsn.encode(),
         "socket of the database": fort.dsn.split("host=")[1].split()[0].encode(),
+        "variable of the daemon": TOKEN.encode(),
         "url of the node": fort.venue.url.encode(),
         "keystore": str(fort.directory / "operator.json").encode(),
     }
 
     walked = fort.fire("anarchist", do="walk_through_everything")
     assert walked.outcome == "noop", walked
-    assert find_in_memory(fort.daemon.process.pid, secrets) >= {"key", "url of the node", "keystore"}
+    assert find_in_memory(fort.daemon.process.pid, secrets) >= {
+        "key",
+        "url of the node",
+        "keystore",
+        "variable of the daemon",
+    }
     zygote = next(pid for pid, line in find_descendants(fort.daemon.process.pid).items() if line == "runnerd: zygote")
     pids = {**fort.pids(), "zygote": zygote}
     del pids["prober"]  # it is told where everything is
