@@ -113,3 +113,13 @@ def test_a_layer_refuses_by_itself(
 
     assert said == "succeeded"
     assert outcome.said == [error], outcome.stderr
+
+
+def test_a_worker_whose_denials_nobody_hears_is_locked_in_all_the_same() -> None:
+    """As below a container manager that holds the kernel's one listener: born, refused, and said to lack that layer."""
+    weak_zygote = Path(__file__).with_name("weak_zygote.py")
+    with probe_host((str(weak_zygote), Layer.SECCOMP_NOTIFY, "--probe")) as host:
+        outcome = host.run("import socket; attempt(lambda: socket.socket())")
+
+    assert outcome.said == ["EPERM"], outcome.stderr
+    assert [report.layer for report in outcome.layers if not report.is_applied] == [Layer.SECCOMP_NOTIFY]
