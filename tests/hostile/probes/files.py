@@ -56,7 +56,8 @@ def list_the_links_of_others(targets: Targets) -> object:
 
 @probe()
 def write_a_file(targets: Targets) -> object:
-    return Path(tempfile.mkstemp(dir=targets["scratch"])[1]).write_text("mine")
+    with tempfile.NamedTemporaryFile(dir=targets["scratch"]) as file:
+        return file.write(b"mine")
 
 
 @probe()
