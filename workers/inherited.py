@@ -44,8 +44,12 @@ def prepare() -> None:
     log_handler.install()
     landlock.find_abi()
     readable.runtime_paths()
-    with suppress(SandboxRefusedError, OSError):  # each worker reports it, with the reason
+    # Both here, called as `seccomp.load` calls them, for the cache: a worker may write no file any more, not even the
+    # one in memory that libseccomp writes to. Where one cannot be made, each worker reports it, with the reason.
+    with suppress(SandboxRefusedError, OSError):
         seccomp.compile_program()
+    with suppress(SandboxRefusedError, OSError):
+        seccomp.compile_program(is_notified=False)
     for _ in range(REHEARSALS):
         rehearse()
     gc.collect()

@@ -72,6 +72,7 @@ class Worker:
         self._end_reason: str | None = None
         self._stop_at: float | None = None
         self._is_gone = False
+        self._is_aborted = False
         self._has_ended = False
         self._has_said_hello = False
         self._log = WorkerLog(request.plugin, request.generation, self._bounds.limits)
@@ -152,8 +153,8 @@ class Worker:
         self.send(Stop(grace_ms=max(0, int((self._stop_at - self._loop.time()) * 1000))))
 
     def abort(self, reason: str) -> None:
-        """End it, but let it write its stacks to stderr first."""
-        self._is_gone = True
+        """End it, but let it write its stacks to stderr first, and log. What else it sends now comes too late."""
+        self._is_gone = self._is_aborted = True
         self._end_reason = self._end_reason or reason
         self._signal(signal.SIGABRT)
         self._arm("abort", ABORT_S, lambda: self.kill(reason))
@@ -223,6 +224,8 @@ class Worker:
                 self._listener.on_refused(message.reason)
             case LogRecord():
                 self._log.record(message, self._loop.time())
+            case _ if self._is_aborted:
+                pass
             case Pong():
                 self._disarm("pong")
             case _:

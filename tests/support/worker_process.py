@@ -75,6 +75,15 @@ class WorkerProcess:
         assert self._link.poll(int(DEADLINE_S * 1000)), f"nothing came in {DEADLINE_S} s; stderr: {self.stderr}"
         return decode_from_worker(self._link.recv())
 
+    def receive_frame(self) -> bytes:
+        """The next frame as it is, message or not."""
+        assert self._link.poll(int(DEADLINE_S * 1000)), f"nothing came in {DEADLINE_S} s; stderr: {self.stderr}"
+        return self._link.recv()
+
+    def has_frame_within(self, wait_s: float) -> bool:
+        """Whether something comes in time."""
+        return bool(self._link.poll(int(wait_s * 1000)))
+
     def open(self, **params: Any) -> Hello:
         """Take the Hello and send the Welcome."""
         hello = self.receive(Hello)

@@ -64,7 +64,7 @@ def load(own_pid: int, birth_fd: int) -> tuple[int | None, tuple[LayerReport, ..
 
 @cache
 def compile_program(*, is_notified: bool = True, architecture: int | None = None) -> bytes:
-    """The filter as BPF with two marks in it (2 ms), by default for this machine.
+    """The filter as BPF with two marks in it (2 ms), by default for this machine. Not within RLIMIT_FSIZE.
 
     Raises SandboxRefusedError where there is no libseccomp for this machine, OSError where it has no notifications.
     """

@@ -1,19 +1,17 @@
-"""A hostile plugin: floods, hoards and forges, as its call's payload says."""
+"""A hostile plugin: floods and hoards, as its call's payload says. `most` bounds what it takes if nothing else does."""
 
-import contextlib
 import ctypes
 import gc
 import os
-import stat
 import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-import zmq
-
 from workers.sdk import Context, Noop, Plugin
+
+BLOCK_BYTES = 1 << 24
 
 
 class Anarchist(Plugin):
@@ -46,13 +44,16 @@ def flood_stdout(ctx: Context, asked: dict[str, Any]) -> None:
 def flood_with_denials(ctx: Context, asked: dict[str, Any]) -> None:
     libc = ctypes.CDLL(None)
     for _ in range(asked["calls"]):
-        libc.setuid(0)
+        libc.setuid(os.getuid())
+
+
+# --- hoards ----------------------------------------------------------------------------------------------------------
 
 
 def hoard_memory(ctx: Context, asked: dict[str, Any]) -> None:
-    hoard = []
-    while True:
-        block = bytearray(1 << 24)
+    hoard: list[bytearray] = []
+    while len(hoard) * BLOCK_BYTES < asked["most"] << 20:
+        block = bytearray(BLOCK_BYTES)
         block[::4_096] = b"z" * len(block[::4_096])
         hoard.append(block)
 
@@ -61,136 +62,88 @@ def hoard_memory_in_c(ctx: Context, asked: dict[str, Any]) -> None:
     """Where no MemoryError is raised."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
-    while True:
-        block = libc.malloc(ctypes.c_size_t(1 << 24))
-        ctypes.memset(block, 1, 1 << 24)  # a null pointer ends this process, and nothing else
+    hoard: list[int] = []
+    while len(hoard) * BLOCK_BYTES < asked["most"] << 20:
+        block = libc.malloc(ctypes.c_size_t(BLOCK_BYTES))
+        ctypes.memset(block, 1, BLOCK_BYTES)  # a null pointer ends this process, and nothing else
+        hoard.append(block)
+    for block in hoard:
+        libc.free(ctypes.c_void_p(block))
 
 
 def hoard_threads(ctx: Context, asked: dict[str, Any]) -> None:
-    while True:
-        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    is_over = threading.Event()
+    try:
+        for _ in range(asked["most"]):
+            threading.Thread(target=is_over.wait, daemon=True).start()
+    finally:
+        is_over.set()
 
 
 def hoard_descriptors(ctx: Context, asked: dict[str, Any]) -> None:
-    hoard = []
-    while True:
-        hoard.append(os.open("/dev/null", os.O_RDONLY))
+    hoard: list[int] = []
+    try:
+        while len(hoard) < asked["most"]:
+            hoard.append(os.open("/dev/null", os.O_RDONLY))
+    finally:
+        for number in hoard:
+            os.close(number)
 
 
-# --- forgeries, through the worker's own socket -----------------------------------------------------------------------
+def spin_in_every_thread(ctx: Context, asked: dict[str, Any]) -> None:
+    """In C and without the lock of the interpreter, so that all of them spin at once; answers meanwhile."""
+    until = time.monotonic() + asked["most"]
+
+    def spin() -> None:
+        libc = ctypes.CDLL(None)
+        room = ctypes.create_string_buffer(1 << 20)
+        while time.monotonic() < until:
+            libc.memset(room, 1, len(room))
+
+    for _ in range(8):
+        threading.Thread(target=spin, daemon=True).start()
 
 
-def _link() -> "zmq.Socket[bytes]":
-    """Plugin code shares its process with the worker loop: the garbage collector finds everything."""
-    return next(found for found in gc.get_objects() if isinstance(found, zmq.Socket) and not found.closed)
+def write_a_million_keys(ctx: Context, asked: dict[str, Any]) -> None:
+    for number in range(1_000_000):
+        ctx.state.put(f"key {number}", number)
 
 
-def _decision(call_id: int, attempt: int = 1, reason: str = "forged") -> bytes:
-    outcome = f'{{"kind":"noop","reason":"{reason}"}}'
-    return f'{{"type":"decision","call_id":{call_id},"attempt":{attempt},"outcome":{outcome}}}'.encode()
+def write_more_than_a_frame(ctx: Context, asked: dict[str, Any]) -> None:
+    for number in range(32):
+        ctx.state.put(f"key {number}", "x" * 60_000)
 
 
-def answer_a_call_of_somebody_else(ctx: Context, asked: dict[str, Any]) -> None:
-    _link().send(_decision(asked["call_id"]))
-
-
-def answer_twice(ctx: Context, asked: dict[str, Any]) -> None:
-    _link().send(_decision(ctx.call.id, reason="first"))
-    _link().send(_decision(ctx.call.id, reason="second"))
-
-
-def answer_for_a_later_attempt(ctx: Context, asked: dict[str, Any]) -> None:
-    _link().send(_decision(ctx.call.id, attempt=2))
-
-
-def send_a_giant_frame(ctx: Context, asked: dict[str, Any]) -> None:
-    _link().send(b"[" * ((1 << 20) + 1))
-    time.sleep(0.2)  # let the I/O thread work, then answer as if nothing had happened
-
-
-def send_garbage(ctx: Context, asked: dict[str, Any]) -> None:
-    _link().send(b"\x80\x04\x95garbage, or a pickle")
-
-
-def send_several_frames(ctx: Context, asked: dict[str, Any]) -> None:
-    _link().send_multipart([_decision(ctx.call.id), b"more"])
-
-
-def write_parts_without_end(ctx: Context, asked: dict[str, Any]) -> None:
-    """Past ZeroMQ, onto its connection: a message whose last part never comes. Ends when the supervisor has hung up."""
-    part = b"\x03" + (1 << 16).to_bytes(8) + b"x" * (1 << 16)
-    sockets = []
-    for fd in range(3, 256):
-        with contextlib.suppress(OSError):
-            if stat.S_ISSOCK(os.fstat(fd).st_mode):
-                sockets.append(fd)
-    while sockets:
-        for fd in list(sockets):
-            rest = part
-            while rest:
-                try:
-                    rest = rest[os.write(fd, rest) :]
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    sockets.remove(fd)
-                    break
-
-
-def send_a_second_hello(ctx: Context, asked: dict[str, Any]) -> None:
-    _link().send(
-        b'{"type":"hello","version":2,"generation":1,"plugin":"anarchist","vault":"","triggers":[],"reads":[],'
-        b'"digest":"sha256:' + b"0" * 64 + b'"}'
-    )
-
-
-def send_an_unknown_field(ctx: Context, asked: dict[str, Any]) -> None:
-    _link().send(b'{"type":"pong","nonce":1,"principal":"root"}')
-
-
-def ask_for_state_without_end(ctx: Context, asked: dict[str, Any]) -> None:
-    for number in range(1, 5_000):
-        _link().send(b'{"type":"state_get","request_id":%d,"key":"k"}' % number)
-
-
-def _nested(item: bytes, *lengths: int) -> bytes:
-    for length in lengths:
-        item = b"[" + b",".join([item] * length) + b"]"
-    return item
-
-
-def _costly_frame(kind: str) -> bytes:
-    """As large as a frame may be."""
-    start = b'{"type":"decision","call_id":1,"attempt":1,"outcome":{"kind":"act","actions":['
-    match kind:
-        case "integers":
-            return start + b'{"name":"a","args":{"x":' + _nested(b"1", 256, 256, 7) + b"}}]}}"
-        case "actions":
-            return start + b",".join([b'{"name":"a"}'] * 80_000) + b"]}}"
-        case "pong":
-            return b'{"type":"pong","nonce":1}'.ljust(1 << 20)
-        case _:
-            return b'{"type":"log","level":"info","message":"flood"}'.ljust(1 << 20)
-
-
-def flood_with_frames(ctx: Context, asked: dict[str, Any]) -> None:
-    frame = _costly_frame(asked["kind"])
-    link = _link()
-    for _ in range(asked["frames"]):
-        link.send(frame, copy=False)  # or the frames that wait would not fit into our memory limit
+# --- for the scan of its memory ---------------------------------------------------------------------------------------
 
 
 def remember(ctx: Context, asked: dict[str, Any]) -> None:
-    """For the control of the memory scan."""
     sys.modules["remembered"] = bytes.fromhex(asked["hex"])  # type: ignore[assignment]
+
+
+def walk_through_everything(ctx: Context, asked: dict[str, Any]) -> None:
+    """Hold a copy of every text that is to be reached from here: what the zygote has frozen as well."""
+    gc.unfreeze()
+    seen: set[int] = set()
+    texts: list[bytes] = []
+    waiting: list[object] = [*gc.get_objects(), *sys._current_frames().values()]
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, str | bytes):
+            texts.append(found.encode(errors="replace") if isinstance(found, str) else found)
+        else:
+            waiting.extend(gc.get_referents(found))
+    sys.modules["walked"] = b"\0".join(texts)  # type: ignore[assignment]
 
 
 DEEDS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     deed.__name__: deed
     for deed in (
         flood_the_log, flood_stdout, flood_with_denials, hoard_memory, hoard_memory_in_c, hoard_threads,
-        hoard_descriptors, answer_a_call_of_somebody_else, answer_twice, answer_for_a_later_attempt,
-        send_a_giant_frame, send_garbage, send_several_frames, send_a_second_hello, send_an_unknown_field,
-        ask_for_state_without_end, flood_with_frames, write_parts_without_end, remember,
+        hoard_descriptors, spin_in_every_thread, write_a_million_keys, write_more_than_a_frame, remember,
+        walk_through_everything,
     )
 }  # fmt: skip
