@@ -19,6 +19,7 @@ from protocol.messages import BlockRef, Call, Decide, Decision, Hello, Stop, Tri
 from protocol.zygote import LoopSettings, PluginSource
 from workers import log_handler
 from workers.loader import load
+from workers.locate import identify
 from workers.loop import run
 
 ADDRESS: Final = "inproc://rehearsal"
@@ -32,14 +33,16 @@ def rehearse() -> None:
 
     Raises whatever keeps a plugin from being loaded in this installation.
     """
-    load(SOURCE)  # alone first: a worker that refuses its plugin would wait for a supervisor that is in its own loop
+    load(
+        identify(SOURCE)
+    )  # alone first: a worker that refuses its plugin would wait for a supervisor that is in its own loop
     loop = asyncio.new_event_loop()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     link, far_end = context.socket(zmq.DEALER), context.socket(zmq.DEALER)
     link.bind(ADDRESS)
     far_end.connect(ADDRESS)
     partner = loop.create_task(_play_supervisor(far_end), name="supervisor")
-    run(link, loop, SOURCE, LoopSettings(generation=1))  # ends the context, and with it its threads
+    run(link, loop, identify(SOURCE), LoopSettings(generation=1))  # ends the context, and with it its threads
     loop.run_until_complete(partner)
     loop.close()
     asyncio.set_event_loop(None)

@@ -289,6 +289,10 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
         yield Problem(key, f"needs exactly one of {', '.join(SOURCES)}; it has {', '.join(given) or 'none'}")
     if plugin.path is not None and not plugin.path.exists():
         yield Problem(f"{key}.path", f"no such file: {plugin.path}")
+    if plugin.venv is not None and not (plugin.venv / "lib").is_dir():
+        yield Problem(f"{key}.venv", f"is not a virtual environment, it has no lib: {plugin.venv}")
+    if plugin.python is not None and not os.access(plugin.python, os.X_OK):
+        yield Problem(f"{key}.python", f"is not a program: {plugin.python}")
     for path in plugin.sandbox.readable_paths:
         if not path.exists():
             yield Problem(f"{key}.sandbox.readable_paths", f"no such file: {path}")

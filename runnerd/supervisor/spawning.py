@@ -12,15 +12,16 @@ OTHER_THREADS = 48
 def spawn_request(name: str, generation: int, config: PluginConfig, runtime_dir: str) -> Spawn:
     """The birth of generation `generation`. Its link lives in a directory of that generation alone."""
     link_dir = Path(runtime_dir) / "links" / f"{name}.{generation}"
-    source = _source(config)
-    code = (str(config.path),) if config.path is not None else ()
+    source = plugin_source(config)
+    own = tuple(str(path) for path in (config.path, config.venv) if path is not None)
     return Spawn(
         plugin=name,
         generation=generation,
         link_dir=str(link_dir),
         link_address=f"ipc://{link_dir}/link",
         code=source,
-        read_paths=(*code, *(str(path) for path in config.sandbox.readable_paths)),
+        python=None if config.python is None else str(config.python),
+        read_paths=(*own, *(str(path) for path in config.sandbox.readable_paths)),
         limits=WorkerLimits(
             memory_bytes=config.sandbox.memory_mib * MIB,
             max_threads=config.parallel + OTHER_THREADS,
@@ -32,9 +33,11 @@ def spawn_request(name: str, generation: int, config: PluginConfig, runtime_dir:
     )
 
 
-def _source(config: PluginConfig) -> PluginSource:
+def plugin_source(config: PluginConfig) -> PluginSource:
+    """Where its code is, and what it must be."""
+    venv = None if config.venv is None else str(config.venv)
     if config.path is not None:
-        return PluginSource(kind="path", value=str(config.path))
+        return PluginSource(kind="path", value=str(config.path), venv=venv, pin=config.pin)
     if config.module is not None:
-        return PluginSource(kind="module", value=config.module)
-    return PluginSource(kind="entry_point", value=config.entry_point or "")
+        return PluginSource(kind="module", value=config.module, venv=venv, pin=config.pin)
+    return PluginSource(kind="entry_point", value=config.entry_point or "", venv=venv, pin=config.pin)
