@@ -48,7 +48,11 @@ def _import_top(code: PluginCode) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[code.top] = module
     assert spec.loader is not None  # spec_of has set it
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:  # foreign code; as the import system does
+        sys.modules.pop(code.top, None)
+        raise
 
 
 def _only_plugin(module: ModuleType) -> type:
