@@ -127,12 +127,12 @@ def _lock(
     if spawn.limits.scheduling == "idle":
         rlimits.take_idle_time_only()
     # The context's threads start here: they inherit all of the above, and TSYNC binds them to what follows.
-    link = _bind(spawn.link_address)
+    link = bind(spawn.link_address)
     notify_fd, filters = seccomp.load(own_pid=os.getpid(), birth_fd=spawn.limits.max_fds)
     return link, notify_fd, (limited, isolation, privileged, *files, *filters)
 
 
-def _bind(address: str) -> "zmq.Socket[bytes]":
+def bind(address: str) -> "zmq.Socket[bytes]":
     """The worker's end of the link. The supervisor dials; a worker never connects to anything."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     link = context.socket(zmq.DEALER)
