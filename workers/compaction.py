@@ -11,7 +11,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, Final
+
+# From 3.14 on annotations are evaluated when they are asked for, which may fail: their function is what moves.
+_ANNOTATIONS: Final = "__annotate__" if sys.version_info >= (3, 14) else "__annotations__"
+_ATTRIBUTES: Final = ("__kwdefaults__", _ANNOTATIONS, "__type_params__", "__doc__", "__module__", "__qualname__")
 
 
 def compact(play: Callable[[], object], packages: Iterable[str]) -> int:
@@ -56,8 +60,9 @@ def _renewed(function: FunctionType) -> FunctionType:
     renewed = FunctionType(
         function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
     )
-    for attribute in ("__kwdefaults__", "__annotations__", "__doc__", "__module__", "__qualname__"):
-        setattr(renewed, attribute, getattr(function, attribute))
+    for attribute in _ATTRIBUTES:
+        if hasattr(function, attribute):
+            setattr(renewed, attribute, getattr(function, attribute))
     renewed.__dict__.update(function.__dict__)
     return renewed
 
