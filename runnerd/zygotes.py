@@ -120,7 +120,9 @@ class ZygoteKeeper:
         self._ready.clear()
         if self._is_closing:
             return
-        logger.error("the zygote died: %s; all workers start again", reason, extra=fields("zygote_died"))
+        logger.error(
+            "the zygote died: %s; its workers start again", reason, extra=fields("zygote_died", python=self._python)
+        )
         self._tasks.spawn(self._restart(), "zygote:restart")
 
     async def _restart(self) -> None:

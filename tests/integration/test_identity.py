@@ -57,8 +57,14 @@ def tellers(stage: Stage) -> Iterator[Scene]:
         (own / "aiohttp.py").write_text("VERSION = 'their own'")  # we have another one of that name
         (own / "hook.pth").write_text("import sealed_hook\n")
         (own / "sealed_hook.py").write_text(f"import builtins\n{SPY.format(path=str(home / 'free.py'))}")
-        packed = home / "packed.py"
-        packed.write_text(TELLER.format(imports="import aiohttp", reason="f'{aiohttp.VERSION}, {caught}'"))
+        packed = home / "packed"
+        packed.mkdir()
+        imports = "import aiohttp\nfrom .alias import EXTRA"
+        (packed / "__init__.py").write_text(
+            TELLER.format(imports=imports, reason="f'{aiohttp.VERSION}, {caught}, {EXTRA}'")
+        )
+        (packed / "extra.py").write_text("EXTRA = 5")
+        (packed / "alias.py").symlink_to("extra.py")
 
         ours = next(path for path in Path(pytest.__file__).parents if path.name == "site-packages")
         (site_of(home / "python") / "borrowed.pth").write_text(f"{ours}\n")
@@ -129,9 +135,11 @@ def test_a_worker_cannot_say_that_it_runs_other_code(tellers: Scene) -> None:
 
 
 def test_a_plugins_own_packages_come_before_ours(tellers: Scene) -> None:
-    """And their `.pth` files run inside the sandbox: a file of another plugin is refused to them."""
+    """And their `.pth` files run inside the sandbox: a file of another plugin is refused to them. None of what finds,
+    reads and imports the code is a system call that is refused."""
     fired = tellers.fire("packed")
-    assert fired.reason == "their own, PermissionError"
+    assert fired.reason == "their own, PermissionError, 5"
+    assert [event.detail for event in tellers.history("packed") if event.kind == "denied syscall"] == []
 
 
 def test_a_plugin_runs_on_an_interpreter_of_its_own_in_the_same_sandbox(tellers: Scene) -> None:
