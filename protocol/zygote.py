@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol.errors import ProtocolError
-from protocol.limits import MAX_NAME_LENGTH
+from protocol.limits import MAX_NAME_LENGTH, MAX_TEXT_LENGTH
 
 MAX_PACKET_BYTES: Final = 128 << 10
 MAX_PACKET_FDS: Final = 4
@@ -29,6 +29,7 @@ MIB: Final = 1 << 20
 Path: TypeAlias = Annotated[str, Meta(pattern="^/", max_length=MAX_PATH_LENGTH)]
 PluginName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
 Generation: TypeAlias = Annotated[int, Meta(ge=1)]
+Digest: TypeAlias = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
 
 
 class Layer(StrEnum):
@@ -59,6 +60,19 @@ class PluginSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     kind: Literal["path", "module", "entry_point"]
     value: str
+    venv: Path | None = None
+    """A virtual environment of the plugin's own, whose packages come before the worker's."""
+    pin: Digest | None = None
+    """The only code that may run."""
+
+    def pin_problem(self, digest: str) -> str | None:
+        """Why code with this digest may not run, and what to do; None if it may."""
+        if self.pin in (None, digest):
+            return None
+        return (
+            f"its code is {digest}, and pin allows only {self.pin}: if the change is meant, review it and write "
+            "the new digest (runnerctl check shows it), else put the old code back; then runnerctl restart"
+        )
 
 
 class LoopSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,6 +112,8 @@ class Spawn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     link_dir: Path
     link_address: Annotated[str, Meta(pattern="^ipc:///")]
     code: PluginSource
+    python: Path | None = None
+    """The interpreter whose zygote is asked; None: the supervisor's own."""
     read_paths: Annotated[tuple[Path, ...], Meta(max_length=MAX_PATHS)] = ()
     limits: WorkerLimits = WorkerLimits()
     sandbox: SandboxPolicy = SandboxPolicy()
@@ -146,6 +162,8 @@ class Born(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="b
     """Worker → supervisor: locked in, link bound, plugin not yet imported. Carries the seccomp notify fd, if any."""
 
     layers: tuple[LayerReport, ...]
+    digest: Digest
+    """Of the plugin's code. Said here and not only in Hello, because plugin code has a part in whatever follows."""
 
 
 class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="refused"):
@@ -155,11 +173,24 @@ class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     reason: str
 
 
+class Unfit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="unfit"):
+    """Worker → supervisor: there is no such code, it cannot be identified, or it is not the pinned one; it exits."""
+
+    reason: Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]
+
+
+class Identified(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`workers.identify` → `runnerctl`: the digest of a plugin's code, or why there is none."""
+
+    digest: Digest | None = None
+    problem: str | None = None
+
+
 M = TypeVar("M")
 
 ToZygote: TypeAlias = Spawn
 FromZygote: TypeAlias = Ready | Spawned | NotSpawned | Exited
-FromBirth: TypeAlias = Born | Refused
+FromBirth: TypeAlias = Born | Refused | Unfit
 
 _encoder = msgspec.json.Encoder()
 _to_zygote: msgspec.json.Decoder[ToZygote] = msgspec.json.Decoder(Spawn)

@@ -220,6 +220,8 @@ class StatusReader:
             last_reason=last.reason if last else None,
             last_at=last.finished_at if last else None,
             reducing=_text(self._pauses.reducing_of(host.name, host.config.vault)),
+            digest=(worker.digest or None) if worker is not None else None,
+            pin=host.config.pin,
         )
 
     def _chain(self, name: str, chain: ChainDesk) -> ChainStatus:

@@ -1,17 +1,20 @@
-"""Keeps one zygote alive: `supervisor.worker.Birthplace` for all plugins, across the death of a zygote.
+"""Keeps the zygotes alive: `supervisor.worker.Birthplace` for all plugins, across the death of a zygote.
 
-If it dies its workers die with it; a new one is started at once, and births wait for it. One that does not start, or
-did not live long, is followed by a wait, so that a host on which zygotes die does nothing else but start them.
+There is one per interpreter: our own, started with us, and one for each `python = …`, started when the first plugin
+needs it. If one dies its workers die with it; a new one is started at once, and births wait for it. One that does not
+start, or did not live long, is followed by a wait: else a host on which zygotes die would do nothing but start them.
 """
 
 import asyncio
 import logging
 import sys
+from functools import partial
 
 from protocol.zygote import Exited, Spawn
 from runnerd.log import fields
-from runnerd.supervisor.birth import BornWorker, ZygoteGone
-from runnerd.supervisor.zygote import Zygote, ZygoteFailed
+from runnerd.supervisor import interpreter
+from runnerd.supervisor.birth import BornWorker, CodeRefused, ZygoteGone
+from runnerd.supervisor.zygote import PROGRAM, Zygote, ZygoteFailed
 from runnerd.tasks import Tasks
 
 logger = logging.getLogger("runnerd.zygote")
@@ -22,9 +25,63 @@ SHORT_LIFE_S = 1.0
 
 
 class Zygotes:
-    """One zygote at a time."""
+    """A zygote of our own interpreter, and one of each other that a plugin asks for."""
 
     def __init__(self) -> None:
+        self._own = ZygoteKeeper(sys.executable, PROGRAM)
+        self._others: dict[str, ZygoteKeeper] = {}
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Start our own. Raises ZygoteFailed when this host cannot run one."""
+        await self._own.open()
+
+    async def close(self) -> None:
+        """End them, and with them every worker that is left."""
+        async with self._opening:
+            for keeper in (self._own, *self._others.values()):
+                await keeper.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Of our own, for display; None while there is none."""
+        return self._own.pid
+
+    async def spawn(self, request: Spawn, deadline_s: float) -> BornWorker:
+        """See Birthplace. Raises BirthRefused, CodeRefused, BirthFailed, ZygoteGone."""
+        if request.python is None:
+            return await self._own.spawn(request, deadline_s)
+        started = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(deadline_s):
+                keeper = await self._other(request.python)
+        except TimeoutError:
+            raise ZygoteGone(f"no zygote of {request.python} within {deadline_s:g} s") from None
+        return await keeper.spawn(request, deadline_s - (asyncio.get_running_loop().time() - started))
+
+    async def _other(self, python: str) -> "ZygoteKeeper":
+        async with self._opening:
+            keeper = self._others.get(python)
+            if keeper is None:
+                await interpreter.check(python)
+                keeper = ZygoteKeeper(python, interpreter.program(PROGRAM[-1]))
+                try:
+                    await keeper.open()
+                except ZygoteFailed as error:
+                    raise CodeRefused(f"python {python} cannot run workers: {str(error)[-300:]}") from error
+                self._others[python] = keeper
+                logger.info(
+                    "a zygote of %s is ready", python, extra=fields("zygote_ready", pid=keeper.pid, python=python)
+                )
+            return keeper
+
+
+class ZygoteKeeper:
+    """One zygote at a time, of one interpreter."""
+
+    def __init__(self, python: str, program: tuple[str, ...]) -> None:
+        self._python = python
+        self._start = partial(Zygote.start, python=python, program=program, on_exit=_on_exit, on_death=self._on_death)
         self._zygote: Zygote | None = None
         self._ready = asyncio.Event()
         self._tasks = Tasks()
@@ -33,7 +90,7 @@ class Zygotes:
         self._delay_s = 0.0
 
     async def open(self) -> None:
-        """Start the first. Raises ZygoteFailed when this host cannot run one."""
+        """Start the first. Raises ZygoteFailed when this host, or this interpreter, cannot run one."""
         self._serve(await self._start())
 
     async def close(self) -> None:
@@ -49,7 +106,7 @@ class Zygotes:
         return self._zygote.pid if self._zygote is not None and self._ready.is_set() else None
 
     async def spawn(self, request: Spawn, deadline_s: float) -> BornWorker:
-        """See Birthplace. Waits for a zygote within the deadline. Raises BirthRefused, BirthFailed, ZygoteGone."""
+        """As `Zygotes.spawn`. Waits for a zygote within the deadline."""
         started = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(deadline_s):
@@ -59,14 +116,13 @@ class Zygotes:
         assert self._zygote is not None  # it is ready
         return await self._zygote.spawn(request, deadline_s - (asyncio.get_running_loop().time() - started))
 
-    async def _start(self) -> Zygote:
-        return await Zygote.start(python=sys.executable, on_exit=_on_exit, on_death=self._on_death)
-
     def _on_death(self, reason: str) -> None:
         self._ready.clear()
         if self._is_closing:
             return
-        logger.error("the zygote died: %s; all workers start again", reason, extra=fields("zygote_died"))
+        logger.error(
+            "the zygote died: %s; its workers start again", reason, extra=fields("zygote_died", python=self._python)
+        )
         self._tasks.spawn(self._restart(), "zygote:restart")
 
     async def _restart(self) -> None:

@@ -16,6 +16,7 @@ from runnerd.config.load import load_config
 from runnerd.config.model import Config
 from tests.support.markdown import PAGES, REPOSITORY, Page, read_page, run_tests_of
 from workers.loader import load
+from workers.locate import identify
 from workers.sdk.plugin import declaration_of
 
 README = read_page("README.md")
@@ -69,7 +70,7 @@ def test_the_plugin_has_twenty_lines_and_its_test_five() -> None:
 def test_the_configuration_shown_serves_the_plugin_shown(tmp_path: Path) -> None:
     """What the plugin reads and asks for is granted by the very tables below it."""
     (tmp_path / "drift.py").write_text(README.files()["drift.py"], "utf-8")
-    plugin, _ = load(PluginSource(kind="path", value=str(tmp_path / "drift.py")))
+    plugin = load(identify(PluginSource(kind="path", value=str(tmp_path / "drift.py"))))
     vault = accepted(README.blocks("toml")[0], tmp_path).vaults["main"]
     assert {read.name for read in declaration_of(plugin).reads} <= vault.reads.keys()
     asked = set(re.findall(r'Action\("(\w+)"', README.files()["drift.py"]))

@@ -51,11 +51,11 @@ def test_zygotes_that_die_young_follow_each_other_ever_more_slowly() -> None:
             waits.append(loop.time() - died)
         floor_s = BACKOFF_S[0]
         assert all(wait_s >= floor_s * 2**number for number, wait_s in enumerate(waits)), waits
-        zygotes._born_at -= SHORT_LIFE_S
+        zygotes._own._born_at -= SHORT_LIFE_S
         kill(zygotes)
         await until(lambda: zygotes.pid is None)
         await until(lambda: zygotes.pid is not None)
-        assert zygotes._delay_s == 0.0
+        assert zygotes._own._delay_s == 0.0
 
     run(scenario)
 

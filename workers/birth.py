@@ -1,6 +1,6 @@
 """A worker's way from the fork into the locked sandbox, in the order of docs/security.md, and on to its loop.
 
-Owns the order and the one message to the supervisor, Born or Refused; each layer is a file of `workers.sandbox`.
+Owns the order and the one message to the supervisor, Born, Refused or Unfit; each layer is a file of `workers.sandbox`.
 Called by `workers.zygote` in the forked child. Until `run` is called not one line of plugin code has run.
 """
 
@@ -17,25 +17,28 @@ from typing import NoReturn, TypeAlias
 import zmq
 from setproctitle import setproctitle
 
-from protocol.limits import LINK_HWM, MAX_FRAME_BYTES
+from protocol.limits import LINK_HWM, MAX_FRAME_BYTES, MAX_TEXT_LENGTH
 from protocol.zygote import (
     Born,
     Layer,
     LayerReport,
     LoopSettings,
-    PluginSource,
     Refused,
     Spawn,
+    Unfit,
     decode_to_zygote,
     encode,
     receive_packet,
     send_packet,
 )
+from workers.decide import encodable
 from workers.lifeline import die_with
+from workers.locate import PluginCode, identify
 from workers.sandbox import cgroup, descriptors, landlock, layers, namespaces, privileges, readable, rlimits, seccomp
 from workers.sandbox.errors import SandboxRefusedError
+from workers.sdk.plugin import PluginError
 
-Run: TypeAlias = Callable[["zmq.Socket[bytes]", asyncio.AbstractEventLoop, PluginSource, LoopSettings], None]
+Run: TypeAlias = Callable[["zmq.Socket[bytes]", asyncio.AbstractEventLoop, PluginCode, LoopSettings], None]
 """What a worker does with its life: `workers.loop.run`."""
 
 
@@ -88,14 +91,18 @@ def _live(embryo: Embryo, run: Run) -> None:
             link, notify_fd, reports = _lock(spawn, isolation, privileged)
             reports = (*reports, bounded)
             layers.validate(reports, spawn.sandbox)
+            code = identify(spawn.code)
         except SandboxRefusedError as refusal:
             send_packet(birth, encode(Refused(layer=refusal.layer, reason=refusal.reason)))
             return
-        send_packet(birth, encode(Born(layers=reports)), [] if notify_fd is None else [notify_fd])
+        except PluginError as problem:
+            send_packet(birth, encode(Unfit(reason=encodable(str(problem))[:MAX_TEXT_LENGTH])))
+            return
+        send_packet(birth, encode(Born(layers=reports, digest=code.digest)), [] if notify_fd is None else [notify_fd])
     if notify_fd is not None:
         os.close(notify_fd)
     rlimits.limit_fds(spawn.limits.max_fds)
-    run(link, loop, spawn.code, spawn.loop)
+    run(link, loop, code, spawn.loop)
 
 
 def _isolate(embryo: Embryo) -> LayerReport:
@@ -122,12 +129,12 @@ def _lock(
     if spawn.limits.scheduling == "idle":
         rlimits.take_idle_time_only()
     # The context's threads start here: they inherit all of the above, and TSYNC binds them to what follows.
-    link = _bind(spawn.link_address)
+    link = bind(spawn.link_address)
     notify_fd, filters = seccomp.load(own_pid=os.getpid(), birth_fd=spawn.limits.max_fds)
     return link, notify_fd, (limited, isolation, privileged, *files, *filters)
 
 
-def _bind(address: str) -> "zmq.Socket[bytes]":
+def bind(address: str) -> "zmq.Socket[bytes]":
     """The worker's end of the link. The supervisor dials; a worker never connects to anything."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     link = context.socket(zmq.DEALER)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Final
 
 from workers import log_handler
+from workers.compaction import compact
 from workers.rehearsal import rehearse
 from workers.sandbox import landlock, libc, readable, seccomp
 from workers.sandbox.errors import SandboxRefusedError
@@ -28,8 +29,19 @@ ENVIRONMENT: Final = {
 }
 """The whole environment of a worker: nothing of the host's reaches a plugin."""
 
+UNREHEARSED: Final = ("workers.birth", "workers.sandbox", "workers.zygote", "workers.lifeline")
+"""What runs between the fork and the import of the plugin, and cannot run twice."""
+
 REHEARSALS: Final = 10
 """After that CPython has made of the bytecode what it will."""
+
+
+HOLES: Final = ((range(48, 513, 16), 128 << 10), (range(4096, 512, -64), 16 << 10))
+"""Sizes of objects, and how many bytes of each are filled in. First pymalloc's classes (`Objects/obmalloc.c`), from the
+smallest that a bytes object fits into, then those of malloc. More gains nothing; half of it is 0.2 MiB a worker."""
+
+_HEADER: Final = sys.getsizeof(b"")
+_BALLAST: Final[list[bytes]] = []
 
 
 def prepare() -> None:
@@ -50,10 +62,30 @@ def prepare() -> None:
         seccomp.compile_program()
     with suppress(SandboxRefusedError, OSError):
         seccomp.compile_program(is_notified=False)
+    compact(rehearse, UNREHEARSED)
+    # Its generator would give the same numbers in all workers. A plugin that imports it gets one of its own.
+    sys.modules.pop("random", None)
+    _forget_lookups()
     for _ in range(REHEARSALS):
         rehearse()
     gc.collect()
+    _fill_holes()
     gc.freeze()
+
+
+def _forget_lookups() -> None:
+    """Empty CPython's cache of attribute lookups. The imports have filled it with names that no worker looks up: each
+    that a worker's own name takes the place of is a name to be released, on a page that nobody else would write to."""
+    with suppress(AttributeError):
+        sys._clear_type_cache()  # gone from some version on
+
+
+def _fill_holes() -> None:
+    """Fill what is free between the zygote's objects, for good: a worker's first objects of each size would go there,
+    one to a page that it would otherwise share. Now they lie side by side on pages of its own."""
+    for sizes, amount in HOLES:
+        for size in sizes:
+            _BALLAST.extend(bytes(size - _HEADER) for _ in range(amount // size))
 
 
 def _set_environment() -> None:

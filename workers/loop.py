@@ -34,11 +34,12 @@ from protocol.messages import (
     Stop,
     Welcome,
 )
-from protocol.zygote import LoopSettings, PluginSource
+from protocol.zygote import LoopSettings
 from workers import log_handler
 from workers.channel import Channel
 from workers.decide import DecideError, decide, encodable, is_async, trace_of
 from workers.loader import load
+from workers.locate import PluginCode
 from workers.sdk.context import Context, Log
 from workers.sdk.plugin import declaration_of
 from workers.sdk.state import BlockingState, State
@@ -52,13 +53,11 @@ class StateError(Exception):
     """The supervisor did not carry out a state request. The text is its reason."""
 
 
-def run(
-    socket: "zmq.Socket[bytes]", loop: asyncio.AbstractEventLoop, source: PluginSource, settings: LoopSettings
-) -> None:
+def run(socket: "zmq.Socket[bytes]", loop: asyncio.AbstractEventLoop, code: PluginCode, settings: LoopSettings) -> None:
     """Serve the plugin on `socket` (bound) until Stop. Returns when the worker may exit."""
     worker = WorkerLoop(socket, loop, settings)
     asyncio.set_event_loop(loop)
-    serving = loop.create_task(worker.serve(source), name="serve")
+    serving = loop.create_task(worker.serve(code), name="serve")
     while not serving.done():
         # asyncio lets these two through the loop, whichever task raised them: one that the plugin started, say.
         with suppress(SystemExit, KeyboardInterrupt):
@@ -81,12 +80,12 @@ class WorkerLoop:
         self._stop: asyncio.Future[float] = loop.create_future()
         self._dropped = 0
 
-    async def serve(self, source: PluginSource) -> None:
+    async def serve(self, code: PluginCode) -> None:
         """Hello, calls, and the end: everything between birth and exit."""
         self._channel.open()
         log_handler.route(lambda level, text: self._log(level, text, None))
         try:
-            plugin, digest = load(source)
+            plugin = load(code)
             declared = declaration_of(plugin)
             self._plugin = plugin()
             if not is_async(self._plugin):
@@ -99,7 +98,7 @@ class WorkerLoop:
                     vault=declared.vault,
                     triggers=declared.triggers,
                     reads=declared.reads,
-                    digest=digest,
+                    digest=code.digest,
                 )
             )
         except BaseException as error:  # foreign code: a module may raise anything when it is imported

@@ -6,6 +6,7 @@ cannot run plugins shows when the zygote starts. Plays the supervisor's part its
 """
 
 import asyncio
+import socket
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,13 +17,37 @@ import zmq
 
 from protocol.codec import decode_from_worker, encode
 from protocol.messages import BlockRef, Call, Decide, Decision, Hello, Stop, TriggerKind, VaultRef, Welcome
-from protocol.zygote import LoopSettings, PluginSource
+from protocol.zygote import (
+    Born,
+    Layer,
+    LayerReport,
+    LoopSettings,
+    PluginSource,
+    Spawn,
+    close_all,
+    decode_to_zygote,
+    receive_packet,
+    send_packet,
+)
+from protocol.zygote import encode as encode_word
 from workers import log_handler
+from workers.birth import bind
 from workers.loader import load
+from workers.locate import identify
 from workers.loop import run
 
 ADDRESS: Final = "inproc://rehearsal"
 SOURCE: Final = PluginSource(kind="path", value=str(Path(__file__).with_name("rehearsed.py")))
+SPAWN: Final = Spawn(
+    plugin="rehearsed",
+    generation=1,
+    link_dir="/none",
+    link_address="ipc:///none/link",
+    code=SOURCE,
+    read_paths=(SOURCE.value,),
+    loop=LoopSettings(generation=1),
+)
+BORN: Final = Born(layers=(LayerReport(layer=Layer.LANDLOCK, is_applied=True, detail=""),), digest="sha256:" + "0" * 64)
 LOOK_EVERY_S: Final = 0.0005
 _AT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -32,20 +57,32 @@ def rehearse() -> None:
 
     Raises whatever keeps a plugin from being loaded in this installation.
     """
-    load(SOURCE)  # alone first: a worker that refuses its plugin would wait for a supervisor that is in its own loop
+    _exchange_birth_words()
+    # Alone first: a worker that refuses its plugin would wait for a supervisor that is in its own loop.
+    load(identify(SOURCE))
     loop = asyncio.new_event_loop()
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-    link, far_end = context.socket(zmq.DEALER), context.socket(zmq.DEALER)
-    link.bind(ADDRESS)
+    link = bind(ADDRESS)
+    far_end = link.context.socket(zmq.DEALER)
     far_end.connect(ADDRESS)
     partner = loop.create_task(_play_supervisor(far_end), name="supervisor")
-    run(link, loop, SOURCE, LoopSettings(generation=1))  # ends the context, and with it its threads
+    run(link, loop, identify(SOURCE), LoopSettings(generation=1))  # ends the context, and with it its threads
     loop.run_until_complete(partner)
     loop.close()
     asyncio.set_event_loop(None)
     log_handler.route(None)
     for name in [name for name in sys.modules if name.startswith("runnerd_plugin_")]:
         del sys.modules[name]
+
+
+def _exchange_birth_words() -> None:
+    """What comes down an embryo's channel, and what it answers."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        send_packet(ours, encode_word(SPAWN), [ours.fileno(), ours.fileno(), ours.fileno()])
+        packet, fds = receive_packet(theirs)
+        close_all(fds)
+        decode_to_zygote(packet)
+        send_packet(theirs, encode_word(BORN), [theirs.fileno()])
 
 
 async def _play_supervisor(far_end: "zmq.Socket[bytes]") -> None:

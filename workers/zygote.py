@@ -4,6 +4,12 @@ Started by `runnerd.supervisor.zygote` as `python -I -m workers.zygote FD SUPERV
 and reports; it holds no secret, runs no plugin code and decides nothing. `workers.birth` has what happens in the child.
 """
 
+from workers import forks  # isort: skip
+
+if __name__ == "__main__":
+    forks.ignore()  # before the imports below
+
+# isort: split
 import os
 import resource
 import selectors
@@ -52,19 +58,15 @@ class _Child:
     worker: str | None = None
 
 
-class _Forked(Exception):  # not an error: it unwinds the zygote's stack in a forked child
-    def __init__(self, embryo: Embryo) -> None:
-        self.embryo = embryo
-
-
 class Zygote:
     """Serves one supervisor over `control`, until that closes its end. `obstacle`: why there are no namespaces.
 
     It keeps one spare child, forked and in its namespaces, so that a request waits only for what is the worker's own.
     """
 
-    def __init__(self, control: socket.socket, obstacle: str | None) -> None:
+    def __init__(self, control: socket.socket, obstacle: str | None, run: Run) -> None:
         self._control = control
+        self._run = run
         self._obstacle = obstacle
         self._pid = find_own_pid()
         self._spare: _Child | None = None
@@ -73,30 +75,18 @@ class Zygote:
         self._children: set[_Child] = set()
         self._selector = selectors.DefaultSelector()
 
-    def serve(self) -> Embryo | None:
-        """Returns None when the supervisor is gone; and, once in each forked child, what that child has to become."""
+    def serve(self) -> None:
+        """Returns when the supervisor is gone. A forked child lives and ends inside of it, see `be_born`."""
         self._watch(self._control.fileno(), self._on_request)
         self._report(Ready())
-        try:
-            while not self._is_done:
-                events = self._selector.select(QUIET_S if self._is_spare_wanted else None)
-                if not events:
-                    self._make_spare()
-                for key, _ in events:
-                    key.data()
-        except _Forked as forked:
-            self._forget()
-            return forked.embryo
+        while not self._is_done:
+            events = self._selector.select(QUIET_S if self._is_spare_wanted else None)
+            if not events:
+                self._make_spare()
+            for key, _ in events:
+                key.data()
         for child in self._children:
             signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
-        return None
-
-    def _forget(self) -> None:
-        """In a child: let go of the objects that would close descriptors later, when other things have the numbers."""
-        self._selector.close()
-        self._control.close()
-        for child in self._children:
-            child.channel.close()
 
     # --- a request ---------------------------------------------------------------------------------------------------
 
@@ -138,7 +128,12 @@ class Zygote:
     # --- a child's way: fork, exit ---------------------------------------------------------------------------------
 
     def _fork(self, obstacle: str | None) -> _Child:
-        """Raises OSError; and _Forked in the child."""
+        """Raises OSError. In the child it does not return.
+
+        There this stack stays as it is, below the worker's, so that nothing of the zygote's is given up: an object
+        that closed its descriptor later would close what has the number then. And each page that unwinding it would
+        write to is a page more for every worker.
+        """
         channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
@@ -147,8 +142,7 @@ class Zygote:
                 channel.close()
                 raise
             if pid == 0:
-                channel.close()
-                raise _Forked(Embryo(channel=theirs.dup(), zygote_pid=self._pid, obstacle=obstacle))
+                be_born(Embryo(channel=theirs, zygote_pid=self._pid, obstacle=obstacle), self._run)
         child = _Child(pid=pid, pidfd=os.pidfd_open(pid), channel=channel, has_namespaces=obstacle is None)
         self._children.add(child)
         self._watch(child.pidfd, partial(self._on_exit, child))
@@ -197,9 +191,7 @@ def main(run: Run = run_plugin) -> None:
         die_with(namespaces.descend())
     setproctitle("runnerd: zygote")
     inherited.prepare()
-    embryo = Zygote(control, obstacle).serve()
-    if embryo is not None:
-        be_born(embryo, run)
+    Zygote(control, obstacle, run).serve()
 
 
 if __name__ == "__main__":

@@ -1,18 +1,23 @@
 """`runnerctl check`: everything that can be said of a configuration without starting anything."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.text import Text
 
+from protocol.zygote import Identified
 from runnerd.chain.node_url import parse_node_url
+from runnerd.cli.codes import identify_plugins
 from runnerd.cli.configured import load
-from runnerd.cli.exits import CliError
+from runnerd.cli.exits import CliError, ExitCode
 from runnerd.cli.json_text import to_json
 from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import ABSENT, FINE, Column, Row, cell, open_console, show_line, show_listing, show_wrapped
 from runnerd.cli.text import ether
 from runnerd.config.model import ChainConfig, Config, PluginConfig
+from runnerd.supervisor.spawning import plugin_source
 
 
 @click.command(
@@ -23,7 +28,8 @@ Examples:
   runnerctl check --json | jq '.problems'
 
 Every problem is printed with its file, its key and what is allowed there. Exit code 78 if there is one.
-It reads the configuration and looks whether files exist; for nodes, database and keys see `runnerctl doctor`."""
+It reads the configuration, looks whether files exist, and shows the digest of each plugin's code, which is what
+`pin` takes. Code that is not the pinned one is a problem too. For nodes, database and keys see `runnerctl doctor`."""
 )
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @json_option
@@ -39,13 +45,27 @@ def command(target: Target, file: Path | None, as_json: bool) -> None:
         if as_json:  # a program that parses the answer gets one
             click.echo(to_json({"problems": str(error).splitlines()}))
         raise
+    codes = identify_plugins(config.plugins)
+    problems = pin_problems(config, codes)
     if as_json:
-        click.echo(to_json({"problems": [], **_summary(config)}))
+        click.echo(to_json({"problems": problems, **_summary(config, codes)}))
     else:
-        show_summary(open_console(), config)
+        show_summary(open_console(), config, codes)
+    if problems:
+        raise CliError("\n".join(problems), ExitCode.CONFIG)
 
 
-def _summary(config: Config) -> dict[str, object]:
+def pin_problems(config: Config, codes: Mapping[str, Identified]) -> list[str]:
+    """The plugins that would be quarantined, because their code is not what `pin` allows."""
+    found = ((name, plugin_source(config.plugins[name]).pin_problem(code.digest or "")) for name, code in codes.items())
+    return [
+        f"{config.source}: plugins.{name}.pin: {problem}"
+        for name, problem in found
+        if problem is not None and codes[name].digest is not None
+    ]
+
+
+def _summary(config: Config, codes: Mapping[str, Identified]) -> dict[str, object]:
     """What `show_summary` shows, as data: neither the nodes' urls nor the DSN in full, both may hold a secret."""
     return {
         "source": str(config.source),
@@ -72,7 +92,14 @@ def _summary(config: Config) -> dict[str, object]:
             for name, vault in config.vaults.items()
         },
         "plugins": {
-            name: {"vault": plugin.vault, "enabled": plugin.enabled, "code": _code(plugin)}
+            name: {
+                "vault": plugin.vault,
+                "enabled": plugin.enabled,
+                "code": _code(plugin),
+                "digest": codes[name].digest,
+                "digest_problem": codes[name].problem,
+                "pin": plugin.pin,
+            }
             for name, plugin in config.plugins.items()
         },
         "ledger": _ledger(config),
@@ -81,12 +108,12 @@ def _summary(config: Config) -> dict[str, object]:
     }
 
 
-def show_summary(console: Console, config: Config) -> None:
+def show_summary(console: Console, config: Config, codes: Mapping[str, Identified]) -> None:
     """What was understood, so that the operator sees what was meant."""
     show_wrapped(console, cell(f"{config.source} is fine"), prefix=FINE)
     _show_chains(console, config)
     _show_vaults(console, config)
-    _show_plugins(console, config)
+    _show_plugins(console, config, codes)
     console.print()
     for label, text in (
         ("ledger", _ledger(config)),
@@ -142,7 +169,7 @@ def _show_vaults(console: Console, config: Config) -> None:
     show_listing(console, columns, rows)
 
 
-def _show_plugins(console: Console, config: Config) -> None:
+def _show_plugins(console: Console, config: Config, codes: Mapping[str, Identified]) -> None:
     if not config.plugins:
         return
     console.print()
@@ -154,7 +181,8 @@ def _show_plugins(console: Console, config: Config) -> None:
                 cell(plugin.vault),
                 cell("enabled", "green") if plugin.enabled else cell("disabled", "dim"),
                 cell(_code(plugin)),
-            )
+            ),
+            (_digest(plugin, codes[name]),),
         )
         for name, plugin in config.plugins.items()
     ]
@@ -167,6 +195,14 @@ def _ledger(config: Config) -> str:
 
 def _http(config: Config) -> str:
     return f"{config.http.host}:{config.http.port}" if config.http.enabled else "off"
+
+
+def _digest(plugin: PluginConfig, code: Identified) -> Text:
+    if code.digest is None:
+        return cell(f"digest unknown: {code.problem}", "yellow")
+    if plugin.pin is None:
+        return cell(code.digest, "dim")
+    return cell(f"{code.digest} (pinned)", "dim") if plugin.pin == code.digest else cell(f"{code.digest} ≠ pin", "red")
 
 
 def _code(plugin: PluginConfig) -> str:

@@ -24,6 +24,7 @@ DENIED: Final = "denied syscall"
 _LABEL_WIDTH: Final = 9
 _STAMP_WIDTH: Final = 10
 _ENDING: Final = 60
+_SHORT_DIGEST: Final = len("sha256:") + 12
 _EVENT_STYLES: Final = {
     "ready": "green",
     "exited": "red",
@@ -84,7 +85,7 @@ def show_why(console: Console, evidence: Evidence, limit: int) -> None:
     console.print()
     if not entries:
         show_line(console, cell("no call yet", "dim"))
-    timeline = _Timeline(console, evidence.status.now, evidence.plugin.reason)
+    timeline = _Timeline(console, evidence.status.now, evidence.plugin.reason, evidence.plugin.digest)
     for entry in sorted([*entries, *inside], key=lambda entry: entry.at, reverse=True):
         timeline.show(entry)
     if before:
@@ -98,7 +99,7 @@ def fold_calls(runs: list[Run]) -> Iterator[Calls]:
 
     def likeness(run: Run) -> tuple[object, ...]:
         alone = run.id if run.transaction or run.outcome is None or asked_for(run.decision) or run.payload else None
-        return (run.outcome, run.reason, run.trigger, run.topic, alone)
+        return (run.outcome, run.reason, run.trigger, run.topic, run.digest, alone)
 
     for _, group in groupby(runs, likeness):
         yield Calls(tuple(group))
@@ -126,6 +127,8 @@ def _show_now(console: Console, evidence: Evidence) -> None:
     triggers = ", ".join(plugin.triggers) or "nothing"
     due = f", next {until(plugin.next_fire, now)}" if plugin.next_fire else ""
     show_wrapped(console, cell(f"called by {triggers}{due}", "dim"), indent=2)
+    if plugin.digest is not None:
+        show_wrapped(console, cell(f"code {plugin.digest}{' (pinned)' if plugin.pin else ''}", "dim"), indent=2)
     found = hindrances(plugin, evidence.status)
     for sentence in found:
         show_wrapped(console, cell(sentence), prefix=ATTENTION)
@@ -144,11 +147,12 @@ def _state(plugin: PluginStatus) -> Text:
 class _Timeline:
     """Prints entries; a day that is not today is named once, above its first."""
 
-    def __init__(self, console: Console, now: datetime, told: str) -> None:
+    def __init__(self, console: Console, now: datetime, told: str, digest: str | None) -> None:
         self._console = console
         self._day = now.astimezone(UTC).date()
         # In the first columns of a narrow terminal, so that a hash stands whole on one line of 80.
         self._indent = _STAMP_WIDTH if console.width >= NARROW else 2
+        self._digest = digest
         self._endings = {told[-_ENDING:]}
 
     def show(self, entry: Entry) -> None:
@@ -178,7 +182,7 @@ class _Timeline:
             show_line(self._console, line, self._indent)
         if newest.payload:
             self._show_detail("payload", shortened(newest.payload))
-        show_wrapped(self._console, cell(_details(runs), "dim"), self._indent)
+        show_wrapped(self._console, cell(_details(runs, self._digest), "dim"), self._indent)
 
     def _show_events(self, events: tuple[HistoryEvent, ...]) -> None:
         newest = events[0]
@@ -217,7 +221,8 @@ def _open_reason(run: Run) -> str:
     return "decided, not yet executed" if run.state == "decided" else "waits for its worker"
 
 
-def _details(runs: tuple[Run, ...]) -> str:
+def _details(runs: tuple[Run, ...], digest: str | None) -> str:
+    """`digest`: of the present code. Another one is told."""
     newest, oldest = runs[0], runs[-1]
     number = f"call {newest.id}" if len(runs) == 1 else f"calls {oldest.id} to {newest.id}"
     source = f"{newest.trigger} {newest.topic}" if newest.topic else newest.trigger
@@ -226,6 +231,8 @@ def _details(runs: tuple[Run, ...]) -> str:
     if decide_ms:
         slowest = " at most" if len(decide_ms) > 1 else ""
         parts.append(f"decided in {milliseconds(max(decide_ms))}{slowest} by generation {newest.generation}")
+        if newest.digest is not None and newest.digest != digest:
+            parts.append(f"code {newest.digest[:_SHORT_DIGEST]}…")
     elif newest.state != "queued":
         parts.append("not decided")
     if newest.attempts:

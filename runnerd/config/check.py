@@ -291,6 +291,10 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
     if plugin.path is not None and not plugin.path.exists():
         yield Problem(f"{key}.path", f"no such file: {plugin.path}")
     yield from check_sandbox(key, plugin)
+    if plugin.venv is not None and not (plugin.venv / "lib").is_dir():
+        yield Problem(f"{key}.venv", f"is not a virtual environment, it has no lib: {plugin.venv}")
+    if plugin.python is not None and not os.access(plugin.python, os.X_OK):
+        yield Problem(f"{key}.python", f"is not a program: {plugin.python}")
     for trigger in plugin.triggers or ():
         try:
             check_trigger(trigger)

@@ -141,6 +141,8 @@ def _completed(config: Config, base: Path) -> Config:
         name: structs.replace(
             plugin,
             path=base / plugin.path if plugin.path else None,
+            venv=base / plugin.venv if plugin.venv else None,
+            python=base / plugin.python if plugin.python else None,
             sandbox=structs.replace(
                 plugin.sandbox,
                 readable_paths=tuple(base / path for path in plugin.sandbox.readable_paths),

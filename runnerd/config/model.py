@@ -13,7 +13,7 @@ from protocol.limits import MAX_ACTIONS, MAX_LOG_RECORDS_PER_S
 from protocol.messages import Param
 from protocol.triggers import Trigger
 from protocol.values import Value
-from protocol.zygote import Layer
+from protocol.zygote import Digest, Layer
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -259,6 +259,13 @@ class PluginConfig(_Table, frozen=True):
     entry_point: str | None = None
     class_name: str | None = None
     """The class's own `name`, if it differs from NAME: one class may run as several plugins."""
+    pin: Digest | None = None
+    """`sha256:…` of the only code that may run: with other code the plugin is quarantined, before a line of it runs.
+    `runnerctl check` shows the digest. It covers the file, the package's directory, or the module's top package."""
+    venv: Path | None = None
+    """A virtual environment whose packages come before runnerd's for this plugin."""
+    python: Path | None = None
+    """An interpreter of the plugin's own; it must have msgspec, pyzmq, setproctitle and pyseccomp."""
     enabled: bool = True
     params: dict[str, Param] = {}
     triggers: tuple[Trigger, ...] | None = None

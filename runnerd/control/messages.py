@@ -134,6 +134,9 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
     last_at: datetime | None
     reducing: str | None = None
     """Which switch lets only reducing actions pass."""
+    digest: str | None = None
+    """Of the code that its worker runs."""
+    pin: str | None = None
 
 
 class NodeStatus(Struct, frozen=True, kw_only=True):
@@ -225,6 +228,8 @@ class Run(Struct, frozen=True, kw_only=True):
     reason: str | None
     attempts: int
     generation: int | None
+    digest: str | None = None
+    """Of the code that decided."""
     decide_ms: float | None
     decision: str | None
     vault: str | None

@@ -20,6 +20,7 @@ from protocol.zygote import (
     LayerReport,
     Refused,
     Spawn,
+    Unfit,
     close_all,
     decode_from_birth,
     receive_packet,
@@ -39,6 +40,17 @@ class BirthRefused(RunnerdError):
     def __init__(self, layer: str, reason: str) -> None:
         super().__init__(f"{layer} is missing: {reason}")
         self.layer = layer
+        self.reason = reason
+
+
+class CodeRefused(RunnerdError):
+    """What the plugin's table names (its code, `pin`, `venv` or `python`) is not there, or is not what it should be.
+
+    Nothing of it has run, and starting it again changes nothing until one of the two is changed.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
         self.reason = reason
 
 
@@ -70,6 +82,8 @@ class BornWorker:
     stderr_fd: int
     notify_fd: int | None
     layers: tuple[LayerReport, ...]
+    digest: str
+    """Of its code, taken before any of that ran."""
     link_address: str
     exited: asyncio.Future[Exited] = field(repr=False)
 
@@ -97,7 +111,7 @@ class Birth:
         self._request = request
         self._loop = asyncio.get_running_loop()
         self._settled: asyncio.Future[None] = self._loop.create_future()
-        self._message: Born | Refused | None = None
+        self._message: Born | Refused | Unfit | None = None
         self._pidfd: int | None = None
         self._failure = "nothing was heard of it"
         self._has_lost_zygote = False
@@ -128,11 +142,13 @@ class Birth:
         return isinstance(self._message, Born) and self._pidfd is not None
 
     async def outcome(self) -> BornWorker:
-        """Wait until it is settled. Raises BirthRefused, BirthFailed, ZygoteGone; call `close` in any case."""
+        """Wait until it is settled. Raises BirthRefused, CodeRefused, BirthFailed, ZygoteGone; call `close` anyway."""
         await self._settled
         match self._message, self._pidfd:
             case Refused() as refused, _:
                 raise BirthRefused(refused.layer, refused.reason)
+            case Unfit() as unfit, _:
+                raise CodeRefused(unfit.reason)
             case Born() as born, int() as pidfd:
                 self._owned_fds.clear()
                 return BornWorker(
@@ -143,6 +159,7 @@ class Birth:
                     stderr_fd=self._stderr_fd,
                     notify_fd=self._notify_fd,
                     layers=born.layers,
+                    digest=born.digest,
                     link_address=self._request.link_address,
                     exited=self.exited,
                 )
@@ -213,7 +230,7 @@ class Birth:
         self._message = message
         self._owned_fds.extend(fds)
         self._notify_fd = fds[0] if fds else None
-        self._settle_if(self.is_born or isinstance(message, Refused))
+        self._settle_if(self.is_born or isinstance(message, Refused | Unfit))
 
     def _settle_if(self, is_complete: bool) -> None:
         if is_complete and not self._settled.done():

@@ -8,11 +8,17 @@ from runnerd.triggers import schedule
 
 
 def hello_problem(
-    hello: Hello, name: str, config: PluginConfig, state: WorkerState, snapshots: Snapshots
+    hello: Hello, digest: str, name: str, config: PluginConfig, state: WorkerState, snapshots: Snapshots
 ) -> str | None:
-    """Why plugin `name` may not run as it says Hello, and what to do about it; None if it may."""
+    """Why plugin `name` may not run as it says Hello, and what to do about it; None if it may.
+
+    `digest`: of its code, as its worker reported it before the code ran. What is recorded is the Hello's, so it has
+    to be the same.
+    """
     if hello.generation != state.generation:
         return f"bad protocol: Hello of generation {hello.generation}, this is {state.generation}"
+    if hello.digest != digest:
+        return f"bad protocol: Hello of code {hello.digest}, born was {digest}"
     if hello.plugin != (config.class_name or name):
         hint = f"set class_name = {hello.plugin!r} under [plugins.{name}]"
         return f"the class calls itself {hello.plugin!r}: {hint}"

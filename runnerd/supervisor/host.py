@@ -181,7 +181,10 @@ class PluginHost:
     # --- what the worker says ----------------------------------------------------------------------------------------
 
     def _on_hello(self, hello: Hello) -> None:
-        problem = hello_problem(hello, self.name, self.config, self.state, self._services.snapshots)
+        problem = hello_problem(
+            hello, "" if self.worker is None else self.worker.digest, self.name, self.config, self.state,
+            self._services.snapshots,
+        )  # fmt: skip
         if problem is not None:
             self.dispatch(machine.Refused(problem[:MAX_REASON]))
             return

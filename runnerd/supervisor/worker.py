@@ -15,7 +15,7 @@ from typing import Protocol
 from protocol.messages import FromWorker, Hello, LogRecord, Message, Ping, Pong, Refused, Stop
 from protocol.zygote import Exited, LayerReport, Spawn
 from runnerd.log import fields
-from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker, ZygoteGone
+from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker, CodeRefused, ZygoteGone
 from runnerd.supervisor.bounds import Bounds
 from runnerd.supervisor.denials import Denials
 from runnerd.supervisor.link import Link
@@ -59,6 +59,7 @@ class Worker:
         self.generation = request.generation
         self.layers: tuple[LayerReport, ...] = ()
         self.pid = 0
+        self.digest = ""
         self.is_lost = False
         self._request = request
         self._listener = listener
@@ -93,6 +94,9 @@ class Worker:
         except BirthRefused as refusal:
             self._listener.on_refused(f"sandbox refused: {refusal}")
             self._finish(f"sandbox refused: {refusal}")
+        except CodeRefused as refusal:
+            self._listener.on_refused(refusal.reason)
+            self._finish(refusal.reason)
         except (BirthFailed, OSError) as failure:
             self.is_lost = isinstance(failure, ZygoteGone)
             self._finish(f"could not be started: {failure}")
@@ -103,7 +107,7 @@ class Worker:
 
     def _adopt(self, born: BornWorker) -> None:
         """It is born: dial it and read its pipes, or end it if it was ended meanwhile, or cannot be dialled."""
-        self._born, self.pid, self.layers = born, born.pid, born.layers
+        self._born, self.pid, self.layers, self.digest = born, born.pid, born.layers, born.digest
         born.exited.add_done_callback(self._on_exited)
         self._arm("dropped", REPORT_DROPPED_S, self._report_dropped)
         try:

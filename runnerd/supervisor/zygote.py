@@ -33,9 +33,9 @@ from protocol.zygote import (
 )
 from runnerd.errors import RunnerdError
 from runnerd.log import fields
-from runnerd.supervisor.birth import Birth, BirthFailed, BirthRefused, BornWorker, ZygoteGone
+from runnerd.supervisor.birth import Birth, BirthFailed, BirthRefused, BornWorker, CodeRefused, ZygoteGone
 
-__all__ = ["BirthFailed", "BirthRefused", "BornWorker", "Zygote", "ZygoteFailed", "ZygoteGone"]
+__all__ = ["BirthFailed", "BirthRefused", "BornWorker", "CodeRefused", "Zygote", "ZygoteFailed", "ZygoteGone"]
 
 logger = logging.getLogger("runnerd.zygote")
 
@@ -118,7 +118,7 @@ class Zygote:
     async def spawn(self, request: Spawn, deadline_s: float) -> BornWorker:
         """Ask for a worker and wait until it is locked in. A `plugin#generation` can be asked for once.
 
-        Raises BirthRefused, BirthFailed, ZygoteGone; then no process and no descriptor is left behind.
+        Raises BirthRefused, CodeRefused, BirthFailed, ZygoteGone; then no process and no descriptor is left behind.
         """
         if request.worker in self._births:
             raise ValueError(f"{request.worker} exists already: every start is a new generation")

@@ -1,5 +1,6 @@
 """`runnerctl check`: every problem at once, with file, key and what is allowed; a summary when there is none."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -19,6 +20,25 @@ def test_a_configuration_without_problems_is_summed_up(tmp_path: Path) -> None:
         assert shown in words
     assert "1 ether" in result.stdout
     assert "embedded PostgreSQL" in result.stdout
+
+
+def test_the_digest_of_each_plugins_code_is_shown(tmp_path: Path) -> None:
+    """Ready to be written as `pin`; code that cannot be found here is said so, and is no problem of the file's."""
+    file = write_config(tmp_path)
+    digest = f"sha256:{hashlib.sha256((tmp_path / 'quiet.py').read_bytes()).hexdigest()}"
+    table = '\n[plugins.absent]\nvault = "main"\nmodule = "absent.module"\n'
+    file.write_text(file.read_text().replace("[plugins.quiet]", f'[plugins.quiet]\npin = "{digest}"') + table)
+    result = invoke("--config", str(file), "check")
+    assert result.exit_code == ExitCode.DONE
+    assert f"{digest} (pinned)" in result.stdout
+    assert "digest unknown: module absent.module is not installed" in result.stdout
+    plugins = json.loads(invoke("--config", str(file), "check", "--json").stdout)["plugins"]
+    assert plugins["quiet"]["digest"] == plugins["quiet"]["pin"] == digest
+    assert plugins["absent"]["digest"] is None
+    file.write_text(file.read_text().replace(digest, f"sha256:{'1' * 64}"))
+    changed = invoke("--config", str(file), "check", "--json")
+    assert changed.exit_code == ExitCode.CONFIG
+    assert f"plugins.quiet.pin: its code is {digest}" in json.loads(changed.stdout)["problems"][0]
 
 
 def test_the_file_can_be_given_as_the_argument(tmp_path: Path) -> None:

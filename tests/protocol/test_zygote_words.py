@@ -24,6 +24,7 @@ from protocol.zygote import (
     SandboxPolicy,
     Spawn,
     Spawned,
+    Unfit,
     WorkerLimits,
     close_all,
     decode_from_birth,
@@ -34,12 +35,14 @@ from protocol.zygote import (
     send_packet,
 )
 
+DIGEST = "sha256:" + "0" * 64
 SPAWN = Spawn(
     plugin="alpha",
     generation=3,
     link_dir="/run/runnerd/links/alpha.3",
     link_address="ipc:///run/runnerd/links/alpha.3/link",
-    code=PluginSource(kind="path", value="/srv/alpha.py"),
+    code=PluginSource(kind="path", value="/srv/alpha.py", venv="/srv/venv", pin=DIGEST),
+    python="/srv/venv/bin/python",
     read_paths=("/srv/alpha.py",),
     limits=WorkerLimits(memory_bytes=1 << 30, max_threads=64, max_fds=256, scheduling="idle"),
     sandbox=SandboxPolicy(namespaces="auto", require=(Layer.LANDLOCK_SCOPES,)),
@@ -48,7 +51,8 @@ SPAWN = Spawn(
 )
 SPAWN_BYTES = (
     b'{"type":"spawn","plugin":"alpha","generation":3,"link_dir":"/run/runnerd/links/alpha.3",'
-    b'"link_address":"ipc:///run/runnerd/links/alpha.3/link","code":{"kind":"path","value":"/srv/alpha.py"},'
+    b'"link_address":"ipc:///run/runnerd/links/alpha.3/link","code":{"kind":"path","value":"/srv/alpha.py",'
+    b'"venv":"/srv/venv","pin":"' + DIGEST.encode() + b'"},"python":"/srv/venv/bin/python",'
     b'"read_paths":["/srv/alpha.py"],'
     b'"limits":{"memory_bytes":1073741824,"max_threads":64,"max_fds":256,"scheduling":"idle"},'
     b'"sandbox":{"namespaces":"auto","require":["landlock_scopes"]},"loop":{"generation":3,"threads":24},'
@@ -85,13 +89,15 @@ def test_the_bytes_of_the_zygotes_reports(report: Ready | Spawned | NotSpawned |
     "message, packet",
     [
         (
-            Born(layers=(LayerReport(layer=Layer.SECCOMP, is_applied=False, detail="no", cost="all"),)),
-            b'{"type":"born","layers":[{"layer":"seccomp","is_applied":false,"detail":"no","cost":"all"}]}',
+            Born(digest=DIGEST, layers=(LayerReport(layer=Layer.SECCOMP, is_applied=False, detail="no", cost="all"),)),
+            b'{"type":"born","layers":[{"layer":"seccomp","is_applied":false,"detail":"no","cost":"all"}],'
+            b'"digest":"' + DIGEST.encode() + b'"}',
         ),
+        (Unfit(reason="pinned"), b'{"type":"unfit","reason":"pinned"}'),
         (Refused(layer="landlock", reason="absent"), b'{"type":"refused","layer":"landlock","reason":"absent"}'),
     ],
 )
-def test_the_bytes_of_a_birth(message: Born | Refused, packet: bytes) -> None:
+def test_the_bytes_of_a_birth(message: Born | Refused | Unfit, packet: bytes) -> None:
     """Golden bytes, both ways."""
     assert encode(message) == packet
     assert decode_from_birth(packet) == message

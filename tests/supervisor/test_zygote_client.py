@@ -157,7 +157,7 @@ def test_what_a_worker_said_before_its_exit_counts(host: ProbeHost) -> None:
             subprocess.Popen(["sleep", "60"]) as process,  # noqa: ASYNC220  # a process to have a pidfd of
             socket.socket(fileno=os.dup(birth.lent_fds[0])) as child_socket,
         ):
-            send_packet(child_socket, encode(Born(layers=())))
+            send_packet(child_socket, encode(Born(layers=(), digest="sha256:" + "0" * 64)))
             birth.on_spawned(os.pidfd_open(process.pid))
             birth.on_exited(Exited(worker=request.worker, status=0, max_rss_bytes=0, cpu_s=0))
             assert birth.is_born

@@ -74,6 +74,7 @@ class Nursery:
             stderr_fd=stderr_fd,
             notify_fd=None,
             layers=(),
+            digest=DIGEST,
             link_address=request.link_address,
             exited=asyncio.get_running_loop().create_future(),
             nursery=self,

@@ -11,16 +11,17 @@ import sys
 
 import zmq
 
-from protocol.zygote import LoopSettings, PluginSource
+from protocol.zygote import LoopSettings
 from workers import zygote
+from workers.locate import PluginCode
 from workers.sandbox import namespaces
 
 
 def run_probe(
-    link: "zmq.Socket[bytes]", loop: asyncio.AbstractEventLoop, source: PluginSource, settings: LoopSettings
+    link: "zmq.Socket[bytes]", loop: asyncio.AbstractEventLoop, code: PluginCode, settings: LoopSettings
 ) -> None:
     """What the workers of this zygote do with their life."""
-    runpy.run_path(source.value, {"link": link, "loop": loop, "settings": settings}, run_name="__probe__")
+    runpy.run_path(code.source.value, {"link": link, "loop": loop, "settings": settings}, run_name="__probe__")
 
 
 if __name__ == "__main__":

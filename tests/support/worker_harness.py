@@ -15,6 +15,7 @@ import zmq
 
 from protocol.limits import LINK_HWM, MAX_FRAME_BYTES
 from protocol.zygote import LoopSettings, PluginSource
+from workers.locate import identify
 from workers.loop import run
 
 BOUND = "bound"
@@ -32,7 +33,7 @@ def main(address: str, kind: str, value: str, generation: str) -> NoReturn:
         link.setsockopt(zmq.RCVHWM, LINK_HWM)
         link.bind(address)
         print(BOUND, flush=True)
-        run(link, asyncio.new_event_loop(), source, LoopSettings(generation=int(generation)))
+        run(link, asyncio.new_event_loop(), identify(source), LoopSettings(generation=int(generation)))
         status = 0
     except BaseException:
         traceback.print_exc()

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from protocol.zygote import PluginSource
-from workers.loader import load
+from workers import loader
+from workers.locate import identify
 from workers.sdk import PluginError
 
 CODE = """
@@ -30,6 +31,8 @@ def _own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     """Modules may be imported out of the test's directory, and none of them stays."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path_hooks", [*sys.path_hooks])
+    monkeypatch.setattr(sys, "path_importer_cache", {})
     yield
     for name in set(sys.modules) - before:
         del sys.modules[name]
@@ -47,9 +50,21 @@ def source(kind: str, value: object) -> PluginSource:
     return msgspec.convert({"kind": kind, "value": str(value)}, PluginSource)
 
 
+def load(source: PluginSource) -> tuple[type, str]:
+    """Identified and loaded, as a worker does it."""
+    code = identify(source)
+    return loader.load(code), code.digest
+
+
 def digest_of(file: Path) -> str:
     """What a Hello must say of that file."""
     return "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def digest_of_list(*files: Path) -> str:
+    """The same of several files in the directory of the first, in order."""
+    lines = [f"{digest_of(file)[7:]}  {file.relative_to(files[0].parent)}\n" for file in files]
+    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 # --- path ------------------------------------------------------------------------------------------------------------
@@ -64,13 +79,13 @@ def test_a_file_is_loaded_with_its_digest(tmp_path: Path) -> None:
 
 
 def test_a_package_directory_is_loaded_with_its_own_modules(tmp_path: Path) -> None:
-    """Its relative imports work; the digest is that of its `__init__.py`."""
+    """Its relative imports work; the digest is that of `sha256sum`'s list of its files."""
     write(tmp_path / "maker" / "curve.py", "WIDTH = 50\n")
     text = "from .curve import WIDTH\nfrom . import curve\n" + CODE.format(name="Maker") + "    width = WIDTH\n"
     init = write(tmp_path / "maker" / "__init__.py", text)
     plugin, digest = load(source("path", tmp_path / "maker"))
     assert plugin.width == 50  # type: ignore[attr-defined]
-    assert digest == digest_of(init)
+    assert digest == digest_of_list(init, tmp_path / "maker" / "curve.py")
 
 
 def test_a_package_may_define_its_plugin_in_a_module_of_its_own(tmp_path: Path) -> None:
@@ -160,7 +175,7 @@ def test_a_class_of_a_module_is_loaded(tmp_path: Path) -> None:
     file = write(tmp_path / "makers" / "two.py", CODE.format(name="A") + CODE.format(name="B"))
     plugin, digest = load(source("module", "makers.two:B"))
     assert plugin.__name__ == "B"
-    assert digest == digest_of(file)
+    assert digest == digest_of_list(tmp_path / "makers" / "__init__.py", file)
 
 
 def test_a_module_with_one_plugin_needs_no_class(tmp_path: Path) -> None:
@@ -223,7 +238,7 @@ def test_an_installed_entry_point_is_loaded(tmp_path: Path) -> None:
         ("absent", "no installed package has an entry point 'absent' in group runnerd.plugins"),
         ("foreign", "no installed package has an entry point 'foreign'"),
         ("gone", "module gone_module is not installed"),
-        ("value", "value is a int, not a class"),
+        ("value", "held:VALUE is a int, not a class"),
         ("twice", r"several installed packages have an entry point 'twice' .*: a_module:A, b_module:B"),
     ],
 )

@@ -535,7 +535,7 @@ def test_a_plugin_that_cannot_be_used_is_refused_with_its_reason(start: Start, l
 
 
 def test_a_plugin_that_is_not_there_is_refused(short_dir: Path) -> None:
-    """As any other that cannot be loaded."""
-    with start_worker(short_dir, "absent.module:Class", kind="module") as worker:
-        assert "module absent.module is not installed" in worker.receive(Refused).reason
+    """As any other that cannot be loaded. (That there is no such module is found at birth.)"""
+    with start_worker(short_dir, "zoneinfo:Absent", kind="module") as worker:
+        assert "module zoneinfo has no Absent" in worker.receive(Refused).reason
         assert worker.wait() == 0

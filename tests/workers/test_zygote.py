@@ -214,3 +214,26 @@ def test_the_wire_of_one_worker() -> None:
             assert exited.cpu_s > 0
             ours.close()
             assert process.wait(DEADLINE_S) == 0
+
+
+def test_each_worker_draws_numbers_of_its_own(host: ProbeHost) -> None:
+    """`random` seeds itself in a forked child by a hook; ours are forked without hooks."""
+    code = "import random; print(random.random(), random.getrandbits(64))"
+    assert len({host.run(code).stdout for _ in range(3)}) == 3
+
+
+def test_the_zygote_forks_without_hooks() -> None:
+    """Each that a library has registered is Python code on pages that every worker would copy."""
+    code = """
+import os, runpy, sys
+told = []
+register = os.register_at_fork
+os.register_at_fork = lambda **hooks: told.append(hooks)
+sys.argv = ["zygote", "not a descriptor", "1"]
+try:
+    runpy.run_module("workers.zygote", run_name="__main__")
+except ValueError as error:
+    print(len(told), "threading" in sys.modules, error)
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("0 True invalid literal"), (done.stdout, done.stderr)
