@@ -10,7 +10,8 @@ import sys
 
 from protocol.zygote import Exited, Spawn
 from runnerd.log import fields
-from runnerd.supervisor.birth import BornWorker, ZygoteGone
+from runnerd.supervisor.birth import BirthFailed, BornWorker, ZygoteGone
+from runnerd.supervisor.patience import LONGEST, patient_timeout
 from runnerd.supervisor.zygote import Zygote, ZygoteFailed
 from runnerd.tasks import Tasks
 
@@ -50,14 +51,17 @@ class Zygotes:
 
     async def spawn(self, request: Spawn, deadline_s: float) -> BornWorker:
         """See Birthplace. Waits for a zygote within the deadline. Raises BirthRefused, BirthFailed, ZygoteGone."""
-        started = asyncio.get_running_loop().time()
+        is_asked = False
         try:
-            async with asyncio.timeout(deadline_s):
+            async with patient_timeout(deadline_s):
                 await self._ready.wait()
+                assert self._zygote is not None  # it is ready
+                is_asked = True
+                return await self._zygote.spawn(request, deadline_s * LONGEST)
         except TimeoutError:
+            if is_asked:
+                raise BirthFailed(f"not born within {deadline_s:g} s") from None
             raise ZygoteGone(f"no zygote within {deadline_s:g} s") from None
-        assert self._zygote is not None  # it is ready
-        return await self._zygote.spawn(request, deadline_s - (asyncio.get_running_loop().time() - started))
 
     async def _start(self) -> Zygote:
         return await Zygote.start(python=sys.executable, on_exit=_on_exit, on_death=self._on_death)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,12 +212,13 @@ class Daemon:
         self.process.wait()
 
 
-def start_daemon(directory: Path) -> Daemon:
-    """Start `runnerd --config directory/runnerd.toml`; its log goes to `runnerd.log` beside it."""
+def start_daemon(directory: Path, command: Sequence[str] = ()) -> Daemon:
+    """Start `runnerd --config directory/runnerd.toml`, or another `command`; its log goes to `runnerd.log` there."""
+    command = command or [str(Path(sys.executable).with_name("runnerd"))]
     log = directory / "runnerd.log"
     with log.open("ab") as sink:
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("runnerd")), "--config", str(directory / "runnerd.toml")],
+            [*command, "--config", str(directory / "runnerd.toml")],
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,

@@ -20,6 +20,7 @@ from runnerd.supervisor.caller import Caller
 from runnerd.supervisor.context import HostServices, PluginHeld
 from runnerd.supervisor.greeting import hello_problem
 from runnerd.supervisor.machine import Phase, WorkerState, transition
+from runnerd.supervisor.patience import patient_timeout
 from runnerd.supervisor.spawning import spawn_request
 from runnerd.supervisor.state_desk import StateDesk
 from runnerd.supervisor.worker import Listener, Worker
@@ -90,7 +91,8 @@ class PluginHost:
         self.dispatch(machine.StopRequested())
         limit_s = self.config.stop_grace_s + STOP_MARGIN_S
         try:
-            await asyncio.wait_for(self._at_rest.wait(), limit_s)
+            async with patient_timeout(limit_s):
+                await self._at_rest.wait()
         except TimeoutError:
             logger.error("the worker did not end", extra=fields("worker_stuck", plugin=self.name))
             if self._birth is not None:
@@ -153,6 +155,11 @@ class PluginHost:
     def has_worker(self) -> bool:
         """Whether a worker that said Hello can be given a call."""
         return self.state.phase in machine.SERVING and self.worker is not None and not self.worker.is_gone
+
+    @property
+    def worker_pid(self) -> int:
+        """The worker's process; 0 while there is none."""
+        return self.worker.pid if self.worker is not None else 0
 
     def send_frame(self, frame: bytes) -> None:
         """Give it to the worker."""

@@ -23,6 +23,10 @@ class Seat(Protocol):
     def has_worker(self) -> bool:
         """Whether a worker that said Hello can be given a call."""
 
+    @property
+    def worker_pid(self) -> int:
+        """The worker's process; 0 while there is none."""
+
     def send_frame(self, frame: bytes) -> None:
         """Give it to the worker."""
 

@@ -19,11 +19,12 @@ from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker, Zygo
 from runnerd.supervisor.denials import Denials
 from runnerd.supervisor.link import Link
 from runnerd.supervisor.output import Output, last_words
+from runnerd.supervisor.patience import Deadline
 from runnerd.supervisor.worker_log import WorkerLog
 
 logger = logging.getLogger("runnerd.worker")
 
-PING_EVERY_S = 10.0
+PING_EVERY_S = 20.0
 PONG_DEADLINE_S = 10.0
 ABORT_S = 1.0
 """Between SIGABRT, which makes faulthandler write the stacks, and SIGKILL."""
@@ -63,7 +64,7 @@ class Worker:
         self._link: Link | None = None
         self._outputs: list[Output] = []
         self._denials: Denials | None = None
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, asyncio.TimerHandle | Deadline] = {}
         self._end_reason: str | None = None
         self._stop_at: float | None = None
         self._is_gone = False
@@ -79,7 +80,7 @@ class Worker:
 
     async def start(self, birthplace: Birthplace, hello_deadline_s: float) -> None:
         """Be born, dial the link and wait for Hello (by callback). Reports `on_refused` or `on_end` when it fails."""
-        self._arm("hello", hello_deadline_s, lambda: self.kill(f"no Hello within {hello_deadline_s:g} s"))
+        self._expect("hello", hello_deadline_s, lambda: self.kill(f"no Hello within {hello_deadline_s:g} s"))
         try:
             Path(self._request.link_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
             born = await birthplace.spawn(self._request, hello_deadline_s)
@@ -141,7 +142,7 @@ class Worker:
         self._end_reason = self._end_reason or "commanded stop"
         if self._stop_at is None:
             self._stop_at = self._loop.time() + grace_s
-            self._arm("stop", grace_s + ABORT_S, lambda: self.kill("did not stop within its grace"))
+            self._expect("stop", grace_s + ABORT_S, lambda: self.kill("did not stop within its grace"))
         self.send(Stop(grace_ms=max(0, int((self._stop_at - self._loop.time()) * 1000))))
 
     def abort(self, reason: str) -> None:
@@ -149,7 +150,7 @@ class Worker:
         self._is_gone = True
         self._end_reason = self._end_reason or reason
         self._signal(signal.SIGABRT)
-        self._arm("abort", ABORT_S, lambda: self.kill(reason))
+        self._expect("abort", ABORT_S, lambda: self.kill(reason))
 
     def kill(self, reason: str) -> None:
         """End it now. Nothing that it has sent counts any more."""
@@ -213,8 +214,11 @@ class Worker:
                 self._listener.on_refused(message.reason)
             case LogRecord():
                 self._log.record(message, self._loop.time())
-            case Pong():
+            case Pong() if message.nonce == self._pings:
                 self._disarm("pong")
+                self._arm("ping", PING_EVERY_S, self._ping)
+            case Pong():  # to an older Ping, or to none
+                pass
             case _:
                 self._listener.on_message(message)
 
@@ -230,10 +234,9 @@ class Worker:
     def _ping(self) -> None:
         self._pings += 1
         self.send(Ping(nonce=self._pings))
-        self._arm(
+        self._expect(
             "pong", PONG_DEADLINE_S, lambda: self.abort(f"its event loop did not answer for {PONG_DEADLINE_S:g} s")
         )
-        self._arm("ping", PING_EVERY_S + PONG_DEADLINE_S, self._ping)
 
     def _on_denial(self, syscall: str, args: object) -> None:
         self._log.denied(syscall)
@@ -273,6 +276,11 @@ class Worker:
         if self._born is not None:
             self._born.close()
         shutil.rmtree(self._request.link_dir, ignore_errors=True)
+
+    def _expect(self, name: str, limit_s: float, strike: Callable[[], None]) -> None:
+        """A deadline that the worker has to keep; it is measured in what this host lets it do."""
+        self._disarm(name)
+        self._timers[name] = Deadline(limit_s, strike, lambda: self.pid)
 
     def _arm(self, name: str, delay_s: float, action: Callable[[], None]) -> None:
         self._disarm(name)

@@ -132,6 +132,7 @@ class FakeSeat:
     state: WorkerState = field(default_factory=WorkerState)
     asked: list[Decide] = field(default_factory=list)
     aborts: list[str] = field(default_factory=list)
+    worker_pid: int = 0
 
     @property
     def has_worker(self) -> bool:

@@ -7,7 +7,7 @@ a test may look at is what an operator may: control socket, ledger, chain, log, 
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -86,7 +86,8 @@ class Effect(NamedTuple):
 class Scene:
     """One vault and its runnerd, in a directory of its own."""
 
-    def __init__(self, directory: Path, venue: Venue, dsn: str) -> None:
+    def __init__(self, directory: Path, venue: Venue, dsn: str, command: Sequence[str] = ()) -> None:
+        self._command = command
         self.directory = directory
         self.venue = venue
         self.dsn = dsn
@@ -112,7 +113,7 @@ class Scene:
 
     def start_unready(self) -> Daemon:
         """Start runnerd and do not wait."""
-        self._daemon = start_daemon(self.directory)
+        self._daemon = start_daemon(self.directory, self._command)
         return self._daemon
 
     def kill(self) -> None:
@@ -251,18 +252,19 @@ class Stage:
         start: bool = True,
         has_dsn: bool = True,
         operator: str | None = None,
+        command: Sequence[str] = (),
         **tables: Mapping[str, object],
     ) -> Iterator[Scene]:
         """A new scene, with its daemon running unless `start` is False.
 
         `node` if it is not the session's, `url` if runnerd reaches it another way; `chain`, `vault` and `wallet` for
         extra keys. `operator` with a `wallet` of another kind: the address of a key elsewhere, and its table.
-        `has_dsn=False`: with a cluster of its own, which takes two seconds more.
+        `command` if it is not `runnerd`. `has_dsn=False`: with a cluster of its own, which takes two seconds more.
         """
         with make_short_dir() as directory, self._database() if has_dsn else nullcontext() as dsn:
             operator = operator or make_keystore(directory)
             venue = build_venue((node or self.node).url, operator)
-            scene = Scene(directory, venue, dsn or EmbeddedPostgres(directory / "data", directory / "run").dsn)
+            scene = Scene(directory, venue, dsn or EmbeddedPostgres(directory / "data", directory / "run").dsn, command)
             scene.config.write_text(render_config(venue, plugins, url=url, dsn=dsn, **tables))
             with _ended(scene):
                 if start:
