@@ -46,6 +46,9 @@ class ListHost:
         self.offered: list[int] = []
         self.offered_again: list[int] = []
 
+    def refusal(self, coming: int) -> str | None:
+        return None
+
     def offer(self, call: JobCall) -> None:
         self.offered.append(call.id)
 

@@ -201,7 +201,7 @@ class Caller:
             self._desk.end(call.id)
             self._wait_again([call])
             return
-        overdue = Deadline(seat.config.decide_deadline_s, partial(self._overdue, call.id), lambda: seat.worker_pid)
+        overdue = Deadline(seat.config.decide_deadline_s, partial(self._overdue, call.id), seat.watch)
         deciding = Deciding(call, clock.monotonic())
         self._open[call.id] = _Open(deciding, frame.decode(), seat.state.generation, overdue)
         seat.send_frame(frame)

@@ -19,9 +19,11 @@ from runnerd.supervisor import machine
 from runnerd.supervisor.caller import Caller
 from runnerd.supervisor.context import HostServices, PluginHeld
 from runnerd.supervisor.greeting import hello_problem
+from runnerd.supervisor.intake import Intake
 from runnerd.supervisor.machine import Phase, WorkerState, transition
 from runnerd.supervisor.patience import patient_timeout
 from runnerd.supervisor.spawning import spawn_request
+from runnerd.supervisor.starvation import Watch
 from runnerd.supervisor.state_desk import StateDesk
 from runnerd.supervisor.worker import Listener, Worker
 from runnerd.tasks import Tasks
@@ -47,6 +49,7 @@ class PluginHost:
         self._tasks = Tasks()
         self._caller = Caller(self, services, self._tasks)
         self._state_desk = StateDesk(name, services.store)
+        self._intake = Intake(config.queue, config.max_calls_per_s)
         self.is_awaited = False
         """It will run, though not now: what is offered waits."""
         self.is_ending = False
@@ -113,6 +116,10 @@ class PluginHost:
         else:
             self._caller.offer(call)
 
+    def refusal(self, coming: int = 0) -> str | None:
+        """Why a trigger's next call is not taken; None if it is. `coming`: those that are being stored for it."""
+        return self._intake.refusal(self._services.clock.monotonic(), self.waiting + coming)
+
     def offer_again(self, calls: Sequence[JobCall]) -> None:
         """Take calls that had places before, in a former process or at the host before this one: whatever the bound."""
         self._caller.offer_again(calls, is_awaited=self.is_awaited)
@@ -157,9 +164,9 @@ class PluginHost:
         return self.state.phase in machine.SERVING and self.worker is not None and not self.worker.is_gone
 
     @property
-    def worker_pid(self) -> int:
-        """The worker's process; 0 while there is none."""
-        return self.worker.pid if self.worker is not None else 0
+    def watch(self) -> Watch | None:
+        """Of the worker's process; None while there is none."""
+        return self.worker.watch if self.worker is not None else None
 
     def send_frame(self, frame: bytes) -> None:
         """Give it to the worker."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from runnerd.supervisor.starvation import Look, look, starved_share
+from runnerd.supervisor.starvation import Look, Watch, starved_share
 
 SLEEPS = 10
 """A deadline is divided into so many sleeps: a stop of this host costs a worker one of them at most."""
@@ -51,16 +51,16 @@ class Allowance:
 class Deadline:
     """Calls `strike` once, when the allowance is used up, unless it is cancelled before.
 
-    `pid` says which process it is for, 0 while there is none. Nothing is read of it during the first sleep: a deadline
-    that is kept costs a timer.
+    `watch` is of the process that it is for. Nothing is read of it during the first sleep: a deadline that is kept
+    costs a timer.
     """
 
-    def __init__(self, limit_s: float, strike: Callable[[], object], pid: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, limit_s: float, strike: Callable[[], object], watch: Watch | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._strike = strike
-        self._pid = pid
+        self._watch = watch
         self._allowance = Allowance(limit_s)
-        self._seen: Look = {}
+        self._seen: Look | None = None
         self._timer: asyncio.Handle | None = None
         self._sleep()
 
@@ -72,12 +72,14 @@ class Deadline:
 
     def _sleep(self) -> None:
         asked_s = self._allowance.sleep_s
-        self._timer = self._loop.call_later(asked_s, self._beat, asked_s, self._loop.time())
+        self._timer = self._loop.call_later(asked_s, self._beat, asked_s)
 
-    def _beat(self, asked_s: float, since: float) -> None:
-        seen = look(self._pid())
-        starved = starved_share(self._seen, seen, self._loop.time() - since)
-        self._seen = seen
+    def _beat(self, asked_s: float) -> None:
+        starved = 0.0
+        if self._watch is not None:
+            seen = self._watch.look()
+            starved = starved_share(self._seen, seen)
+            self._seen = seen
         self._allowance = self._allowance.slept(asked_s, starved)
         if self._allowance.is_used_up:
             self._turn(TURNS)

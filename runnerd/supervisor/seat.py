@@ -9,6 +9,7 @@ from protocol.messages import Hello
 from runnerd.config.model import PluginConfig
 from runnerd.supervisor import machine
 from runnerd.supervisor.machine import WorkerState
+from runnerd.supervisor.starvation import Watch
 
 
 class Seat(Protocol):
@@ -24,8 +25,8 @@ class Seat(Protocol):
         """Whether a worker that said Hello can be given a call."""
 
     @property
-    def worker_pid(self) -> int:
-        """The worker's process; 0 while there is none."""
+    def watch(self) -> Watch | None:
+        """Of the worker's process; None while there is none."""
 
     def send_frame(self, frame: bytes) -> None:
         """Give it to the worker."""

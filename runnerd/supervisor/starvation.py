@@ -1,16 +1,20 @@
 """How much a process wanted the CPU and did not get it, from the kernel's books of its threads.
 
-`starved_share` is a pure function of two looks; `look` is the shell that reads /proc. Used by `patience`: workers have
+`starved_share` is a pure function of two looks; `Watch` is the shell that reads /proc. Used by `patience`: workers have
 only idle time of the CPU, and on a busy host the slowest of them may be waiting for their turn, not hanging.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from time import monotonic
 
 MAX_THREADS = 64
 """More are not looked at: what a look costs is bounded, and a plugin gains nothing by having more."""
+FRESH_S = 0.05
+"""A look is shared by all deadlines of a worker that fall into this time: it may have a thousand calls."""
+STAT_BYTES = 1_024
 NS = 1e-9
 
 
@@ -26,31 +30,51 @@ class ThreadTimes:
     is_runnable: bool
 
 
-Look = Mapping[int, ThreadTimes]
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The threads of a process by id, at a moment (monotonic seconds). None: it is gone, or hidden (`hidepid`)."""
+
+    at: float
+    threads: Mapping[int, ThreadTimes]
 
 
-def look(pid: int) -> Look:
-    """The threads of a process by id; none when it is gone, or when this host hides other processes (`hidepid`)."""
+class Watch:
+    """Looks at process `pid`; 0 while there is none."""
+
+    def __init__(self, pid: int = 0) -> None:
+        self.pid = pid
+        self._last: Look | None = None
+
+    def look(self) -> Look:
+        """How it is now, or was a moment ago."""
+        now = monotonic()
+        if self._last is None or now - self._last.at >= FRESH_S:
+            self._last = Look(now, read_threads(self.pid))
+        return self._last
+
+
+def read_threads(pid: int) -> dict[int, ThreadTimes]:
+    """The books of a process. About 10 µs for each thread."""
     found: dict[int, ThreadTimes] = {}
-    if pid <= 0:
-        return found
-    with suppress(OSError):
-        for thread in sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda path: int(path.name))[:MAX_THREADS]:
-            with suppress(OSError, ValueError, IndexError):  # that thread has just ended
-                ran, waited, _ = (thread / "schedstat").read_text("ascii").split()
-                state = (thread / "stat").read_bytes().rpartition(b")")[2].split()[0]
-                found[int(thread.name)] = ThreadTimes(int(ran) * NS, int(waited) * NS, state == b"R")
+    if pid > 0:
+        with suppress(OSError):
+            for thread in sorted(map(int, os.listdir(f"/proc/{pid}/task")))[:MAX_THREADS]:  # noqa: PTH208  # half the time
+                with suppress(OSError, ValueError, IndexError):  # that thread has just ended
+                    ran, waited, _ = _read(f"/proc/{pid}/task/{thread}/schedstat").split()
+                    state = _read(f"/proc/{pid}/task/{thread}/stat").rpartition(b")")[2].split(None, 1)[0]
+                    found[thread] = ThreadTimes(int(ran) * NS, int(waited) * NS, state == b"R")
     return found
 
 
-def starved_share(before: Look, after: Look, took_s: float) -> float:
+def starved_share(before: Look | None, after: Look) -> float:
     """The part (0 to 1) of the time between two looks in which the process waited for a CPU that others had.
 
     That of its hungriest thread. Who had half a CPU or more for itself is not starved: its threads wait for each other.
     """
-    if took_s <= 0:
+    if before is None or after.at <= before.at:
         return 0.0
-    both = [(before[thread], after[thread]) for thread in before.keys() & after.keys()]
+    took_s = after.at - before.at
+    both = [(before.threads[thread], after.threads[thread]) for thread in before.threads.keys() & after.threads.keys()]
     if sum(new.ran_s - old.ran_s for old, new in both) >= took_s / 2:
         return 0.0
     return min(1.0, max((_waited_s(old, new, took_s) for old, new in both), default=0.0) / took_s)
@@ -61,3 +85,11 @@ def _waited_s(old: ThreadTimes, new: ThreadTimes, took_s: float) -> float:
     if old.is_runnable and new.is_runnable:
         return max(booked_s, took_s - (new.ran_s - old.ran_s))
     return booked_s
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, STAT_BYTES)
+    finally:
+        os.close(fd)

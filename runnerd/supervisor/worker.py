@@ -20,6 +20,7 @@ from runnerd.supervisor.denials import Denials
 from runnerd.supervisor.link import Link
 from runnerd.supervisor.output import Output, last_words
 from runnerd.supervisor.patience import Deadline
+from runnerd.supervisor.starvation import Watch
 from runnerd.supervisor.worker_log import WorkerLog
 
 logger = logging.getLogger("runnerd.worker")
@@ -48,6 +49,10 @@ class Listener:
     on_denied: Callable[[str], None]
 
 
+DEAF = Listener(*[lambda _: None] * 5)
+"""Of a worker that has ended: there is nothing more to hear."""
+
+
 class Worker:
     """One worker. `start` gives birth to it; it ends by itself, or by `stop`, `abort` or `kill` (before birth too)."""
 
@@ -57,6 +62,7 @@ class Worker:
         self.layers: tuple[LayerReport, ...] = ()
         self.pid = 0
         self.is_lost = False
+        self.watch = Watch()
         self._request = request
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -98,6 +104,7 @@ class Worker:
     def _adopt(self, born: BornWorker) -> None:
         """It is born: dial it and read its pipes, or end it if it was ended meanwhile, or cannot be dialled."""
         self._born, self.pid, self.layers = born, born.pid, born.layers
+        self.watch.pid = born.pid
         born.exited.add_done_callback(self._on_exited)
         self._arm("dropped", REPORT_DROPPED_S, self._report_dropped)
         try:
@@ -262,6 +269,7 @@ class Worker:
         self._release()
         self._log.report_dropped()
         self._listener.on_end(reason)
+        self._let_go()
 
     def _report_dropped(self) -> None:
         self._log.report_dropped()
@@ -277,10 +285,17 @@ class Worker:
             self._born.close()
         shutil.rmtree(self._request.link_dir, ignore_errors=True)
 
+    def _let_go(self) -> None:
+        """Of all that refers to this worker in turn: a generation costs 11 KiB until the garbage collector finds it."""
+        self._timers.clear()
+        self._outputs.clear()
+        self._link = self._denials = None
+        self._listener = DEAF
+
     def _expect(self, name: str, limit_s: float, strike: Callable[[], None]) -> None:
         """A deadline that the worker has to keep; it is measured in what this host lets it do."""
         self._disarm(name)
-        self._timers[name] = Deadline(limit_s, strike, lambda: self.pid)
+        self._timers[name] = Deadline(limit_s, strike, self.watch)
 
     def _arm(self, name: str, delay_s: float, action: Callable[[], None]) -> None:
         self._disarm(name)

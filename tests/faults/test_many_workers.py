@@ -60,7 +60,7 @@ class Footprint:
 def footprint(crowd: Scene) -> Footprint:
     """At rest: all are ready, the zygote has its spare, and what was being written is written."""
     supervisor = crowd.daemon.process.pid
-    wait_for(lambda: "worker: spare" in find_descendants(supervisor).values(), "the spare")
+    wait_for(lambda: "worker: spare" in [*find_descendants(supervisor).values()], "the spare")
     zygote = next(pid for pid, command in find_descendants(supervisor).items() if command == "runnerd: zygote")
     command = crowd._command
     counts = wait_for(lambda: _counts_at_rest(supervisor, Path(command[-1])), "no task of a restart")

@@ -14,9 +14,9 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runnerd.supervisor import patience
+from runnerd.supervisor import starvation
 from runnerd.supervisor.patience import LONGEST, SLEEP_S, Allowance, Deadline, patient_timeout
-from runnerd.supervisor.starvation import Look
+from runnerd.supervisor.starvation import ThreadTimes, Watch
 from tests.support.aio import run_async
 from tests.support.until import until
 from tests.support.virtual_time import VirtualTimeLoop
@@ -150,7 +150,7 @@ def test_process_that_is_stopped_alone_has_its_deadline_and_no_more() -> None:
             process.send_signal(signal.SIGSTOP)
             began = loop.time()
             struck: list[float] = []
-            Deadline(0.5, lambda: struck.append(loop.time() - began), lambda: process.pid)
+            Deadline(0.5, lambda: struck.append(loop.time() - began), Watch(process.pid))
             await until(lambda: bool(struck))
             process.kill()
         assert 0.5 <= struck[0] < 0.5 * LONGEST / 2
@@ -162,19 +162,21 @@ def test_nothing_is_read_of_a_process_whose_deadline_is_kept(monkeypatch: pytest
     """A thousand decides a second must not cost a thousand looks into /proc."""
     looks: list[int] = []
 
-    def look(pid: int) -> Look:
+    def read_threads(pid: int) -> dict[int, ThreadTimes]:
         looks.append(pid)
         return {}
 
-    monkeypatch.setattr(patience, "look", look)
+    monkeypatch.setattr(starvation, "read_threads", read_threads)
+    monkeypatch.setattr(starvation, "FRESH_S", 0.0)
+    watch = Watch(7)
 
     async def scenario() -> None:
         for _ in range(100):
-            deadline = Deadline(5.0, lambda: None, lambda: 7)
+            deadline = Deadline(5.0, lambda: None, watch)
             await asyncio.sleep(0.4)
             deadline.cancel()
         assert looks == []
-        Deadline(5.0, lambda: None, lambda: 7)
+        Deadline(5.0, lambda: None, watch)
         await asyncio.sleep(6)
         assert looks == [7] * 10
 

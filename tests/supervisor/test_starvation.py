@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from runnerd.supervisor.starvation import ThreadTimes, look, starved_share
+from runnerd.supervisor.starvation import FRESH_S, Look, ThreadTimes, Watch, read_threads, starved_share
 from tests.support.scene import wait_for
 
 HOG = "import os; os.sched_setaffinity(0, {{{cpu}}}); os.nice({nice}); print(flush=True)\nwhile True: pass"
@@ -43,17 +43,18 @@ def times(ran_s: float, waited_s: float, is_runnable: bool = False) -> ThreadTim
 )  # fmt: skip
 def test_share_of_a_second(before: dict[int, ThreadTimes], after: dict[int, ThreadTimes], share: float) -> None:
     """See the ids."""
-    assert starved_share(before, after, 1.0) == pytest.approx(share)
+    assert starved_share(Look(5.0, before), Look(6.0, after)) == pytest.approx(share)
 
 
 def test_no_time_has_no_share() -> None:
-    """Two looks at one moment."""
-    assert starved_share({1: times(0, 0, True)}, {1: times(0, 0, True)}, 0.0) == 0.0
+    """Two looks at one moment, or no first one."""
+    look = Look(5.0, {1: times(0, 0, True)})
+    assert starved_share(look, look) == starved_share(None, look) == 0.0
 
 
 def test_look_at_what_is_not_there_finds_nothing() -> None:
     """No process yet, or none any more."""
-    assert look(0) == look(-1) == look(2**22 + 1) == {}
+    assert read_threads(0) == read_threads(-1) == read_threads(2**22 + 1) == {}
 
 
 def test_hungry_process_is_told_from_one_that_sleeps_beside_it() -> None:
@@ -77,12 +78,22 @@ def test_process_that_hangs_in_a_loop_with_a_cpu_of_its_own_is_not_starved() -> 
         wait_for(lambda: share_of(hog) == 0.0, "a moment in which it has half a CPU")
 
 
+def test_deadlines_of_one_worker_share_a_look() -> None:
+    """It may have a thousand calls; the look is taken anew when it is old."""
+    watch = Watch(os.getpid())
+    first = watch.look()
+    assert watch.look() is first
+    assert first.threads[os.getpid()].ran_s > 0
+    wait_for(lambda: watch.look() is not first, "a fresh one", 20 * FRESH_S)
+
+
 def share_of(pid: int) -> float:
     """Over a good part of a second."""
-    before, began = look(pid), time.monotonic()
-    assert before
+    watch = Watch(pid)
+    before = watch.look()
+    assert before.threads
     time.sleep(0.6)  # what happens meanwhile is what is measured
-    return starved_share(before, look(pid), time.monotonic() - began)
+    return starved_share(before, watch.look())
 
 
 @contextmanager
