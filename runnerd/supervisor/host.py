@@ -187,7 +187,7 @@ class PluginHost:
         if self.state.phase is not before.phase:
             self._on_phase(before.phase)
         for effect in effects:
-            self._carry_out(effect)
+            self._carry_out(effect, before.generation)
 
     # --- what the worker says ----------------------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ class PluginHost:
     def _on_denied(self, worker: Worker, syscall: str) -> None:
         self._services.metrics.denied_syscall(self.name, syscall)
         if worker.denials[syscall] == 1:
-            self._record("denied syscall", syscall)
+            self._record("denied syscall", syscall, worker.generation)
 
     def _on_end(self, worker: Worker, reason: str) -> None:
         if self.worker is not worker:
@@ -273,7 +273,7 @@ class PluginHost:
             delay_s = self.state.wake_at - self._services.clock.monotonic()
             self._wake = asyncio.get_running_loop().call_later(delay_s, self.dispatch, machine.Woke())
 
-    def _carry_out(self, effect: machine.Effect) -> None:
+    def _carry_out(self, effect: machine.Effect, generation_before: int) -> None:
         match effect:
             case machine.Spawn(generation):
                 self._spawn(generation)
@@ -284,7 +284,7 @@ class PluginHost:
                 if self.worker is not None:
                     self.worker.kill(self.state.reason or "refused")
             case machine.Record(kind, detail):
-                self._record(kind, detail)
+                self._record(kind, detail, generation_before)  # what ended, even if the next is on its way already
 
     def _spawn(self, generation: int) -> None:
         request = spawn_request(self.name, generation, self.config, self._services.runtime_dir)
@@ -305,7 +305,7 @@ class PluginHost:
         birth = worker.start(self._services.birthplace, deadline_s)
         self._birth = self._tasks.spawn(birth, f"birth:{worker.id}")
 
-    def _record(self, kind: str, detail: str) -> None:
+    def _record(self, kind: str, detail: str, generation: int) -> None:
         at = self._services.clock.now()
-        event = workers.event(self.name, self.state.generation, kind, detail[:MAX_DETAIL], at)
+        event = workers.event(self.name, generation, kind, detail[:MAX_DETAIL], at)
         self._tasks.spawn(self._services.store.commit(event), f"record:{self.name}")
