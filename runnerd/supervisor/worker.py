@@ -20,6 +20,7 @@ from runnerd.supervisor.denials import Denials
 from runnerd.supervisor.link import Link
 from runnerd.supervisor.output import Output, last_words
 from runnerd.supervisor.patience import Deadline
+from runnerd.supervisor.sessions import yield_cpu_by_session
 from runnerd.supervisor.starvation import Watch
 from runnerd.supervisor.worker_log import WorkerLog
 
@@ -105,6 +106,8 @@ class Worker:
         """It is born: dial it and read its pipes, or end it if it was ended meanwhile, or cannot be dialled."""
         self._born, self.pid, self.layers = born, born.pid, born.layers
         self.watch.pid = born.pid
+        if self._request.limits.scheduling == "idle":
+            yield_cpu_by_session(born.pid)
         born.exited.add_done_callback(self._on_exited)
         self._arm("dropped", REPORT_DROPPED_S, self._report_dropped)
         try:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ class Footprint:
 def footprint(crowd: Scene) -> Footprint:
     """At rest: all are ready, the zygote has its spare, and what was being written is written."""
     supervisor = crowd.daemon.process.pid
-    wait_for(lambda: "worker: spare" in [*find_descendants(supervisor).values()], "the spare")
+    wait_for(lambda: "worker: spare" in find_descendants(supervisor).values(), "the spare")
     zygote = next(pid for pid, command in find_descendants(supervisor).items() if command == "runnerd: zygote")
     command = crowd._command
     counts = wait_for(lambda: _counts_at_rest(supervisor, Path(command[-1])), "no task of a restart")
@@ -153,7 +154,7 @@ def _readies(crowd: Scene, since: int) -> list[float]:
     return list(ready.values()) if len(ready) == PLUGINS else []
 
 
-def _counts_at_rest(pid: int, path: Path) -> dict[str, list[str]] | None:
+def _counts_at_rest(pid: int, path: Path) -> dict[str, Any] | None:
     counts = ask_counts(pid, path)
     return counts if not any(name.startswith(("birth:", "record:")) for name in counts["tasks"]) else None
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runnerd.supervisor.starvation import read_threads
 from tests.bench.figures import percentile
 from tests.hostile.plugins.loud import DEEDS
 from tests.support.scene import Scene, Stage, wait_for
@@ -32,8 +33,10 @@ TWENTY_HZ = [{"kind": "cron", "every_seconds": 0.05}]
 MAX_RATIO = 1.5
 CALM_S = 0.001
 """Below this a ratio of two percentiles says nothing."""
-ATTEMPTS = int(os.environ.get("BYSTANDER_ATTEMPTS", "3"))
+ATTEMPTS = int(os.environ.get("BYSTANDER_ATTEMPTS", "2"))
 """This machine does other things as well; what is loud is loud in each attempt."""
+MAX_WAITED = 0.1
+"""The share of a quiet run in which the loop may wait for a CPU, if the comparison is to say anything."""
 RESTLESS = {"crashes_to_quarantine": 1_000_000, "backoff_first_s": 0.1, "backoff_max_s": 0.5}
 
 
@@ -44,6 +47,10 @@ class Punctuality:
     fires: int
     missed: int
     lateness_s: tuple[float, ...]
+    ran: float
+    """The share of the time in which the supervisor's loop had a CPU,"""
+    waited: float
+    """and in which it waited for one."""
 
     def p(self, percent: float) -> float:
         """A percentile of the seconds between a slot and the moment in which its worker was asked."""
@@ -51,7 +58,8 @@ class Punctuality:
 
     def __str__(self) -> str:
         shown = ", ".join(f"p{percent} {self.p(percent) * 1000:.1f}" for percent in (50, 90, 99))
-        return f"{self.fires} fires, {self.missed} missed, lateness {shown} ms"
+        loop = f"the loop ran for {self.ran:.0%} and waited for a CPU for {self.waited:.0%}"
+        return f"{self.fires} fires, {self.missed} missed, lateness {shown} ms; {loop}"
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +87,7 @@ def street(stage: Stage) -> Iterator[Scene]:
 def test_quiet_plugins_notice_nothing_of_ten_loud_ones(street: Scene) -> None:
     """No quiet process changes, no slot is missed, and the p99 of lateness is at most 1.5 times the quiet one."""
     pids = {name: pid for name, pid in street.pids().items() if name in QUIET}
+    was_alone, ratio = False, 0.0
     for attempt in range(1, ATTEMPTS + 1):
         quiet = run(street)
         switch(street, is_on=True)
@@ -90,13 +99,18 @@ def test_quiet_plugins_notice_nothing_of_ten_loud_ones(street: Scene) -> None:
         assert {name: pid for name, pid in street.pids().items() if name in QUIET} == pids
         if loud.missed <= quiet.missed and ratio <= MAX_RATIO:
             return
-    pytest.fail("the quiet ones were disturbed in each attempt")
+        was_alone = was_alone or quiet.waited <= MAX_WAITED
+    if was_alone:
+        pytest.fail("the quiet ones were disturbed in each attempt")
+    pytest.skip(f"others have this machine: even among quiet plugins the loop waited for a CPU; p99 ratio {ratio:.2f}")
 
 
 def run(street: Scene) -> Punctuality:
     """Let time pass, and ask the ledger how punctual the quiet ones were meanwhile."""
-    began = datetime.now(UTC)
+    supervisor = street.daemon.process.pid
+    began, before = datetime.now(UTC), read_threads(supervisor)[supervisor]
     time.sleep(RUN_S)  # what is measured is what happens meanwhile
+    after = read_threads(supervisor)[supervisor]
     ended = began + timedelta(seconds=RUN_S)
     query = """
         select c.due_at, d.context from job_calls c join decisions d on d.call_id = c.id
@@ -108,7 +122,13 @@ def run(street: Scene) -> Punctuality:
     slots = int(RUN_S / PERIOD.total_seconds()) * len(QUIET)
     now = [msgspec.json.decode(row["context"], type=Asked).now for row in rows]
     late = tuple(sorted((at - row["due_at"]).total_seconds() for at, row in zip(now, rows, strict=True)))
-    return Punctuality(fires=len(rows), missed=max(0, slots - len(rows)), lateness_s=late)
+    return Punctuality(
+        fires=len(rows),
+        missed=max(0, slots - len(rows)),
+        lateness_s=late,
+        ran=(after.ran_s - before.ran_s) / RUN_S,
+        waited=(after.waited_s - before.waited_s) / RUN_S,
+    )
 
 
 class Asked(msgspec.Struct):
