@@ -1,8 +1,10 @@
 """From a producer to a plugin's queue: a JobCall is committed first, with the producer's cursor, then offered."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
+from protocol.messages import TriggerKind
 from runnerd.clock import Clock
 from runnerd.crash_points import reached
 from runnerd.log import fields
@@ -17,6 +19,9 @@ from runnerd.supervisor.machine import Phase
 
 logger = logging.getLogger("runnerd.router")
 
+REPORT_REFUSED_S = 10.0
+"""Between two lines about one plugin."""
+
 
 class Router:
     """Knows the hosts by name. Adding and removing hosts is the app's."""
@@ -29,6 +34,8 @@ class Router:
         self._clock = clock
         self.is_draining = False
         self._left_over: list[JobCall] = []
+        self._refused: Counter[str] = Counter()
+        self._silent_until: dict[str, float] = {}
 
     async def load(self) -> None:
         """Read what a former process left undecided. Before anything can submit: afterwards ours would be among it."""
@@ -37,8 +44,12 @@ class Router:
     async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> list[JobCall]:
         """Commit the calls together with the producer's cursors, and hand them on.
 
-        Returns those that are new: one whose identity stands in the ledger already is dropped without a word.
+        Returns those that are new: one whose identity stands in the ledger already is dropped without a word. What a
+        trigger wants beyond its plugin's bounds is counted and dropped before it costs a commit.
         """
+        new_calls = self._within_bounds(new_calls)
+        if not new_calls and not cursors:
+            return []
         reached("call.storing")
         results = await self._store.commit(*(calls.insert(call) for call in new_calls), *cursors)
         reached("call.stored")
@@ -52,6 +63,35 @@ class Router:
         # Only now: if the ledger refuses one of these, the others are with their plugins.
         await self._finish_orphans(accepted)
         return accepted
+
+    def _within_bounds(self, new_calls: Sequence[NewCall]) -> list[NewCall]:
+        taken: list[NewCall] = []
+        coming: Counter[str] = Counter()
+        for call in new_calls:
+            host = self.hosts.get(call.plugin)
+            # An operator who fires gets his answer in any case.
+            is_bounded = host is not None and call.trigger is not TriggerKind.MANUAL and not self.is_draining
+            refusal = host.refusal(coming[call.plugin]) if host is not None and is_bounded else None
+            if refusal is None:
+                coming[call.plugin] += 1
+                taken.append(call)
+            else:
+                self._refuse(call, refusal)
+        return taken
+
+    def _refuse(self, call: NewCall, reason: str) -> None:
+        self._metrics.refused(call.plugin, call.trigger.value)
+        if call.trigger is TriggerKind.CRON:
+            self._metrics.missed(call.plugin, 1)
+        self._refused[call.plugin] += 1
+        now = self._clock.monotonic()
+        if now >= self._silent_until.get(call.plugin, now):
+            self._silent_until[call.plugin] = now + REPORT_REFUSED_S
+            count = self._refused.pop(call.plugin)
+            logger.warning(
+                "%d calls of %s were not taken: %s", count, call.plugin, reason,
+                extra=fields("calls_refused", plugin=call.plugin, calls=count),
+            )  # fmt: skip
 
     def is_quarantined(self, plugin: str) -> bool:
         """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""

@@ -13,7 +13,8 @@ from functools import partial
 from protocol.zygote import Exited, Spawn
 from runnerd.log import fields
 from runnerd.supervisor import interpreter
-from runnerd.supervisor.birth import BornWorker, CodeRefused, ZygoteGone
+from runnerd.supervisor.birth import BirthFailed, BornWorker, CodeRefused, ZygoteGone
+from runnerd.supervisor.patience import LONGEST, patient_timeout
 from runnerd.supervisor.zygote import PROGRAM, Zygote, ZygoteFailed
 from runnerd.tasks import Tasks
 
@@ -107,14 +108,17 @@ class ZygoteKeeper:
 
     async def spawn(self, request: Spawn, deadline_s: float) -> BornWorker:
         """As `Zygotes.spawn`. Waits for a zygote within the deadline."""
-        started = asyncio.get_running_loop().time()
+        is_asked = False
         try:
-            async with asyncio.timeout(deadline_s):
+            async with patient_timeout(deadline_s):
                 await self._ready.wait()
+                assert self._zygote is not None  # it is ready
+                is_asked = True
+                return await self._zygote.spawn(request, deadline_s * LONGEST)
         except TimeoutError:
+            if is_asked:
+                raise BirthFailed(f"not born within {deadline_s:g} s") from None
             raise ZygoteGone(f"no zygote within {deadline_s:g} s") from None
-        assert self._zygote is not None  # it is ready
-        return await self._zygote.spawn(request, deadline_s - (asyncio.get_running_loop().time() - started))
 
     def _on_death(self, reason: str) -> None:
         self._ready.clear()

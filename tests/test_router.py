@@ -1,6 +1,7 @@
 """From a producer to the plugins: what was accepted is offered to all of them, whatever becomes of one."""
 
 from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any, cast
 
@@ -43,8 +44,12 @@ class ListHost:
     """Remembers what it was offered; its queue takes no new call."""
 
     def __init__(self) -> None:
+        self.room = 1_000
         self.offered: list[int] = []
         self.offered_again: list[int] = []
+
+    def refusal(self, coming: int) -> str | None:
+        return "queue is full" if coming >= self.room else None
 
     def offer(self, call: JobCall) -> None:
         self.offered.append(call.id)
@@ -100,5 +105,25 @@ def test_what_a_former_run_left_has_its_places_again() -> None:
         assert {name: (host.offered, host.offered_again) for name, host in hosts.items()} == {
             "alpha": ([], [1, 3]), "beta": ([], [2]),
         }  # fmt: skip
+
+    run(scenario())
+
+
+def test_what_a_trigger_wants_beyond_the_bounds_costs_no_commit() -> None:
+    """Counted and dropped; the others are taken, and an operator who fires is always heard."""
+
+    async def scenario() -> None:
+        router, ledger, hosts = make_router()
+        hosts["alpha"].room = 2
+        accepted = await router.submit([new_call("alpha", number) for number in range(5)] + [new_call("beta", 9)])
+        assert [call.plugin for call in accepted] == ["alpha", "alpha", "beta"]
+        assert len(ledger.written("job_calls")) == 3
+        hosts["alpha"].room = 0
+        assert await router.submit([new_call("alpha", 10)]) == []
+        assert len(ledger.commits) == 1
+        by_hand = replace(new_call("alpha", 11), trigger=TriggerKind.MANUAL)
+        assert len(await router.submit([by_hand])) == 1
+        text = router._metrics.render().decode()
+        assert 'runnerd_calls_refused_total{plugin="alpha",trigger="event"} 4.0' in text
 
     run(scenario())

@@ -272,6 +272,7 @@ class PluginConfig(_Table, frozen=True):
     """Replaces the triggers that the class declares."""
     parallel: Annotated[int, Meta(ge=1, le=1_000)] = 16
     queue: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
+    max_calls_per_s: Positive = 50
     hello_deadline_s: Seconds = 10.0
     decide_deadline_s: Seconds = 5.0
     call_deadline_s: Seconds = 60.0

@@ -83,6 +83,10 @@ class Metrics:
             "runnerd_node_lies", "Answers that contradict a quorum on what cannot change any more", [*node, "what"],
             registry=self.registry,
         )  # fmt: skip
+        self._refused = Counter(
+            "runnerd_calls_refused", "Slots and notifications beyond the bounds of their plugin", ["plugin", "trigger"],
+            registry=self.registry,
+        )  # fmt: skip
         self._missed = Counter(
             "runnerd_cron_slots_missed", "Cron slots that passed while runnerd or the plugin was down", ["plugin"],
             registry=self.registry,
@@ -91,6 +95,10 @@ class Metrics:
     def called(self, plugin: str, trigger: str) -> None:
         """A JobCall was committed."""
         self._calls.labels(plugin, trigger).inc()
+
+    def refused(self, plugin: str, trigger: str) -> None:
+        """A trigger wanted more than its plugin may be asked for."""
+        self._refused.labels(plugin, trigger).inc()
 
     def finished(self, result: JobResult) -> None:
         """A JobResult was committed. A consumer of Results."""

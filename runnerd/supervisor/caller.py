@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from protocol.codec import encode
 from protocol.errors import ProtocolError
@@ -23,6 +24,7 @@ from runnerd.supervisor import machine
 from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed
 from runnerd.supervisor.desk import Deciding, Desk, blame
 from runnerd.supervisor.machine import Phase
+from runnerd.supervisor.patience import Deadline
 from runnerd.supervisor.seat import Seat
 from runnerd.tasks import Tasks
 
@@ -39,7 +41,7 @@ class _Open:
     deciding: Deciding
     context: str
     generation: int
-    overdue: asyncio.TimerHandle
+    overdue: Deadline
 
 
 class Caller:
@@ -199,7 +201,7 @@ class Caller:
             self._desk.end(call.id)
             self._wait_again([call])
             return
-        overdue = asyncio.get_running_loop().call_later(seat.config.decide_deadline_s, self._overdue, call.id)
+        overdue = Deadline(seat.config.decide_deadline_s, partial(self._overdue, call.id), seat.watch)
         deciding = Deciding(call, clock.monotonic())
         self._open[call.id] = _Open(deciding, frame.decode(), seat.state.generation, overdue)
         seat.send_frame(frame)

@@ -20,9 +20,12 @@ from runnerd.supervisor.bounds import Bounds
 from runnerd.supervisor.caller import Caller
 from runnerd.supervisor.context import HostServices, PluginHeld
 from runnerd.supervisor.greeting import hello_problem
+from runnerd.supervisor.intake import Intake
 from runnerd.supervisor.limits import limits_of
 from runnerd.supervisor.machine import Phase, WorkerState, transition
+from runnerd.supervisor.patience import patient_timeout
 from runnerd.supervisor.spawning import spawn_request
+from runnerd.supervisor.starvation import Watch
 from runnerd.supervisor.state_desk import StateDesk
 from runnerd.supervisor.worker import Listener, Worker
 from runnerd.tasks import Tasks
@@ -48,6 +51,7 @@ class PluginHost:
         self._tasks = Tasks()
         self._caller = Caller(self, services, self._tasks)
         self._state_desk = StateDesk(name, services.store)
+        self._intake = Intake(config.queue, config.max_calls_per_s)
         self.is_awaited = False
         """It will run, though not now: what is offered waits."""
         self.is_ending = False
@@ -92,7 +96,7 @@ class PluginHost:
         self.dispatch(machine.StopRequested())
         limit_s = self.config.stop_grace_s + STOP_MARGIN_S
         try:
-            async with asyncio.timeout(limit_s):
+            async with patient_timeout(limit_s):
                 await self._at_rest.wait()
         except TimeoutError:
             logger.error("the worker did not end", extra=fields("worker_stuck", plugin=self.name))
@@ -113,6 +117,10 @@ class PluginHost:
             self._caller.keep(call)
         else:
             self._caller.offer(call)
+
+    def refusal(self, coming: int = 0) -> str | None:
+        """Why a trigger's next call is not taken; None if it is. `coming`: those that are being stored for it."""
+        return self._intake.refusal(self._services.clock.monotonic(), self.waiting + coming)
 
     def offer_again(self, calls: Sequence[JobCall]) -> None:
         """Take calls that had places before, in a former process or at the host before this one: whatever the bound."""
@@ -157,6 +165,11 @@ class PluginHost:
         """Whether a worker that said Hello can be given a call."""
         return self.state.phase in machine.SERVING and self.worker is not None and not self.worker.is_gone
 
+    @property
+    def watch(self) -> Watch | None:
+        """Of the worker's process; None while there is none."""
+        return self.worker.watch if self.worker is not None else None
+
     def send_frame(self, frame: bytes) -> None:
         """Give it to the worker."""
         if self.worker is not None:
@@ -176,7 +189,7 @@ class PluginHost:
         if self.state.phase is not before.phase:
             self._on_phase(before.phase)
         for effect in effects:
-            self._carry_out(effect)
+            self._carry_out(effect, before.generation)
 
     # --- what the worker says ----------------------------------------------------------------------------------------
 
@@ -224,7 +237,7 @@ class PluginHost:
     def _on_denied(self, worker: Worker, syscall: str) -> None:
         self._services.metrics.denied_syscall(self.name, syscall)
         if worker.denials[syscall] == 1:
-            self._record("denied syscall", syscall)
+            self._record("denied syscall", syscall, worker.generation)
 
     def _on_attack(self, worker: Worker, what: str) -> None:
         self._services.metrics.attacked(self.name, what)
@@ -271,7 +284,7 @@ class PluginHost:
             delay_s = self.state.wake_at - self._services.clock.monotonic()
             self._wake = asyncio.get_running_loop().call_later(delay_s, self.dispatch, machine.Woke())
 
-    def _carry_out(self, effect: machine.Effect) -> None:
+    def _carry_out(self, effect: machine.Effect, generation_before: int) -> None:
         match effect:
             case machine.Spawn(generation):
                 self._spawn(generation)
@@ -282,7 +295,7 @@ class PluginHost:
                 if self.worker is not None:
                     self.worker.kill(self.state.reason or "refused")
             case machine.Record(kind, detail):
-                self._record(kind, detail)
+                self._record(kind, detail, generation_before)  # what ended, even if the next is on its way already
 
     def _spawn(self, generation: int) -> None:
         request = spawn_request(self.name, generation, self.config, self._services.runtime_dir)
@@ -305,7 +318,7 @@ class PluginHost:
         birth = worker.start(self._services.birthplace, deadline_s)
         self._birth = self._tasks.spawn(birth, f"birth:{worker.id}")
 
-    def _record(self, kind: str, detail: str) -> None:
+    def _record(self, kind: str, detail: str, generation: int) -> None:
         at = self._services.clock.now()
-        event = workers.event(self.name, self.state.generation, kind, detail[:MAX_DETAIL], at)
+        event = workers.event(self.name, generation, kind, detail[:MAX_DETAIL], at)
         self._tasks.spawn(self._services.store.commit(event), f"record:{self.name}")

@@ -9,6 +9,7 @@ from protocol.messages import Hello
 from runnerd.config.model import PluginConfig
 from runnerd.supervisor import machine
 from runnerd.supervisor.machine import WorkerState
+from runnerd.supervisor.starvation import Watch
 
 
 class Seat(Protocol):
@@ -22,6 +23,10 @@ class Seat(Protocol):
     @property
     def has_worker(self) -> bool:
         """Whether a worker that said Hello can be given a call."""
+
+    @property
+    def watch(self) -> Watch | None:
+        """Of the worker's process; None while there is none."""
 
     def send_frame(self, frame: bytes) -> None:
         """Give it to the worker."""

@@ -20,11 +20,14 @@ from runnerd.supervisor.bounds import Bounds
 from runnerd.supervisor.denials import Denials
 from runnerd.supervisor.link import Link
 from runnerd.supervisor.output import Output, last_words
+from runnerd.supervisor.patience import Deadline
+from runnerd.supervisor.sessions import yield_cpu_by_session
+from runnerd.supervisor.starvation import Watch
 from runnerd.supervisor.worker_log import REPORT_DROPPED_S, WorkerLog
 
 logger = logging.getLogger("runnerd.worker")
 
-PING_EVERY_S = 10.0
+PING_EVERY_S = 20.0
 PONG_DEADLINE_S = 10.0
 ABORT_S = 1.0
 """Between SIGABRT, which makes faulthandler write the stacks, and SIGKILL."""
@@ -51,6 +54,10 @@ class Listener:
     on_attack: Callable[[str], None]
 
 
+DEAF = Listener(*[lambda _: None] * 6)
+"""Of a worker that has ended: there is nothing more to hear."""
+
+
 class Worker:
     """One worker. `start` gives birth to it; it ends by itself, or by `stop`, `abort` or `kill` (before birth too)."""
 
@@ -61,6 +68,7 @@ class Worker:
         self.pid = 0
         self.digest = ""
         self.is_lost = False
+        self.watch = Watch()
         self._request = request
         self._listener = listener
         self._bounds = bounds or Bounds()
@@ -69,7 +77,7 @@ class Worker:
         self._link: Link | None = None
         self._outputs: list[Output] = []
         self._denials: Denials | None = None
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, asyncio.TimerHandle | Deadline] = {}
         self._end_reason: str | None = None
         self._stop_at: float | None = None
         self._is_gone = False
@@ -86,7 +94,7 @@ class Worker:
 
     async def start(self, birthplace: Birthplace, hello_deadline_s: float) -> None:
         """Be born, dial the link and wait for Hello (by callback). Reports `on_refused` or `on_end` when it fails."""
-        self._arm("hello", hello_deadline_s, lambda: self.kill(f"no Hello within {hello_deadline_s:g} s"))
+        self._expect("hello", hello_deadline_s, lambda: self.kill(f"no Hello within {hello_deadline_s:g} s"))
         try:
             Path(self._request.link_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
             self._request = self._bounds.prepare(self._request)
@@ -108,6 +116,9 @@ class Worker:
     def _adopt(self, born: BornWorker) -> None:
         """It is born: dial it and read its pipes, or end it if it was ended meanwhile, or cannot be dialled."""
         self._born, self.pid, self.layers, self.digest = born, born.pid, born.layers, born.digest
+        self.watch.pid = born.pid
+        if self._request.limits.scheduling == "idle":
+            yield_cpu_by_session(born.pid)
         born.exited.add_done_callback(self._on_exited)
         self._arm("dropped", REPORT_DROPPED_S, self._report_dropped)
         try:
@@ -153,7 +164,7 @@ class Worker:
         self._end_reason = self._end_reason or "commanded stop"
         if self._stop_at is None:
             self._stop_at = self._loop.time() + grace_s
-            self._arm("stop", grace_s + ABORT_S, lambda: self.kill("did not stop within its grace"))
+            self._expect("stop", grace_s + ABORT_S, lambda: self.kill("did not stop within its grace"))
         self.send(Stop(grace_ms=max(0, int((self._stop_at - self._loop.time()) * 1000))))
 
     def abort(self, reason: str) -> None:
@@ -161,7 +172,7 @@ class Worker:
         self._is_gone = self._is_aborted = True
         self._end_reason = self._end_reason or reason
         self._signal(signal.SIGABRT)
-        self._arm("abort", ABORT_S, lambda: self.kill(reason))
+        self._expect("abort", ABORT_S, lambda: self.kill(reason))
 
     def kill(self, reason: str) -> None:
         """End it now. Nothing that it has sent counts any more."""
@@ -230,8 +241,11 @@ class Worker:
                 self._log.record(message, self._loop.time())
             case _ if self._is_aborted:
                 pass
-            case Pong():
+            case Pong() if message.nonce == self._pings:
                 self._disarm("pong")
+                self._arm("ping", PING_EVERY_S, self._ping)
+            case Pong():  # to an older Ping, or to none
+                pass
             case _:
                 self._listener.on_message(message)
 
@@ -247,10 +261,9 @@ class Worker:
     def _ping(self) -> None:
         self._pings += 1
         self.send(Ping(nonce=self._pings))
-        self._arm(
+        self._expect(
             "pong", PONG_DEADLINE_S, lambda: self.abort(f"its event loop did not answer for {PONG_DEADLINE_S:g} s")
         )
-        self._arm("ping", PING_EVERY_S + PONG_DEADLINE_S, self._ping)
 
     def _on_denial(self, syscall: str, args: object) -> None:
         self._log.denied(syscall)
@@ -281,6 +294,7 @@ class Worker:
         self._release()
         self._log.report_dropped()
         self._listener.on_end(reason)
+        self._let_go()
 
     def _report_dropped(self) -> None:
         flood = self._log.report_dropped()
@@ -298,6 +312,18 @@ class Worker:
         if self._born is not None:
             self._born.close()
         shutil.rmtree(self._request.link_dir, ignore_errors=True)
+
+    def _let_go(self) -> None:
+        """Of all that refers to this worker in turn: a generation costs 11 KiB until the garbage collector finds it."""
+        self._timers.clear()
+        self._outputs.clear()
+        self._link = self._denials = None
+        self._listener = DEAF
+
+    def _expect(self, name: str, limit_s: float, strike: Callable[[], None]) -> None:
+        """A deadline that the worker has to keep; it is measured in what this host lets it do."""
+        self._disarm(name)
+        self._timers[name] = Deadline(limit_s, strike, self.watch)
 
     def _arm(self, name: str, delay_s: float, action: Callable[[], None]) -> None:
         self._disarm(name)

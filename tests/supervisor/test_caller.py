@@ -448,6 +448,7 @@ def test_answer_that_comes_before_the_overdue_worker_has_ended_counts() -> None:
         bench = CallerBench(decide_deadline_s=5.0)
         bench.worker_ready()
         bench.caller.offer(job_call(1))
+        await bench.until(lambda: bench.clock.monotonic() >= 0.5)
         bench.caller.offer(job_call(2))
         await bench.until(lambda: bool(bench.seat.aborts))
         assert bench.answer(1) is None

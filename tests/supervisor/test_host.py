@@ -4,8 +4,10 @@ On virtual time, with puppets for workers: real `Worker`, real caller and desk, 
 """
 
 import asyncio
+import gc
 import logging
 import os
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -174,6 +176,24 @@ def test_everything_after_a_refusal_is_ignored(run: Callable[..., None]) -> None
         bench.nursery.only.end(-9)
         await bench.settle()
         assert bench.outcome(1).startswith("failed: plugin is quarantined")
+
+    run(scenario)
+
+
+def test_worker_that_has_ended_is_freed_at_once(run: Callable[..., None]) -> None:
+    """Nothing that it refers to refers to it: a crash loop leaves no work for the garbage collector."""
+
+    async def scenario(bench: HostBench) -> None:
+        await bench.ready()
+        ended = weakref.ref(bench.host.worker)
+        gc.collect()
+        gc.disable()
+        try:
+            bench.nursery.only.end(-9)
+            await bench.settle()
+            assert ended() is None
+        finally:
+            gc.enable()
 
     run(scenario)
 

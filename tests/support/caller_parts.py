@@ -25,6 +25,7 @@ from runnerd.supervisor import machine
 from runnerd.supervisor.caller import Caller
 from runnerd.supervisor.context import HostServices, Snapshot
 from runnerd.supervisor.machine import Phase, WorkerState, transition
+from runnerd.supervisor.starvation import Watch
 from runnerd.supervisor.worker import Birthplace
 from runnerd.tasks import Tasks
 from tests.support.virtual_time import VirtualClock
@@ -132,6 +133,7 @@ class FakeSeat:
     state: WorkerState = field(default_factory=WorkerState)
     asked: list[Decide] = field(default_factory=list)
     aborts: list[str] = field(default_factory=list)
+    watch: Watch | None = None
 
     @property
     def has_worker(self) -> bool:

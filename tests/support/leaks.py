@@ -42,10 +42,10 @@ def find_descendants(root: int | None = None, *, without: Collection[int] = ()) 
     return found
 
 
-def find_descriptors() -> dict[int, str]:
-    """Open descriptors of this process: number → what it is."""
+def find_descriptors(pid: int | None = None) -> dict[int, str]:
+    """Open descriptors of a process (this one by default): number → what it is."""
     found: dict[int, str] = {}
-    for path in Path("/proc/self/fd").iterdir():
+    for path in Path(f"/proc/{pid or 'self'}/fd").iterdir():
         # The one that lists the directory is gone by now.
         with suppress(FileNotFoundError):
             found[int(path.name)] = str(path.readlink())

@@ -68,7 +68,7 @@ class Nursery:
         stderr_fd, stderr_write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         puppet = Puppet(
             id=request.worker,
-            pid=1,
+            pid=0,
             pidfd=os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC),
             stdout_fd=stdout_fd,
             stderr_fd=stderr_fd,

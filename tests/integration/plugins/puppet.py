@@ -98,6 +98,14 @@ class Puppet(Plugin):
             hang_in_plugin_code()
         return Noop(f"answered, attempt {ctx.call.attempt}")
 
+    async def do_compute(self, ctx: Context, instruction: dict[str, Any]) -> Noop:
+        """Use up seconds of the CPU, however long that takes."""
+        await ctx.state.compare_and_set(f"begun:{ctx.call.id}", None, ctx.call.attempt)
+        until = time.process_time() + instruction["cpu_s"]
+        while time.process_time() < until:
+            pass
+        return Noop(f"computed, attempt {ctx.call.attempt}")
+
     async def do_die(self, ctx: Context, instruction: dict[str, Any]) -> Noop:
         """End its own process. Only for the first `attempts` attempts, if given."""
         if ctx.call.attempt <= instruction.get("attempts", 1_000):

@@ -1,0 +1,20 @@
+"""What a plugin's triggers may ask for: as much as may wait, and a rate in the long run."""
+
+from runnerd.supervisor.intake import Intake
+
+
+def test_a_full_queue_takes_no_more() -> None:
+    """And says how many wait; when one has gone there is a place."""
+    intake = Intake(queue=2, per_s=50)
+    assert intake.refusal(0.0, waiting=1) is None
+    assert intake.refusal(0.0, waiting=2) == "queue is full (2 calls wait)"
+    assert intake.refusal(0.0, waiting=1) is None
+
+
+def test_a_burst_as_large_as_the_queue_and_then_the_rate() -> None:
+    """640 slots a second, which a plugin may declare, come down to the operator's rate."""
+    intake = Intake(queue=100, per_s=50)
+    taken = [intake.refusal(number / 640, waiting=0) is None for number in range(6_400)]
+    assert sum(taken[:100]) == 100
+    assert 100 + 9 * 50 <= sum(taken) <= 100 + 10 * 50
+    assert intake.refusal(10.0, waiting=0) in (None, "more than 50 calls a second")
