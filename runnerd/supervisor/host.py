@@ -241,7 +241,7 @@ class PluginHost:
 
     def _on_attack(self, worker: Worker, what: str) -> None:
         self._services.metrics.attacked(self.name, what)
-        self._record("attack", what)
+        self._record("attack", what, worker.generation)
         if self.worker is worker:
             self.dispatch(machine.Refused(f"attack: {what}", is_final=True))
 

@@ -92,7 +92,7 @@ async def _start(zygote: Zygote, directory: Path, number: int) -> Worker:
         if not decided.done():
             decided.set_exception(RuntimeError(reason))
 
-    worker = Worker(request, Listener(on_hello, on_message, on_trouble, on_trouble, lambda _: None))
+    worker = Worker(request, Listener(on_hello, on_message, on_trouble, on_trouble, on_trouble, on_trouble))
     await worker.start(zygote, DEADLINE_S)
     await asyncio.wait_for(decided, DEADLINE_S)
     return worker
