@@ -19,7 +19,7 @@ from runnerd.executor.wanted import Attempt, Intent
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.decisions import DecisionRecord
 from runnerd.store.foreign import Filler
-from runnerd.store.statement import Statement, storable
+from runnerd.store.statement import Bulk, Form, Statement, storable
 
 Value: TypeAlias = str | int | bool | None
 _canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
@@ -39,6 +39,15 @@ class Record:
     body: str
 
 
+_APPEND: Final = Form(
+    """
+    select audit_append(%(at)s::timestamptz[], %(kind)s::text[], %(key)s::text[], %(call_id)s::bigint[],
+                        %(body)s::text[])
+    """,
+    ("at", "kind", "key", "call_id", "body"),
+)
+
+
 def append(*records: Record) -> Statement:
     """Append records, in this order. Give all of one commit to one `append`: that costs one message, not several."""
     parameters: dict[str, object] = {}
@@ -50,7 +59,10 @@ def append(*records: Record) -> Statement:
             f"call_{n}": record.call_id,
             f"body_{n}": record.body,
         }
-    return Statement(_append_sql(len(records)), parameters, is_independent=True, is_ordered=True)
+    rows = [(record.at, record.kind, record.key, record.call_id, record.body) for record in records]
+    return Statement(
+        _append_sql(len(records)), parameters, is_independent=True, is_ordered=True, bulk=Bulk(_APPEND, rows)
+    )
 
 
 @lru_cache(maxsize=32)

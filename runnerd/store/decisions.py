@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from protocol.messages import StatePut, StateWrite
-from runnerd.store.statement import Statement
+from runnerd.store.statement import Bulk, Form, Statement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +24,22 @@ class DecisionRecord:
     decide_ms: float
 
 
+_INSERT: Final = Form(
+    """
+    insert into decisions (call_id, plugin, generation, digest, attempt, context, outcome, decided_at, decide_ms)
+    select * from unnest(%(call_id)s::bigint[], %(plugin)s::text[], %(generation)s::bigint[], %(digest)s::text[],
+                         %(attempt)s::int[], %(context)s::text[], %(outcome)s::text[], %(decided_at)s::timestamptz[],
+                         %(decide_ms)s::float8[])
+    on conflict (call_id) do nothing
+    """,
+    DecisionRecord.__slots__,
+)
+
+
 def insert(record: DecisionRecord) -> Statement:
     """Store the Decision of a call. There is one; a second is refused by the key."""
+    parameters = {name: getattr(record, name) for name in _INSERT.columns}
+    weight = len(record.context) + len(record.outcome)
     return Statement(
         """
         insert into decisions (call_id, plugin, generation, digest, attempt, context, outcome, decided_at, decide_ms)
@@ -32,8 +47,9 @@ def insert(record: DecisionRecord) -> Statement:
                 %(decided_at)s, %(decide_ms)s)
         on conflict (call_id) do nothing
         """,
-        {name: getattr(record, name) for name in DecisionRecord.__slots__},
+        parameters,
         is_independent=True,
+        bulk=Bulk(_INSERT, (tuple(parameters.values()),), record.call_id, weight),
     )
 
 

@@ -192,7 +192,8 @@ def test_a_commit_that_was_made_but_not_confirmed_is_recorded_once(ledger_dsn: s
 
     async def scenario() -> None:
         async with pg_proxy(ledger_dsn, short_dir) as proxy, opened(proxy.dsn) as store:
-            await store.commit(audit.append(note("first"), note("second")))  # prepares the statement
+            # Two at once, as below: that prepares the statement of several.
+            await asyncio.gather(*(store.commit(audit.append(note(name))) for name in ("first", "second")))
             proxy.keep_answers()
             loop = asyncio.get_running_loop()
             tasks = [loop.create_task(store.commit(audit.append(note(f"{n}.0"), note(f"{n}.1")))) for n in range(3)]
