@@ -9,6 +9,14 @@ from protocol.messages import StatePut, StateWrite
 from runnerd.store.statement import Bulk, Form, Statement
 
 
+@dataclass(frozen=True, slots=True)
+class StateLimits:
+    """What a plugin's state may hold: UTF-8 bytes of its keys and values, and keys."""
+
+    max_bytes: int = 1 << 20
+    max_keys: int = 10_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRecord:
     """A Decision as the ledger keeps it. `context` is the Decide frame and `outcome` the answer, both JSON text."""
@@ -58,12 +66,26 @@ def outcomes_of(call_ids: Sequence[int]) -> Statement:
     return Statement("select call_id, outcome from decisions where call_id = any(%(ids)s)", {"ids": list(call_ids)})
 
 
-def write_state(plugin: str, writes: Sequence[StateWrite]) -> list[Statement]:
-    """The state writes of a Decision, to commit with it."""
-    return [
+def write_state(plugin: str, writes: Sequence[StateWrite], limits: StateLimits) -> list[Statement]:
+    """The state writes of a Decision, to commit with it. What only removes is within any limit."""
+    statements = [
         put_state(plugin, write.key, write.value) if isinstance(write, StatePut) else delete_state(plugin, write.key)
         for write in writes
     ]
+    if any(isinstance(write, StatePut) for write in writes):
+        statements.append(keep_state_within(plugin, limits))
+    return statements
+
+
+def keep_state_within(plugin: str, limits: StateLimits) -> Statement:
+    """Last of a commit that writes state: refuses it (StateOverLimit) if `plugin` then holds more than it may.
+
+    Inside of the commit, so that two of them at once cannot both fit.
+    """
+    return Statement(
+        "select keep_state_within(%(plugin)s, %(max_bytes)s, %(max_keys)s)",
+        {"plugin": plugin, "max_bytes": limits.max_bytes, "max_keys": limits.max_keys},
+    )
 
 
 def put_state(plugin: str, key: str, value: str) -> Statement:

@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from runnerd.crash_points import reached
 from runnerd.log import fields
-from runnerd.store.errors import CommitRefused, StoreUnavailable
+from runnerd.store.errors import CommitRefused, StateOverLimit, StoreUnavailable
 from runnerd.store.ledger import Rows
 from runnerd.store.migrate import lock_database, migrate
 from runnerd.store.plan import empty_answers, plan
@@ -59,6 +59,10 @@ select set_config('lock_timeout', '5s', false), set_config('statement_timeout', 
 And what is written is found by its key: a plan that was made while a table was small must not read it all later."""
 _PASSING: Final = ("25006", "40", "53", "55", "57", "58")
 """SQLSTATEs, or their classes, that say nothing about the statement: a full disk, a standby, a cancelled query …"""
+
+
+OVER_LIMIT: Final = "RD001"
+"""The SQLSTATE with which `keep_state_within` refuses (migration 6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +129,17 @@ class Store:
         when a constraint forbids it, and StoreUnavailable for a commit that is not idempotent when the connection broke
         and the outcome is unknown.
         """
+        return await self.submit(*statements, is_idempotent=is_idempotent)
+
+    def submit(self, *statements: Statement, is_idempotent: bool = True) -> "asyncio.Future[list[Rows]]":
+        """`commit` without a task of its own: done when that would return, with its rows or its error."""
         if self._is_closed:
             raise StoreUnavailable("the ledger is closed")
         commit = _Commit(statements, asyncio.get_running_loop().create_future(), is_idempotent)
         self._pending.append(commit)
         self._idle.clear()
         self._wake.set()
-        return await commit.done
+        return commit.done
 
     async def fetch(self, statement: Statement) -> Rows:
         """The rows of one query, on a reader. Raises StoreUnavailable."""
@@ -194,7 +202,7 @@ class Store:
                     await asyncio.sleep(delay_s)
                     delay_s = min(delay_s * 2, longest_s)
                 elif len(batch) == 1:  # nothing of it stands, and nothing ever will
-                    _settle_error(batch[0], CommitRefused(first_line(error)))
+                    _settle_error(batch[0], _refusal(error))
                     waiting = waiting[1:]
                     size = len(waiting)
                 else:  # one of them is refused and took the others with it
@@ -272,6 +280,11 @@ class Store:
 
 async def _rows_of(cursor: psycopg.AsyncCursor[DictRow]) -> Rows:
     return await cursor.fetchall() if cursor.description else []
+
+
+def _refusal(error: Exception) -> CommitRefused:
+    is_over = isinstance(error, psycopg.Error) and error.sqlstate == OVER_LIMIT
+    return StateOverLimit(first_line(error)) if is_over else CommitRefused(first_line(error))
 
 
 def _settle_error(commit: _Commit, error: Exception) -> None:

@@ -30,7 +30,7 @@ PLUGIN = Path(__file__).parent / "plugins" / "noop.py"
 DECISIONS = int(os.environ.get("BENCH_DECISIONS", "9000"))
 PLUGINS = 100
 TARGET_PER_S = 3_000
-TOP = 12
+TOP = int(os.environ.get("BENCH_TOP", "12"))
 DEADLINE_S = 120.0
 
 

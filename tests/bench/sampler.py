@@ -54,16 +54,16 @@ class Sampler:
         written.rename(self._out)
 
     def _sample(self, _: int, frame: FrameType | None) -> None:
-        leaf = frame
-        while frame is not None:
+        leaf, layer = frame, None
+        while frame is not None and layer is None:
             layer = layer_of(frame.f_code.co_filename)
-            if layer is not None:
-                break
             frame = frame.f_back
-        self._layers[layer if frame is not None and layer else "the event loop"] += 1
+        self._layers[layer or "the event loop"] += 1
         if leaf is not None:
-            file = "/".join(Path(leaf.f_code.co_filename).parts[-2:])
-            self._functions[f"{file}:{leaf.f_code.co_qualname}"] += 1
+            file, name = "/".join(Path(leaf.f_code.co_filename).parts[-2:]), leaf.f_code.co_qualname
+            if file == "<string>":  # made by dataclasses
+                name = f"{type(leaf.f_locals.get('self')).__name__}.{leaf.f_code.co_name}"
+            self._functions[f"{file}:{name}  [{layer or 'the event loop'}]"] += 1
 
 
 def layer_of(file: str) -> str | None:

@@ -51,3 +51,49 @@ drop trigger audit_chain on audit_records;
 create trigger audit_chain before insert on audit_records for each row
     when (current_setting('runnerd.has_chained', true) is distinct from 'on') execute function audit_chain();
 alter table audit_records enable always trigger audit_chain;
+
+-- How much state each plugin keeps: bytes of its keys and values (UTF-8), and keys. Kept by triggers, whoever writes, so
+-- that a limit is judged inside of the commit that would exceed it, without reading all of the state.
+create table plugin_state_sizes (
+    plugin text primary key,
+    bytes  bigint not null,
+    keys   bigint not null
+);
+insert into plugin_state_sizes (plugin, bytes, keys)
+    select plugin, sum(octet_length(key) + octet_length(value)), count(*) from plugin_state group by plugin;
+
+create function plugin_state_count() returns trigger language plpgsql as $$
+begin
+    if tg_op = 'TRUNCATE' then
+        delete from plugin_state_sizes;
+        return null;
+    end if;
+    if tg_op in ('DELETE', 'UPDATE') then
+        update plugin_state_sizes
+        set bytes = bytes - octet_length(old.key) - octet_length(old.value), keys = keys - 1
+        where plugin = old.plugin;
+    end if;
+    if tg_op in ('INSERT', 'UPDATE') then
+        insert into plugin_state_sizes as s (plugin, bytes, keys)
+        values (new.plugin, octet_length(new.key) + octet_length(new.value), 1)
+        on conflict (plugin) do update set bytes = s.bytes + excluded.bytes, keys = s.keys + 1;
+    end if;
+    return null;
+end $$;
+
+create trigger plugin_state_count after insert or update or delete on plugin_state
+    for each row execute function plugin_state_count();
+create trigger plugin_state_emptied after truncate on plugin_state
+    for each statement execute function plugin_state_count();
+
+create function keep_state_within(plugin_ text, max_bytes bigint, max_keys bigint) returns void language plpgsql as $$
+declare
+    size plugin_state_sizes;
+begin
+    select * into size from plugin_state_sizes where plugin = plugin_;
+    if size.bytes > max_bytes then
+        raise exception 'over its state limit: % of % bytes', size.bytes, max_bytes using errcode = 'RD001';
+    elsif size.keys > max_keys then
+        raise exception 'over its state limit: % of % keys', size.keys, max_keys using errcode = 'RD001';
+    end if;
+end $$;
