@@ -115,8 +115,11 @@ class Executor:
         """What nearly all Decisions are; their commit outlives its caller by itself, and needs no task of ours."""
         statements, recorded = to_store(decided)
         result = self._results.finish_soon(decided.call, JobOutcome.NOOP, noop.reason, *statements, records=[recorded])
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        result.add_done_callback(lambda _: None if told.done() else told.set_result(None))
         try:
-            await asyncio.shield(result)
+            await told  # not the result, which would be cancelled with us; `shield` takes 20 µs
+            result.result()
         except asyncio.CancelledError:
             self._tasks.spawn(self._end_orphan(_error_of(result), decided.call), f"orphan:{decided.call.id}")
             raise

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import LiteralString
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Form:
     """The set form of a statement: `sql` with one array for each of `columns`, by name. One object per kind."""
 
