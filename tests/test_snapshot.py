@@ -35,7 +35,7 @@ def test_a_block_of_the_last_poll_is_at_hand_until_it_is_old() -> None:
         found = snapshots.at_hand("main", ())
         assert found == taken
         assert found is snapshots.at_hand("main", ())
-        assert snapshots.at_hand("main", (Read(name="spot", args=()),)) is None  # reads are of now
+        assert snapshots.at_hand("main", (Read(name="spot", args={}),)) is None  # reads are of now
 
         height = 8
         await network.head.fetch()
@@ -46,7 +46,7 @@ def test_a_block_of_the_last_poll_is_at_hand_until_it_is_old() -> None:
         head = network.rpc.best.head
         head._fetched_at -= 2 * POLL_S - 1
         assert snapshots.at_hand("main", ()) is newer
-        head._fetched_at -= 1
+        head._fetched_at -= 2
         assert snapshots.at_hand("main", ()) is None
 
     run_async(scenario())
