@@ -28,7 +28,7 @@ from tests.support.anvil import start_anvil
 
 PLUGIN = Path(__file__).parent / "plugins" / "noop.py"
 DECISIONS = int(os.environ.get("BENCH_DECISIONS", "9000"))
-PLUGINS = 100
+SIZE = 100
 TARGET_PER_S = 3_000
 TOP = int(os.environ.get("BENCH_TOP", "12"))
 DEADLINE_S = 120.0
@@ -89,7 +89,7 @@ def decide_many(dsn: str, names: Sequence[str], count: int) -> Run:
     return Run(done, (last - first).total_seconds(), wrong)
 
 
-def profile_decisions(size: int = PLUGINS, count: int = DECISIONS) -> Iterator[Figure]:
+def profile_decisions(size: int = SIZE, count: int = DECISIONS) -> Iterator[Figure]:
     """Rate, CPU per Decision by process, and the supervisor's by layer and by function."""
     with _sampled_daemon(size) as (daemon, dsn, out):
         names = list(noop_plugins(size))
