@@ -58,9 +58,12 @@ class Results:
     ) -> JobResult:
         """Commit the outcome, in one transaction with `together_with`, and publish it. Raises StoreError.
 
-        `records` go into the audit trail before the outcome's own. Both happen even if the caller is cancelled.
+        `records` go into the audit trail before the outcome's own. Between publishing and the caller nothing runs.
         """
-        return await self.finish_soon(call, outcome, reason, *together_with, transaction=transaction, records=records)
+        result, statements = self._prepare(call, outcome, reason, together_with, transaction, records)
+        await self._store.commit(*statements)
+        self._publish(result)
+        return result
 
     def finish_soon(
         self,
@@ -68,19 +71,33 @@ class Results:
         outcome: JobOutcome,
         reason: str,
         *together_with: Statement,
-        transaction: str | None = None,
         records: Sequence[Record] = (),
     ) -> "asyncio.Future[JobResult]":
-        """`finish` without a task of its own. The future has the error if nothing could be committed."""
+        """The same without a task, and whatever becomes of the caller: cancelling the future changes nothing.
+
+        It has the error if nothing could be committed.
+        """
+        result, statements = self._prepare(call, outcome, reason, together_with, None, records)
+        told: asyncio.Future[JobResult] = asyncio.get_running_loop().create_future()
+        stored = self._store.submit(*statements)
+        stored.add_done_callback(lambda stored: self._on_stored(stored, result, told))
+        return told
+
+    def _prepare(
+        self,
+        call: JobCall,
+        outcome: JobOutcome,
+        reason: str,
+        together_with: Sequence[Statement],
+        transaction: str | None,
+        records: Sequence[Record],
+    ) -> tuple[JobResult, Sequence[Statement]]:
         at = self._clock.now()
         denied = [audit.denial(call, reason, at)] if outcome is JobOutcome.DENIED else []
         trail = audit.append(*records, *denied, audit.result(call, outcome, reason, transaction, at))
         reached("finish.storing")
         result = JobResult(call=call, outcome=outcome, reason=reason, finished_at=at, transaction=transaction)
-        told: asyncio.Future[JobResult] = asyncio.get_running_loop().create_future()
-        stored = self._store.submit(*together_with, trail, calls.finish(call.id, outcome, reason, at))
-        stored.add_done_callback(lambda stored: self._on_stored(stored, result, told))
-        return told
+        return result, (*together_with, trail, calls.finish(call.id, outcome, reason, at))
 
     def _on_stored(
         self, stored: "asyncio.Future[list[Rows]]", result: JobResult, told: "asyncio.Future[JobResult]"
