@@ -13,7 +13,7 @@ from runnerd.log import fields
 from runnerd.store import audit, calls
 from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome, JobResult
-from runnerd.store.ledger import Ledger
+from runnerd.store.ledger import Ledger, Rows
 from runnerd.store.statement import Statement
 
 logger = logging.getLogger("runnerd.results")
@@ -56,23 +56,75 @@ class Results:
         transaction: str | None = None,
         records: Sequence[Record] = (),
     ) -> JobResult:
-        """Commit the outcome, in one transaction with `together_with`, and publish it.
+        """Commit the outcome, in one transaction with `together_with`, and publish it. Raises StoreError.
 
-        `records` go into the audit trail before the outcome's own.
+        `records` go into the audit trail before the outcome's own. Between publishing and the caller nothing runs.
         """
+        result, statements = self._prepare(call, outcome, reason, together_with, transaction, records)
+        await self._store.commit(*statements)
+        self._publish(result)
+        return result
+
+    def finish_soon(
+        self,
+        call: JobCall,
+        outcome: JobOutcome,
+        reason: str,
+        *together_with: Statement,
+        records: Sequence[Record] = (),
+    ) -> "asyncio.Future[JobResult]":
+        """The same without a task, and whatever becomes of the caller: cancelling the future changes nothing.
+
+        It has the error if nothing could be committed.
+        """
+        result, statements = self._prepare(call, outcome, reason, together_with, None, records)
+        told: asyncio.Future[JobResult] = asyncio.get_running_loop().create_future()
+        stored = self._store.submit(*statements)
+        stored.add_done_callback(lambda stored: self._on_stored(stored, result, told))
+        return told
+
+    def _prepare(
+        self,
+        call: JobCall,
+        outcome: JobOutcome,
+        reason: str,
+        together_with: Sequence[Statement],
+        transaction: str | None,
+        records: Sequence[Record],
+    ) -> tuple[JobResult, Sequence[Statement]]:
         at = self._clock.now()
         denied = [audit.denial(call, reason, at)] if outcome is JobOutcome.DENIED else []
         trail = audit.append(*records, *denied, audit.result(call, outcome, reason, transaction, at))
         reached("finish.storing")
-        await self._store.commit(*together_with, trail, calls.finish(call.id, outcome, reason, at))
-        reached("finish.stored")
         result = JobResult(call=call, outcome=outcome, reason=reason, finished_at=at, transaction=transaction)
+        return result, (*together_with, trail, calls.finish(call.id, outcome, reason, at))
+
+    def _on_stored(
+        self, stored: "asyncio.Future[list[Rows]]", result: JobResult, told: "asyncio.Future[JobResult]"
+    ) -> None:
+        if stored.cancelled():  # by nobody but a loop that ends
+            told.cancel()
+            return
+        error = stored.exception()
+        if error is None:
+            self._publish(result)
+        if told.done():
+            return
+        if error is None:
+            told.set_result(result)
+        else:
+            told.set_exception(error)
+
+    def _publish(self, result: JobResult) -> None:
+        call, outcome, reason = result.call, result.outcome, result.reason
+        reached("finish.stored")
         level = logging.INFO if outcome in (JobOutcome.ACTED, JobOutcome.NOOP) else logging.WARNING
         logger.log(
             level, "call %d of %s: %s (%s)", call.id, call.plugin, outcome, reason,
-            extra=fields("call_finished", plugin=call.plugin, call=call.id, outcome=outcome.value, tx=transaction),
+            extra=fields("call_finished", plugin=call.plugin, call=call.id, outcome=outcome.value,
+                         tx=result.transaction),
         )  # fmt: skip
-        self.last[call.plugin] = Last(outcome.value, reason, at)
+        self.last[call.plugin] = Last(outcome.value, reason, result.finished_at)
         for consumer in self._consumers:
             try:
                 consumer(result)
@@ -81,7 +133,6 @@ class Results:
         for waiter in self._waiting.pop(call.id, []):
             if not waiter.done():
                 waiter.set_result(result)
-        return result
 
     async def wait_for(self, call_id: int, timeout_s: float) -> JobResult | None:
         """The result of a call, or None when it did not come in time. One that is told already does not come again."""

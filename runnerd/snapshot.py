@@ -20,6 +20,7 @@ class VaultSnapshots:
     def __init__(self, vaults: dict[str, tuple[VaultRef, Catalogue, Network]]) -> None:
         self._vaults = vaults
         self._requests: dict[tuple[str, str], ReadRequest] = {}
+        self._last: dict[str, tuple[Block, Snapshot]] = {}
 
     def check(self, vault: str, reads: Sequence[Read]) -> str | None:
         """Why these reads cannot be served, or None. Encodes them once; `take` uses what was encoded."""
@@ -35,9 +36,23 @@ class VaultSnapshots:
                 return f"read {read.name!r}: {error}"
         return None
 
+    def at_hand(self, vault: str, reads: Sequence[Read]) -> Snapshot | None:
+        """Without reads the newest block is that of the last poll, if the last or the one before brought one."""
+        if reads:
+            return None
+        network = self._vaults[vault][2]
+        block = network.head.recent(2 * network.config.poll_s)
+        if block is None:
+            return None
+        known, snapshot = self._last.get(vault, (None, None))
+        if snapshot is None or known is not block:
+            snapshot = self._snapshot(vault, block, {})
+            self._last[vault] = block, snapshot
+        return snapshot
+
     async def take(self, vault: str, reads: Sequence[Read]) -> Snapshot:
         """The newest block and all reads at it. Raises SnapshotFailed."""
-        reference, _, network = self._vaults[vault]
+        network = self._vaults[vault][2]
         requests = [self._request(vault, read) for read in reads]
 
         async def look(node: NodeBatches, block: Block) -> tuple[Block, dict[str, Value]]:
@@ -47,9 +62,12 @@ class VaultSnapshots:
             block, values = await network.at_newest_block(look) if requests else (await network.head.fetch(), {})
         except ChainError as error:
             raise SnapshotFailed(str(error)) from error
+        return self._snapshot(vault, block, values)
+
+    def _snapshot(self, vault: str, block: Block, values: dict[str, Value]) -> Snapshot:
         return Snapshot(
             block=BlockRef(number=block.number, hash=block.hash, timestamp=block.timestamp),
-            vault=reference,
+            vault=self._vaults[vault][0],
             reads=values,
         )
 

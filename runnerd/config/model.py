@@ -285,6 +285,10 @@ class PluginConfig(_Table, frozen=True):
     """`private` needs the chain's `private_rpc`; `private_first` goes public after its `private_blocks`."""
     attempts: Annotated[int, Meta(ge=1, le=100)] = 3
     """A call that ended its worker this many times is recorded as dead."""
+    max_state_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 1 << 20
+    """What the keys and values of its state may take (UTF-8). A write beyond is refused, and ends the worker."""
+    max_state_keys: Annotated[int, Meta(ge=0, le=1 << 40)] = 10_000
+    """How many keys its state may have."""
     stop_grace_s: Seconds = 5.0
     restart: RestartPolicy = RestartPolicy()
     sandbox: SandboxConfig = SandboxConfig()

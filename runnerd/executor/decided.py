@@ -1,14 +1,19 @@
 """What the supervisor hands to the executor: a call, and the untrusted answer that a worker gave to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from protocol.actions import Outcome
+from protocol.codec import encode_outcome
 from protocol.messages import StateWrite
 from runnerd.config.model import PluginConfig
 from runnerd.executor.wanted import Route
+from runnerd.store import audit, decisions
+from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall
+from runnerd.store.decisions import DecisionRecord, StateLimits
+from runnerd.store.statement import Statement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,11 @@ def terms_of(config: PluginConfig) -> Terms:
     )
 
 
+def state_limits_of(config: PluginConfig) -> StateLimits:
+    """How much state `[plugins.NAME]` may keep."""
+    return StateLimits(config.max_state_bytes, config.max_state_keys)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
     """A Decision that the codec accepted. It is only asked for until policy says so.
@@ -47,3 +57,24 @@ class Decided:
     decided_at: datetime
     decide_ms: float
     terms: Terms
+    state_limits: StateLimits = field(default_factory=StateLimits)
+
+
+def to_store(decided: Decided) -> tuple[list[Statement], Record]:
+    """The Decision with its state writes, to commit with what follows from it; and its record for the trail."""
+    record = DecisionRecord(
+        call_id=decided.call.id,
+        plugin=decided.call.plugin,
+        generation=decided.generation,
+        digest=decided.digest,
+        attempt=decided.attempt,
+        context=decided.context,
+        outcome=encode_outcome(decided.outcome),
+        decided_at=decided.decided_at,
+        decide_ms=decided.decide_ms,
+    )
+    writes = decided.state_writes
+    return (
+        [decisions.insert(record), *decisions.write_state(decided.call.plugin, writes, decided.state_limits)],
+        audit.decision(record, len(writes)),
+    )

@@ -6,17 +6,17 @@ Owns the order "store, then act". Signing is `lane`, watching is `follow`, what 
 import asyncio
 import hashlib
 import logging
+from collections.abc import Awaitable
 from datetime import timedelta
 
 from protocol.actions import Act, Noop
-from protocol.codec import encode_outcome
 from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.clock import Clock
 from runnerd.crash_points import reached
-from runnerd.executor.decided import Decided
+from runnerd.executor.decided import Decided, to_store
 from runnerd.executor.lane import Lane
 from runnerd.executor.measures import build_measures
 from runnerd.executor.policy import Approved, Circumstances, Denied, judge
@@ -29,11 +29,8 @@ from runnerd.log import fields
 from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.store import audit, calls, decisions, intents
-from runnerd.store.audit import Record
-from runnerd.store.calls import JobCall, JobOutcome
-from runnerd.store.decisions import DecisionRecord
+from runnerd.store.calls import JobCall, JobOutcome, JobResult
 from runnerd.store.errors import StoreError, StoreUnavailable
-from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.tasks import Tasks
 
@@ -101,7 +98,11 @@ class Executor:
         The work is the executor's own and outlives its caller: a plugin that is reloaded ends its host in the middle of
         a commit, which takes effect all the same. Raises StoreError; then nothing of the Decision stands.
         """
-        work = self._tasks.spawn(self._settle(decided), f"decision:{decided.call.id}")
+        outcome = decided.outcome
+        if isinstance(outcome, Noop):
+            await self._end_noop(decided, outcome)
+            return
+        work = self._tasks.spawn(self._settle(decided, outcome), f"decision:{decided.call.id}")
         try:
             error = await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -110,19 +111,32 @@ class Executor:
         if error is not None:
             raise error
 
+    async def _end_noop(self, decided: Decided, noop: Noop) -> None:
+        """What nearly all Decisions are; their commit outlives its caller by itself, and needs no task of ours."""
+        statements, recorded = to_store(decided)
+        result = self._results.finish_soon(decided.call, JobOutcome.NOOP, noop.reason, *statements, records=[recorded])
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        result.add_done_callback(lambda _: None if told.done() else told.set_result(None))
+        try:
+            await told  # not the result, which would be cancelled with us; `shield` takes 20 µs
+            result.result()
+        except asyncio.CancelledError:
+            self._tasks.spawn(self._end_orphan(_error_of(result), decided.call), f"orphan:{decided.call.id}")
+            raise
+
     async def close(self) -> None:
         """End what is under way. What is committed goes on with the next start."""
         await self._tasks.cancel()
 
-    async def _settle(self, decided: Decided) -> Exception | None:
+    async def _settle(self, decided: Decided, act: Act) -> Exception | None:
         """`_accept`, with its error as a value: there may be nobody any more to raise it to."""
         try:
-            await self._accept(decided)
+            await self._accept(decided, act)
         except Exception as error:
             return error
         return None
 
-    async def _end_orphan(self, work: "asyncio.Task[Exception | None]", call: JobCall) -> None:
+    async def _end_orphan(self, work: Awaitable[Exception | None], call: JobCall) -> None:
         """Who asked is gone: what cannot be stored is ended here. A ledger that is away keeps the call as it was."""
         error = await work
         if error is None or isinstance(error, StoreUnavailable):
@@ -134,42 +148,29 @@ class Executor:
         reason = f"the Decision cannot be stored: {type(error).__name__}: {error}"
         await self._results.finish(call, JobOutcome.FAILED, reason[:MAX_REASON])
 
-    async def _accept(self, decided: Decided) -> None:
-        record = _record(decided)
-        with_decision = [
-            decisions.insert(record),
-            *decisions.write_state(decided.call.plugin, decided.state_writes),
-        ]
-        recorded = audit.decision(record, len(decided.state_writes))
-        outcome = decided.outcome
-        if isinstance(outcome, Noop):
-            await self._results.finish(
-                decided.call, JobOutcome.NOOP, outcome.reason, *with_decision, records=[recorded]
-            )
-            return
-        names = [action.name for action in outcome.actions]
+    async def _accept(self, decided: Decided, act: Act) -> None:
+        names = [action.name for action in act.actions]
         objection = self._pauses.objection(decided.call.plugin, decided.vault, names)
         if objection is not None:
-            await self._results.finish(
-                decided.call, JobOutcome.DENIED, objection[:MAX_REASON], *with_decision, records=[recorded]
-            )
+            await self._deny(decided, objection)
             return
         vault = self._vaults[decided.vault]
-        judgement = judge(outcome.actions, vault.catalogue, self._circumstances(vault, decided.call))
+        judgement = judge(act.actions, vault.catalogue, self._circumstances(vault, decided.call))
         match judgement:
             case Denied(reason):
-                await self._results.finish(
-                    decided.call, JobOutcome.DENIED, reason[:MAX_REASON], *with_decision, records=[recorded]
-                )
+                await self._deny(decided, reason)
             case Approved():
-                measures = build_measures(outcome.expect, vault.catalogue, vault.adapter.address)
+                measures = build_measures(act.expect, vault.catalogue, vault.adapter.address)
                 if isinstance(measures, Denied):
-                    reason = measures.reason[:MAX_REASON]
-                    await self._results.finish(
-                        decided.call, JobOutcome.DENIED, reason, *with_decision, records=[recorded]
-                    )
-                    return
-                await self._plan(decided, vault, judgement, outcome, with_decision, recorded)
+                    await self._deny(decided, measures.reason)
+                else:
+                    await self._plan(decided, vault, judgement, act)
+
+    async def _deny(self, decided: Decided, reason: str) -> None:
+        statements, recorded = to_store(decided)
+        await self._results.finish(
+            decided.call, JobOutcome.DENIED, reason[:MAX_REASON], *statements, records=[recorded]
+        )
 
     async def resume(self, vaults: frozenset[str]) -> None:
         """Take up the planned intents that a former process left of these vaults. `usage` has what they count already.
@@ -232,22 +233,12 @@ class Executor:
             await self._book.give_up(tracked, JobOutcome.FAILED, f"not signed: {reason}")
         return len(planned)
 
-    async def _plan(
-        self,
-        decided: Decided,
-        vault: VaultDesk,
-        approved: Approved,
-        act: Act,
-        with_decision: list[Statement],
-        recorded: Record,
-    ) -> None:
+    async def _plan(self, decided: Decided, vault: VaultDesk, approved: Approved, act: Act) -> None:
         call_id = decided.call.id
         try:
             batch = vault.adapter.build(approved.calls, self._intent_id(call_id))
         except AbiError as error:
-            await self._results.finish(
-                decided.call, JobOutcome.DENIED, str(error)[:MAX_REASON], *with_decision, records=[recorded]
-            )
+            await self._deny(decided, str(error))
             return
         now = self._clock.now()
         intent = Intent(
@@ -269,6 +260,7 @@ class Executor:
         # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.
         rehearsing = asyncio.get_running_loop().create_task(vault.door.rehearse(intent), name=f"rehearse:{call_id}")
         try:
+            with_decision, recorded = to_store(decided)
             trail = audit.append(recorded, audit.planned(intent, now))
             reached("decision.storing")
             await self._store.commit(
@@ -322,15 +314,9 @@ class Executor:
         self._usage.ended(intent, is_success=intent.state not in WITHOUT_EFFECT)
 
 
-def _record(decided: Decided) -> DecisionRecord:
-    return DecisionRecord(
-        call_id=decided.call.id,
-        plugin=decided.call.plugin,
-        generation=decided.generation,
-        digest=decided.digest,
-        attempt=decided.attempt,
-        context=decided.context,
-        outcome=encode_outcome(decided.outcome),
-        decided_at=decided.decided_at,
-        decide_ms=decided.decide_ms,
-    )
+async def _error_of(result: "asyncio.Future[JobResult]") -> Exception | None:
+    try:
+        await result
+    except Exception as error:
+        return error
+    return None

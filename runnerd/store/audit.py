@@ -7,11 +7,15 @@ secret. The chain itself is made by the database, see `audit_chain`; `runnerctl 
 import json
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
+from itertools import chain
 from typing import Any, Final, LiteralString, TypeAlias
+
+import msgspec
 
 from runnerd.executor.observation import Mined
 from runnerd.executor.proposal import Approval, Proposal
@@ -19,10 +23,11 @@ from runnerd.executor.wanted import Attempt, Intent
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.decisions import DecisionRecord
 from runnerd.store.foreign import Filler
-from runnerd.store.statement import Statement, storable
+from runnerd.store.statement import Bulk, Form, Statement, storable
 
 Value: TypeAlias = str | int | bool | None
 _canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
+_quick: Final = msgspec.json.Encoder(order="sorted").encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +44,33 @@ class Record:
     body: str
 
 
+_APPEND: Final = Form(
+    """
+    select audit_append(%(at)s::timestamptz[], %(kind)s::text[], %(key)s::text[], %(call_id)s::bigint[],
+                        %(body)s::text[])
+    """,
+    ("at", "kind", "key", "call_id", "body"),
+)
+
+
 def append(*records: Record) -> Statement:
     """Append records, in this order. Give all of one commit to one `append`: that costs one message, not several."""
-    parameters: dict[str, object] = {}
-    for n, record in enumerate(records):
-        parameters |= {
-            f"at_{n}": record.at,
-            f"kind_{n}": record.kind,
-            f"key_{n}": record.key,
-            f"call_{n}": record.call_id,
-            f"body_{n}": record.body,
-        }
-    return Statement(_append_sql(len(records)), parameters, is_independent=True, is_ordered=True)
+    rows = [(record.at, record.kind, record.key, record.call_id, record.body) for record in records]
+    sql, names = _append_sql(len(rows))
+    parameters = dict(zip(names, chain.from_iterable(rows), strict=True))
+    return Statement(sql, parameters, is_independent=True, is_ordered=True, bulk=Bulk(_APPEND, rows))
 
 
 @lru_cache(maxsize=32)
-def _append_sql(count: int) -> LiteralString:
+def _append_sql(count: int) -> tuple[LiteralString, tuple[str, ...]]:
+    """The statement for `count` records, and its parameters in the order of their columns."""
     assert count, "nothing to append"
+    names = tuple(f"{column}_{n}" for n in range(count) for column in ("at", "kind", "key", "call", "body"))
     rows = [f"(%(at_{n})s, %(kind_{n})s, %(key_{n})s, %(call_{n})s, %(body_{n})s)" for n in range(count)]
-    return f"""
+    sql: LiteralString = f"""
         insert into audit_records (at, kind, key, call_id, body) values {", ".join(rows)} on conflict (key) do nothing
     """  # noqa: S608  # constants and numbers
+    return sql, names
 
 
 def head() -> Statement:
@@ -69,6 +80,11 @@ def head() -> Statement:
 
 def canonical(body: Mapping[str, Any]) -> str:
     """The one spelling of `body`."""
+    # A fifth of the time of the json module, and the same where nothing has to be escaped.
+    with suppress(UnicodeEncodeError):  # a lone surrogate: json has an escape for it
+        quick = _quick(body).decode()
+        if quick.isascii() and "\\" not in quick and "\x7f" not in quick:
+            return quick
     return _canonical(body)
 
 
@@ -78,7 +94,7 @@ def digest(data: bytes | str) -> str:
 
 
 def _record(at: datetime, kind: str, name: object, call_id: int | None, /, **body: Value) -> Record:
-    return Record(at, kind, f"{kind}:{name}", call_id, _canonical(body))
+    return Record(at, kind, f"{kind}:{name}", call_id, canonical(body))
 
 
 # --- calls -----------------------------------------------------------------------------------------------------------

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from psycopg.rows import DictRow
 
 from protocol.messages import TriggerKind
-from runnerd.store.statement import Statement, storable
+from runnerd.store.statement import Bulk, Form, Statement, storable
 
 
 class JobOutcome(StrEnum):
@@ -82,12 +83,55 @@ def from_row(row: DictRow) -> JobCall:
     )
 
 
+_INSERT: Final = Form(
+    """
+    insert into job_calls (plugin, trigger, identity, topic, payload, principal, due_at, fired_at, deadline_at)
+    select * from unnest(%(plugin)s::text[], %(trigger)s::text[], %(identity)s::text[], %(topic)s::text[],
+                         %(payload)s::text[], %(principal)s::text[], %(due_at)s::timestamptz[],
+                         %(fired_at)s::timestamptz[], %(deadline_at)s::timestamptz[])
+    on conflict (plugin, identity) do update set attempts = job_calls.attempts
+    where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
+    returning id, attempts, plugin, identity
+    """,
+    ("plugin", "trigger", "identity", "topic", "payload", "principal", "due_at", "fired_at", "deadline_at"),
+    told_by=("plugin", "identity"),
+)
+_FINISH: Final = Form(
+    """
+    update job_calls c set state = 'done', outcome = f.outcome, reason = f.reason, finished_at = f.at
+    from unnest(%(id)s::bigint[], %(outcome)s::text[], %(reason)s::text[], %(at)s::timestamptz[])
+         f (id, outcome, reason, at)
+    where c.id = f.id and c.state <> 'done'
+    """,
+    ("id", "outcome", "reason", "at"),
+)
+_MOVE_CURSOR: Final = Form(
+    """
+    insert into trigger_cursors (plugin, trigger_key, due_at)
+    select * from unnest(%(plugin)s::text[], %(key)s::text[], %(due_at)s::timestamptz[])
+    on conflict (plugin, trigger_key) do update set due_at = greatest(trigger_cursors.due_at, excluded.due_at)
+    """,
+    ("plugin", "key", "due_at"),
+)
+
+
 def insert(call: NewCall) -> Statement:
     """Add the call, returning what `inserted` takes; no row if one of the same identity stands already.
 
     Run again after a lost connection it finds its own row, by the moment it was fired at, and returns that: otherwise
     a call that was committed would look like a duplicate, and nobody would decide it.
     """
+    parameters = {
+        "plugin": call.plugin,
+        "trigger": call.trigger.value,
+        "identity": call.identity,
+        "topic": call.topic,
+        "payload": call.payload,
+        "principal": call.principal,
+        "due_at": call.due_at,
+        "fired_at": call.fired_at,
+        "deadline_at": call.deadline_at,
+    }
     return Statement(
         """
         insert into job_calls (plugin, trigger, identity, topic, payload, principal, due_at, fired_at, deadline_at)
@@ -97,17 +141,8 @@ def insert(call: NewCall) -> Statement:
         where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
         returning id, attempts
         """,
-        {
-            "plugin": call.plugin,
-            "trigger": call.trigger.value,
-            "identity": call.identity,
-            "topic": call.topic,
-            "payload": call.payload,
-            "principal": call.principal,
-            "due_at": call.due_at,
-            "fired_at": call.fired_at,
-            "deadline_at": call.deadline_at,
-        },
+        parameters,
+        bulk=Bulk(_INSERT, (tuple(parameters.values()),), (call.plugin, call.identity), len(call.payload)),
     )
 
 
@@ -136,6 +171,7 @@ def move_cursor(plugin: str, trigger_key: str, due_at: datetime) -> Statement:
         on conflict (plugin, trigger_key) do update set due_at = greatest(trigger_cursors.due_at, excluded.due_at)
         """,
         {"plugin": plugin, "key": trigger_key, "due_at": due_at},
+        bulk=Bulk(_MOVE_CURSOR, ((plugin, trigger_key, due_at),), ("cursor", plugin, trigger_key)),
     )
 
 
@@ -166,13 +202,15 @@ def fate(call_id: int) -> Statement:
 
 def finish(call_id: int, outcome: JobOutcome, reason: str, at: datetime) -> Statement:
     """Record the one outcome. A call that has one keeps it."""
+    parameters = {"id": call_id, "outcome": outcome.value, "reason": storable(reason), "at": at}
     return Statement(
         """
         update job_calls set state = 'done', outcome = %(outcome)s, reason = %(reason)s, finished_at = %(at)s
         where id = %(id)s and state <> 'done'
         """,
-        {"id": call_id, "outcome": outcome.value, "reason": storable(reason), "at": at},
+        parameters,
         is_independent=True,
+        bulk=Bulk(_FINISH, (tuple(parameters.values()),), call_id),
     )
 
 

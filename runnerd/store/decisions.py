@@ -3,9 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from protocol.messages import StatePut, StateWrite
-from runnerd.store.statement import Statement
+from runnerd.store.statement import Bulk, Form, Statement
+
+
+@dataclass(frozen=True, slots=True)
+class StateLimits:
+    """What a plugin's state may hold: UTF-8 bytes of its keys and values, and keys."""
+
+    max_bytes: int = 1 << 20
+    max_keys: int = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +32,22 @@ class DecisionRecord:
     decide_ms: float
 
 
+_INSERT: Final = Form(
+    """
+    insert into decisions (call_id, plugin, generation, digest, attempt, context, outcome, decided_at, decide_ms)
+    select * from unnest(%(call_id)s::bigint[], %(plugin)s::text[], %(generation)s::bigint[], %(digest)s::text[],
+                         %(attempt)s::int[], %(context)s::text[], %(outcome)s::text[], %(decided_at)s::timestamptz[],
+                         %(decide_ms)s::float8[])
+    on conflict (call_id) do nothing
+    """,
+    DecisionRecord.__slots__,
+)
+
+
 def insert(record: DecisionRecord) -> Statement:
     """Store the Decision of a call. There is one; a second is refused by the key."""
+    parameters = {name: getattr(record, name) for name in _INSERT.columns}
+    weight = len(record.context) + len(record.outcome)
     return Statement(
         """
         insert into decisions (call_id, plugin, generation, digest, attempt, context, outcome, decided_at, decide_ms)
@@ -32,8 +55,9 @@ def insert(record: DecisionRecord) -> Statement:
                 %(decided_at)s, %(decide_ms)s)
         on conflict (call_id) do nothing
         """,
-        {name: getattr(record, name) for name in DecisionRecord.__slots__},
+        parameters,
         is_independent=True,
+        bulk=Bulk(_INSERT, (tuple(parameters.values()),), record.call_id, weight),
     )
 
 
@@ -42,12 +66,26 @@ def outcomes_of(call_ids: Sequence[int]) -> Statement:
     return Statement("select call_id, outcome from decisions where call_id = any(%(ids)s)", {"ids": list(call_ids)})
 
 
-def write_state(plugin: str, writes: Sequence[StateWrite]) -> list[Statement]:
-    """The state writes of a Decision, to commit with it."""
-    return [
+def write_state(plugin: str, writes: Sequence[StateWrite], limits: StateLimits) -> list[Statement]:
+    """The state writes of a Decision, to commit with it. What only removes is within any limit."""
+    statements = [
         put_state(plugin, write.key, write.value) if isinstance(write, StatePut) else delete_state(plugin, write.key)
         for write in writes
     ]
+    if any(isinstance(write, StatePut) for write in writes):
+        statements.append(keep_state_within(plugin, limits))
+    return statements
+
+
+def keep_state_within(plugin: str, limits: StateLimits) -> Statement:
+    """Last of a commit that writes state: refuses it (StateOverLimit) if `plugin` then holds more than it may.
+
+    Inside of the commit, so that two of them at once cannot both fit.
+    """
+    return Statement(
+        "select keep_state_within(%(plugin)s, %(max_bytes)s, %(max_keys)s)",
+        {"plugin": plugin, "max_bytes": limits.max_bytes, "max_keys": limits.max_keys},
+    )
 
 
 def put_state(plugin: str, key: str, value: str) -> Statement:

@@ -17,6 +17,12 @@ class CommitRefused(StoreError):
     """PostgreSQL refused a commit (a constraint, a missing table); nothing was written. A defect: report it."""
 
 
+class StateOverLimit(CommitRefused):
+    """A plugin would have kept more state than it may; nothing of that commit was written. Delete keys, or raise
+    `max_state_bytes` or `max_state_keys` of the plugin.
+    """
+
+
 class DatabaseInUse(StoreError):
     """Another runnerd holds this database. Two on one ledger would sign the same nonces: stop the other one."""
 

@@ -5,11 +5,33 @@ After a lost connection `Store.commit` simply runs its statements again. So they
 twice in a history does no harm.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 from typing import LiteralString
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """The set form of a statement: `sql` with one array for each of `columns`, by name. One object per kind."""
+
+    sql: LiteralString
+    columns: tuple[str, ...]
+    told_by: tuple[str, ...] = ()
+    """If it returns rows: the columns of one that are, in this order, the key of the statement it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """A statement as rows of its `form`, so that many of them can go as one: see `plan`."""
+
+    form: Form
+    rows: Sequence[tuple[object, ...]]
+    key: Hashable = None
+    """What it reads and writes; statements of two keys do not care which of them is first. None: it only appends."""
+    weight: int = 0
+    """The length of its long texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +44,8 @@ class Statement:
     """It writes, returns no row, and touches no row that another independent statement of its commit looks at."""
     is_ordered: bool = False
     """It follows the ordered ones before it: two never share a statement, whose parts run in no defined order."""
+    bulk: Bulk | None = None
+    """The same work as rows, if others like it may be done together with it."""
 
 
 def join(statements: Sequence[Statement]) -> list[tuple[Statement, int]]:

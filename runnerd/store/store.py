@@ -18,11 +18,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from runnerd.crash_points import reached
 from runnerd.log import fields
-from runnerd.store.errors import CommitRefused, StoreUnavailable
+from runnerd.store.errors import CommitRefused, StateOverLimit, StoreUnavailable
 from runnerd.store.ledger import Rows
 from runnerd.store.migrate import lock_database, migrate
+from runnerd.store.plan import empty_answers, plan
 from runnerd.store.reason import connect_reason, first_line
-from runnerd.store.statement import Statement, join
+from runnerd.store.statement import Statement
 
 logger = logging.getLogger(__name__)
 
@@ -49,15 +50,24 @@ select set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives
 """The same at the server's end: without it our dead session keeps the lock for the server's own two hours."""
 LOST_LOCK_PATIENCE_S = 30.0
 """After a lost connection the lock's holder is most likely our own dead session: the server needs some 11 s to see."""
-_LIMITS: Final = "select set_config('lock_timeout', '5s', false), set_config('statement_timeout', '30s', false)"
-"""An administrator's lock, or a disk that hangs, shows as `store_stuck`, not as silence; what waits is tried again."""
+_LIMITS: Final = """
+select set_config('lock_timeout', '5s', false), set_config('statement_timeout', '30s', false),
+       set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
+       set_config('enable_mergejoin', 'off', false)
+"""
+"""An administrator's lock, or a disk that hangs, shows as `store_stuck`, not as silence; what waits is tried again.
+And what is written is found by its key: a plan that was made while a table was small must not read it all later."""
 _PASSING: Final = ("25006", "40", "53", "55", "57", "58")
 """SQLSTATEs, or their classes, that say nothing about the statement: a full disk, a standby, a cancelled query …"""
 
 
+OVER_LIMIT: Final = "RD001"
+"""The SQLSTATE with which `keep_state_within` refuses (migration 6)."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Commit:
-    steps: Sequence[tuple[Statement, int]]
+    statements: Sequence[Statement]
     done: "asyncio.Future[list[Rows]]"
     is_idempotent: bool
 
@@ -120,13 +130,17 @@ class Store:
         when a constraint forbids it, and StoreUnavailable for a commit that is not idempotent when the connection broke
         and the outcome is unknown.
         """
+        return await self.submit(*statements, is_idempotent=is_idempotent)
+
+    def submit(self, *statements: Statement, is_idempotent: bool = True) -> "asyncio.Future[list[Rows]]":
+        """`commit` without a task of its own: done when that would return, with its rows or its error."""
         if self._is_closed:
             raise StoreUnavailable("the ledger is closed")
-        commit = _Commit(join(statements), asyncio.get_running_loop().create_future(), is_idempotent)
+        commit = _Commit(statements, asyncio.get_running_loop().create_future(), is_idempotent)
         self._pending.append(commit)
         self._idle.clear()
         self._wake.set()
-        return await commit.done
+        return commit.done
 
     async def fetch(self, statement: Statement) -> Rows:
         """The rows of one query, on a reader. Raises StoreUnavailable."""
@@ -165,14 +179,15 @@ class Store:
             self._idle.set()
 
     async def _commit_group(self, group: Sequence[_Commit]) -> None:
-        """Until each has its rows or its error, in order. First all together; if one is refused, one by one."""
+        """Until each has its rows or its error, in order. First all together; if that is refused, in halves: a plugin
+        whose commits are refused again and again must not cost the others a transaction each."""
         waiting = list(group)
-        is_one_by_one = False
+        size = len(waiting)
         delay_s, longest_s = RECONNECT_S
         while waiting:
             if self._writer is None or self._writer.closed:
                 await self._reconnect()
-            batch = waiting[:1] if is_one_by_one else waiting
+            batch = waiting[:size]
             try:
                 reached("store.committing")
                 results = await self._run(batch)
@@ -188,10 +203,11 @@ class Store:
                     await asyncio.sleep(delay_s)
                     delay_s = min(delay_s * 2, longest_s)
                 elif len(batch) == 1:  # nothing of it stands, and nothing ever will
-                    _settle_error(batch[0], CommitRefused(first_line(error)))
+                    _settle_error(batch[0], _refusal(error))
                     waiting = waiting[1:]
+                    size = len(waiting)
                 else:  # one of them is refused and took the others with it
-                    is_one_by_one = True
+                    size = len(batch) // 2
             else:
                 reached("store.committed")
                 self.is_connected = True
@@ -199,24 +215,21 @@ class Store:
                     if not commit.done.done():
                         commit.done.set_result(rows)
                 waiting = waiting[len(batch) :]
+                size = len(waiting)
 
     async def _run(self, group: Sequence[_Commit]) -> list[list[Rows]]:
         connection = self._writer
         assert connection is not None
-        steps = [step for commit in group for step in commit.steps]
+        commits = [commit.statements for commit in group]
+        steps, answers = plan(commits), empty_answers(commits)
         if len(steps) == 1:  # one statement is a transaction of its own
-            ((only, count),) = steps
-            return [await _rows_of(await connection.execute(only.sql, only.parameters, prepare=True), count)]
-        cursors: list[list[tuple[psycopg.AsyncCursor[DictRow], int]]] = []
+            (step,) = steps
+            step.give(await _rows_of(await connection.execute(step.sql, step.parameters, prepare=True)), answers)
+            return answers
         try:
             async with connection.pipeline():
                 await connection.execute("begin")
-                for commit in group:
-                    sent = [
-                        (await connection.execute(one.sql, one.parameters, prepare=True), count)
-                        for one, count in commit.steps
-                    ]
-                    cursors.append(sent)  # one list a commit; nested it would not read
+                cursors = [await connection.execute(step.sql, step.parameters, prepare=True) for step in steps]
                 await connection.execute("commit")
         except Exception:
             try:
@@ -224,7 +237,9 @@ class Store:
             except psycopg.Error:
                 await connection.close()
             raise
-        return [[rows for cursor, count in one for rows in await _rows_of(cursor, count)] for one in cursors]
+        for step, cursor in zip(steps, cursors, strict=True):
+            step.give(await _rows_of(cursor), answers)
+        return answers
 
     def _on_lost_connection(self, batch: Sequence[_Commit], error: Exception) -> None:
         """Whether the commit took place cannot be known. What is idempotent is run again, the rest is told so."""
@@ -264,9 +279,13 @@ class Store:
         return connection
 
 
-async def _rows_of(cursor: psycopg.AsyncCursor[DictRow], count: int) -> list[Rows]:
-    """The rows of each of the `count` statements that went as one."""
-    return [await cursor.fetchall()] if cursor.description else [[]] * count
+async def _rows_of(cursor: psycopg.AsyncCursor[DictRow]) -> Rows:
+    return await cursor.fetchall() if cursor.description else []
+
+
+def _refusal(error: Exception) -> CommitRefused:
+    is_over = isinstance(error, psycopg.Error) and error.sqlstate == OVER_LIMIT
+    return StateOverLimit(first_line(error)) if is_over else CommitRefused(first_line(error))
 
 
 def _settle_error(commit: _Commit, error: Exception) -> None:

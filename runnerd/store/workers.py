@@ -1,18 +1,30 @@
 """Statements about what happened to workers, and about kill switches."""
 
 from datetime import datetime
+from typing import Final
 
-from runnerd.store.statement import Statement, storable
+from runnerd.store.statement import Bulk, Form, Statement, storable
+
+_EVENT: Final = Form(
+    """
+    insert into worker_events (plugin, generation, kind, detail, at)
+    select * from unnest(%(plugin)s::text[], %(generation)s::bigint[], %(kind)s::text[], %(detail)s::text[],
+                         %(at)s::timestamptz[])
+    """,
+    ("plugin", "generation", "kind", "detail", "at"),
+)
 
 
 def event(plugin: str, generation: int, kind: str, detail: str, at: datetime) -> Statement:
     """One line of a worker's history: started, ready, exited, quarantined, denied syscall …"""
+    parameters = {"plugin": plugin, "generation": generation, "kind": kind, "detail": storable(detail), "at": at}
     return Statement(
         """
         insert into worker_events (plugin, generation, kind, detail, at)
         values (%(plugin)s, %(generation)s, %(kind)s, %(detail)s, %(at)s)
         """,
-        {"plugin": plugin, "generation": generation, "kind": kind, "detail": storable(detail), "at": at},
+        parameters,
+        bulk=Bulk(_EVENT, (tuple(parameters.values()),)),
     )
 
 

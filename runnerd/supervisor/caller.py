@@ -13,12 +13,13 @@ from functools import partial
 from protocol.codec import encode
 from protocol.errors import ProtocolError
 from protocol.messages import Call, Decide, DecideFailed, Decision, TriggerKind
+from protocol.triggers import Read
 from runnerd.crash_points import reached
-from runnerd.executor.decided import Decided, terms_of
+from runnerd.executor.decided import Decided, state_limits_of, terms_of
 from runnerd.log import fields
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, JobOutcome
-from runnerd.store.errors import StoreError
+from runnerd.store.errors import StateOverLimit, StoreError
 from runnerd.store.statement import Statement
 from runnerd.supervisor import machine
 from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed
@@ -54,6 +55,8 @@ class Caller:
         self._asking = Tasks()
         self._desk = Desk(seat.config.parallel, seat.config.queue)
         self._open: dict[int, _Open] = {}
+        self._terms = terms_of(seat.config)
+        self._state_limits = state_limits_of(seat.config)
         self._guilty: int | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._end_of_plugin: str | None = None
@@ -102,7 +105,13 @@ class Caller:
             call = self._desk.take(self._services.clock.monotonic())
             if call is None:
                 return
-            self._asking.spawn(self._ask(call), f"call:{self._seat.name}:{call.id}")
+            reads = self._seat.declared.reads if self._seat.declared is not None else ()
+            snapshot = self._services.snapshots.at_hand(self._seat.config.vault, reads)
+            if snapshot is None:
+                self._asking.spawn(self._ask(call, reads), f"call:{self._seat.name}:{call.id}")
+            elif (refusal := self._refusal(call) or self._send(call, snapshot)) is not None:
+                self._desk.end(call.id)
+                self._end(call, *refusal)
 
     def on_answer(self, answer: Decision | DecideFailed) -> str | None:
         """The worker's answer to a call. Returns what is wrong with it, if it answers nothing that it was asked."""
@@ -179,32 +188,45 @@ class Caller:
 
     # --- one call ----------------------------------------------------------------------------------------------------
 
-    async def _ask(self, call: JobCall) -> None:
+    async def _ask(self, call: JobCall, reads: Sequence[Read]) -> None:
         """Give `call` to the worker, or end it if there is a reason not to."""
-        seat, clock = self._seat, self._services.clock
         refusal = self._refusal(call)
+        if refusal is None:
+            try:
+                snapshot = await self._services.snapshots.take(self._seat.config.vault, reads)
+            except SnapshotFailed as error:
+                refusal = JobOutcome.FAILED, f"snapshot: {error}"
+            except Exception as error:  # a defect of ours must not keep the call, and its place, for ever
+                refusal = self._defect(call, error)
+            else:
+                if not self._seat.has_worker:  # it ended while the chain was asked; the call was never with it
+                    self._desk.end(call.id)
+                    self._wait_again([call])
+                    return
+                refusal = self._send(call, snapshot)
         if refusal is not None:
-            self._drop(call, *refusal)
-            return
-        reads = seat.declared.reads if seat.declared is not None else ()
-        try:
-            snapshot = await self._services.snapshots.take(seat.config.vault, reads)
-            frame = encode(self._decide_message(call, snapshot))
-        except (SnapshotFailed, ProtocolError) as error:
-            self._drop(call, JobOutcome.FAILED, f"snapshot: {error}")
-            return
-        except Exception as error:  # a defect of ours must not keep the call, and its place, for ever
-            logger.exception("no context", extra=fields("context_failed", plugin=seat.name, call=call.id))
-            self._drop(call, JobOutcome.FAILED, f"internal error: {type(error).__name__}: {error}")
-            return
-        if not seat.has_worker:  # it ended while the chain was asked; the call was never with it
             self._desk.end(call.id)
-            self._wait_again([call])
-            return
+            self._end(call, *refusal)
+            self.pump()
+
+    def _send(self, call: JobCall, snapshot: Snapshot) -> tuple[JobOutcome, str] | None:
+        """Give `call` to the worker, which is there; or why that cannot be."""
+        seat, clock = self._seat, self._services.clock
+        try:
+            frame = encode(self._decide_message(call, snapshot))
+        except ProtocolError as error:
+            return JobOutcome.FAILED, f"snapshot: {error}"
+        except Exception as error:
+            return self._defect(call, error)
         overdue = Deadline(seat.config.decide_deadline_s, partial(self._overdue, call.id), seat.watch)
         deciding = Deciding(call, clock.monotonic())
         self._open[call.id] = _Open(deciding, frame.decode(), seat.state.generation, overdue)
         seat.send_frame(frame)
+        return None
+
+    def _defect(self, call: JobCall, error: Exception) -> tuple[JobOutcome, str]:
+        logger.error("no context", exc_info=error, extra=fields("context_failed", plugin=self._seat.name, call=call.id))
+        return JobOutcome.FAILED, f"internal error: {type(error).__name__}: {error}"
 
     def _refusal(self, call: JobCall) -> tuple[JobOutcome, str] | None:
         if self._services.clock.now() >= call.deadline_at:
@@ -248,24 +270,29 @@ class Caller:
             state_writes=answer.state_writes,
             decided_at=self._services.clock.now(),
             decide_ms=decide_ms,
-            terms=terms_of(self._seat.config),
+            terms=self._terms,
+            state_limits=self._state_limits,
         )
         try:
             await self._services.executor.accept(decided)
         except StoreError as error:  # nothing of the Decision stands; what cannot be stored never can
             self._end(decided.call, JobOutcome.FAILED, f"the Decision cannot be stored: {error}")
+            if isinstance(error, StateOverLimit) and self._seat.state.generation == opened.generation:
+                self._end_worker(decided.call, str(error))
         except Exception as error:  # a defect of ours must not keep the call for ever
             logger.exception("no Decision", extra=fields("accept_failed", plugin=self._seat.name, call=decided.call.id))
             self._end(decided.call, JobOutcome.FAILED, f"internal error: {type(error).__name__}: {error}")
 
+    def _end_worker(self, guilty: JobCall, reason: str) -> None:
+        """For what it decided in `guilty`, which has ended: the calls that are with it are not to blame."""
+        if self._seat.has_worker:
+            if self._guilty is None:
+                self._guilty = guilty.id
+            self._seat.end_worker(reason)
+
     async def _count(self, count: Statement) -> None:
         await self._services.store.commit(count)
         reached("blame.stored")
-
-    def _drop(self, call: JobCall, outcome: JobOutcome, reason: str) -> None:
-        self._desk.end(call.id)
-        self._end(call, outcome, reason)
-        self.pump()
 
     def _end(self, call: JobCall, outcome: JobOutcome, reason: str) -> None:
         finish = self._services.results.finish(call, outcome, reason[:MAX_REASON])

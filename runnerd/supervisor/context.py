@@ -42,6 +42,9 @@ class Snapshots(Protocol):
     def check(self, vault: str, reads: Sequence[Read]) -> str | None:
         """Why these reads cannot be served from the vault's catalogue, or None."""
 
+    def at_hand(self, vault: str, reads: Sequence[Read]) -> Snapshot | None:
+        """What `take` would give, if nobody need be asked for it; else None."""
+
     async def take(self, vault: str, reads: Sequence[Read]) -> Snapshot:
         """All reads at one block. Raises SnapshotFailed."""
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from protocol.messages import DecideFailed, Decision, FromWorker, Hello, StateCompareAndSet, StateGet, Welcome
 from protocol.triggers import Trigger
 from runnerd.config.model import PluginConfig
+from runnerd.executor.decided import state_limits_of
 from runnerd.log import fields
 from runnerd.store import workers
 from runnerd.store.calls import JobCall
@@ -50,7 +51,7 @@ class PluginHost:
         self._services = services
         self._tasks = Tasks()
         self._caller = Caller(self, services, self._tasks)
-        self._state_desk = StateDesk(name, services.store)
+        self._state_desk = StateDesk(name, services.store, state_limits_of(config), self.end_worker)
         self._intake = Intake(config.queue, config.max_calls_per_s)
         self.is_awaited = False
         """It will run, though not now: what is offered waits."""
@@ -179,6 +180,11 @@ class PluginHost:
         """End the worker, with its stacks written first."""
         if self.worker is not None:
             self.worker.abort(reason)
+
+    def end_worker(self, reason: str) -> None:
+        """End the worker at once: it did what it may not."""
+        if self.worker is not None:
+            self.worker.kill(reason)
 
     def dispatch(self, event: machine.Event) -> None:
         """Ask the state machine, and carry out what it says."""

@@ -203,8 +203,13 @@ def _call(state: WorkerState, event: CallReturned | CallRaised | TickSkipped, no
     match event:
         case CallReturned():
             # `since` moves only with the phase: stability counts from the last change.
-            healthy = _enter(state, Phase.READY, state.since if state.phase is Phase.READY else now, "")
-            return replace(healthy, calls_returned=state.calls_returned + 1, failures=0, skips_left=0), ()
+            since = state.since if state.phase is Phase.READY else now
+            returned = state.calls_returned + 1
+            healthy = replace(  # in one step: it is taken for every call
+                state, phase=Phase.READY, since=since, reason="", wake_at=None, calls_returned=returned, failures=0,
+                skips_left=0,
+            )  # fmt: skip
+            return healthy, ()
         case CallRaised():
             failures = state.failures + 1
             skips = min(2 ** min(failures - 1, 64), MAX_SKIPS)

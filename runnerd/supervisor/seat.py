@@ -34,5 +34,8 @@ class Seat(Protocol):
     def abort_worker(self, reason: str) -> None:
         """End the worker, with its stacks written first."""
 
+    def end_worker(self, reason: str) -> None:
+        """End the worker at once."""
+
     def dispatch(self, event: machine.Event) -> None:
         """Tell the state machine."""

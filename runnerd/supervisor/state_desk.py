@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from protocol.messages import Message, StateCompareAndSet, StateGet, StateRefused, StateReply
 from runnerd.store import decisions
-from runnerd.store.errors import StoreError
+from runnerd.store.decisions import StateLimits
+from runnerd.store.errors import StateOverLimit, StoreError
 from runnerd.store.ledger import Ledger
 
 MAX_AT_ONCE = 256
@@ -13,9 +14,11 @@ MAX_AT_ONCE = 256
 class StateDesk:
     """One plugin's window to its own keys; the plugin's name is ours, never the worker's word."""
 
-    def __init__(self, plugin: str, store: Ledger) -> None:
+    def __init__(self, plugin: str, store: Ledger, limits: StateLimits, on_over_limit: Callable[[str], None]) -> None:
         self._plugin = plugin
         self._store = store
+        self._limits = limits
+        self._on_over_limit = on_over_limit
         self._at_once = 0
 
     @property
@@ -30,13 +33,16 @@ class StateDesk:
             send(await self._carry_out(request))
         except StoreError as error:
             send(StateRefused(request_id=request.request_id, reason=str(error)[:500]))
+            if isinstance(error, StateOverLimit):
+                self._on_over_limit(str(error))
         finally:
             self._at_once -= 1
 
     async def _carry_out(self, request: StateGet | StateCompareAndSet) -> StateReply:
         if isinstance(request, StateCompareAndSet):
             swap = decisions.compare_and_set_state(self._plugin, request.key, request.expected, request.value)
-            (rows,) = await self._store.commit(swap, is_idempotent=False)
+            within = () if request.value is None else (decisions.keep_state_within(self._plugin, self._limits),)
+            rows, *_ = await self._store.commit(swap, *within, is_idempotent=False)
             return StateReply(
                 request_id=request.request_id, value=request.value if rows else None, is_swapped=bool(rows)
             )

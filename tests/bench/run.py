@@ -18,6 +18,8 @@ from deploy.demo.world import Daemon, Venue, build_venue, make_keystore, render_
 from runnerd.config.load import load_config
 from runnerd.control.messages import GetHistory, History, Restart
 from runnerd.store.embedded import EmbeddedPostgres
+from tests.bench.decisions import SIZE as PROFILED
+from tests.bench.decisions import decide_many, noop_plugins, profile_decisions
 from tests.bench.figures import Figure, percentile, spread
 from tests.bench.floor import GAP_S, measure_floor
 from tests.bench.recovery import measure_recovery
@@ -34,7 +36,7 @@ def main() -> None:
     """Measure, and print each figure as soon as it is known."""
     version = sys.version.split()[0]
     print(f"runnerd bench: {os.cpu_count()} cores, Python {version}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
-    for figures in (_latency, _workers, measure_throughput, measure_recovery, measure_stuck):
+    for figures in (_latency, _workers, profile_decisions, measure_throughput, measure_recovery, measure_stuck):
         for figure in figures():
             print(figure, flush=True)
 
@@ -89,17 +91,8 @@ def _accepted_after(dsn: str, sent: dict[str, float]) -> list[float]:
 
 def _workers() -> Iterator[Figure]:
     for size in SIZES:
-        names = [f"noop-{number}" for number in range(size)]
-        plugins = {
-            name: {
-                "path": str(PLUGINS / "noop.py"),
-                "class_name": "noop",
-                "triggers": [{"kind": "event", "topic": name}],
-                "queue": 100_000,
-                "call_deadline_s": 600,
-            }
-            for name in names
-        }
+        plugins = noop_plugins(size)
+        names = list(plugins)
         with _world(plugins) as (daemon, _, dsn):
             status = daemon.wait_ready(*names, deadline_s=120)
             memory = [plugin.memory_bytes / 2**20 for plugin in status.plugins if plugin.memory_bytes]
@@ -107,7 +100,8 @@ def _workers() -> Iterator[Figure]:
             yield Figure(f"private memory per worker, {size} workers", f"{mean:.2f} MiB", "<= 4 MiB", mean <= 4)
             if size <= 100:
                 yield from _restarts(daemon, names, size)
-                yield _decisions(daemon, dsn, names)
+                if size < PROFILED:  # with more they are measured together with their profile
+                    yield Figure(f"decisions (noop), {size} plugins", str(decide_many(dsn, names, 3_000)))
 
 
 def _restarts(daemon: Daemon, names: list[str], size: int) -> Iterator[Figure]:
@@ -164,31 +158,6 @@ def _states(daemon: Daemon) -> tuple[dict[str, float], dict[str, float]]:
             elif record["state"] == "ready":
                 readies.setdefault(worker, at)
     return starts, readies
-
-
-def _decisions(daemon: Daemon, dsn: str, names: list[str]) -> Figure:
-    each = max(1, 3_000 // len(names))
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        before = connection.execute("select coalesce(max(id), 0) from job_calls").fetchone()[0]  # type: ignore[index]
-        with connection.pipeline():
-            for number in range(each):
-                for name in names:
-                    # Distinct payloads: PostgreSQL folds equal notifications of one transaction into one.
-                    connection.execute("select pg_notify(%s, %s)", (name, str(number)))
-        query = "select count(*), min(fired_at), max(finished_at) from job_calls where id > %s and state = 'done'"
-        until = time.monotonic() + 60
-        done, first, last = 0, None, None
-        while done < each * len(names) and time.monotonic() < until:
-            time.sleep(0.2)  # seldom, so that looking costs the run nothing; times are the ledger's
-            done, first, last = connection.execute(query, (before,)).fetchone()  # type: ignore[misc]
-        wrong = connection.execute(
-            "select count(*) from job_calls where id > %s and outcome <> 'noop'", (before,)
-        ).fetchone()[0]  # type: ignore[index]
-    assert first is not None
-    assert last is not None
-    rate = done / (last - first).total_seconds()
-    text = f"{rate:,.0f}/s ({done} recorded durably, {wrong} not noop)"
-    return Figure(f"decisions (noop), {len(names)} plugins", text, ">= 1,000/s", rate >= 1_000 and not wrong)
 
 
 # --- the world --------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def test_an_unknown_plugin_is_refused_with_the_known_ones(house: Scene) -> None:
     done = _run(house, "fire", "pupet")
 
     assert done.returncode == 1
-    assert "there is no plugin 'pupet'; there are: bystander, fragile, puppet, ticker" in done.stderr
+    assert "there is no plugin 'pupet'; there are: bystander, fragile, hoarder, puppet, ticker" in done.stderr
     assert "Traceback" not in done.stderr
 
 

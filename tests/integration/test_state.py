@@ -1,5 +1,7 @@
 """A plugin's durable state: what commits when, and who wins."""
 
+import re
+
 import pytest
 
 from tests.support.scene import Scene, wait_for
@@ -48,3 +50,28 @@ def test_state_is_scoped_by_plugin(house: Scene) -> None:
     house.fire("puppet", do="noop", put={"mine": "puppet"})
 
     assert house.fire("bystander", do="get", key="mine").reason == '"absent"'
+
+
+def test_a_plugin_over_its_state_limit_is_ended_with_that_reason(house: Scene) -> None:
+    """Bytes by a Decision, keys by a compare-and-set at once: nothing of it is kept. What fits is (control)."""
+    house.fire("hoarder", do="noop", put={"fits": "x" * 1_900})
+    assert house.state("hoarder", "fits") == "x" * 1_900
+    others = {name: pid for name, pid in house.pids().items() if name != "hoarder"}
+
+    fired = house.fire("hoarder", do="noop", put={"more": "x" * 100})
+
+    assert fired.outcome == "failed"
+    too_much = re.search(r"over its state limit: 20\d\d of 2000 bytes", fired.reason or "")
+    assert too_much, fired.reason
+    assert house.state("hoarder", "more") is None
+    wait_for(lambda: [e for e in house.history("hoarder") if e.kind == "exited" and too_much[0] in e.detail], "its end")
+
+    house.wait_plugin("hoarder", lambda plugin: plugin.state == "ready")
+    house.fire("hoarder", do="noop", delete=["fits"])
+    for key in ("a", "b", "c"):
+        assert house.fire("hoarder", do="claim", key=key).reason == "won"
+    assert house.fire("hoarder", do="claim", key="d").outcome in ("failed", "dead")
+    assert house.state("hoarder", "d") is None
+    too_many = "over its state limit: 4 of 3 keys"
+    wait_for(lambda: [e for e in house.history("hoarder") if e.kind == "exited" and too_many in e.detail], "its end")
+    assert {name: pid for name, pid in house.pids().items() if name in others} == others

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -157,6 +158,53 @@ def test_records_of_commits_at_once_are_chained_in_their_order(ledger_dsn: str) 
     assert_whole(ledger_dsn)
 
 
+def test_canonical_json_is_that_of_the_json_module() -> None:
+    """Whichever encoder wrote it: escapes, characters beyond ASCII, integers of any size, the order of keys."""
+    chance = random.Random(17)
+    letters = [
+        "a",
+        "Z",
+        '"',
+        "\\",
+        "\n",
+        "\x7f",
+        "\0",
+        "é",
+        "€",
+        "𝄞",
+        "/",
+        "<",
+        "\u2028",
+        " ",
+        "{",
+        "\x1f",
+        "~",
+        "\ud800",
+    ]
+    values = (None, True, False, 0, -1, 1 << 64, 1 << 255, -(1 << 255), 7.5)
+    for _ in range(2_000):
+        texts = ["".join(chance.choices(letters, k=chance.randrange(5))) for _ in range(6)]
+        body = {texts[0]: texts[1], texts[2]: texts[3], "b": chance.choice(values), "a": chance.choice(values)}
+        expected = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        assert audit.canonical(body) == expected
+
+
+def test_of_many_appends_at_once_the_first_of_a_key_stands(ledger_dsn: str) -> None:
+    """One statement for all of them: what stands already, and what comes twice, leaves no gap and changes no order."""
+
+    async def scenario() -> None:
+        async with opened(ledger_dsn) as store:
+            await store.commit(audit.append(note("7", "old")))
+            appends = [audit.append(note(str(n % 40), f"{n}"), note(f"{n % 30}'", f"{n}")) for n in range(90)]
+            assert await asyncio.gather(*(store.commit(append) for append in appends)) == [[[]]] * 90
+
+    run_async(scenario())
+    new = [name for n in range(40) for name in ([str(n)] if n != 7 else []) + ([f"{n}'"] if n < 30 else [])]
+    assert keys(ledger_dsn) == [f"note:{name}" for name in ["7", *new]]
+    assert {record.key: record.body for record in records_of(ledger_dsn)}["note:7"] == "old"
+    assert_whole(ledger_dsn)
+
+
 def test_several_appends_in_one_commit_keep_their_order(ledger_dsn: str) -> None:
     """Whoever adds to a commit may not know of the others; parts of one statement would run in no defined order."""
 
@@ -192,7 +240,8 @@ def test_a_commit_that_was_made_but_not_confirmed_is_recorded_once(ledger_dsn: s
 
     async def scenario() -> None:
         async with pg_proxy(ledger_dsn, short_dir) as proxy, opened(proxy.dsn) as store:
-            await store.commit(audit.append(note("first"), note("second")))  # prepares the statement
+            # Two at once, as below: that prepares the statement of several.
+            await asyncio.gather(*(store.commit(audit.append(note(name))) for name in ("first", "second")))
             proxy.keep_answers()
             loop = asyncio.get_running_loop()
             tasks = [loop.create_task(store.commit(audit.append(note(f"{n}.0"), note(f"{n}.1")))) for n in range(3)]

@@ -283,7 +283,7 @@ def test_state_writes_are_made_in_order_and_per_plugin(run: Callable[[Scenario],
             StatePut(key="a", value="1"), StateDelete(key="a"), StatePut(key="a", value="2"),
             StatePut(key="b", value="3"), StateDelete(key="b"), StateDelete(key="never"),
         )  # fmt: skip
-        await ledger.run(*decisions.write_state("alpha", writes))
+        await ledger.run(*decisions.write_state("alpha", writes, decisions.StateLimits()))
         await ledger.run(decisions.put_state("beta", "a", "other"))
         assert await ledger.store.fetch(decisions.get_state("alpha", "a")) == [{"value": "2"}]
         assert await ledger.store.fetch(decisions.get_state("alpha", "b")) == []

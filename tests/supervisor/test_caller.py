@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from protocol.messages import TriggerKind
 from runnerd.pauses import Pause, Scope
-from runnerd.store.errors import CommitRefused
+from runnerd.store.errors import CommitRefused, StateOverLimit
 from runnerd.supervisor import machine
 from runnerd.supervisor.context import SnapshotFailed
 from runnerd.supervisor.machine import Phase
@@ -49,6 +49,59 @@ def test_answer_goes_to_the_executor_with_the_very_frame_that_was_asked() -> Non
         assert (decided.vault, decided.generation, decided.attempt) == ("main", 1, 1)
         assert bench.outcome(1) == "noop: accepted"
         assert bench.caller.deciding == 0
+        await bench.close()
+
+    run(scenario)
+
+
+def test_call_whose_snapshot_is_at_hand_is_sent_at_once() -> None:
+    """In the turn of the loop that offers it; one that may not be decided ends as it does otherwise."""
+
+    async def scenario() -> None:
+        bench = CallerBench(parallel=3)
+        bench.worker_ready()
+        bench.snapshots.is_at_hand = True
+        bench.caller.offer(job_call(1))
+        assert [asked.call.id for asked in bench.seat.asked] == [1]
+        bench.services.pauses.add(Pause(Scope.PLUGIN, "alpha", "uid:1", EPOCH))
+        for number in range(2, 1_000):  # more than a recursion would bear
+            bench.caller.keep(job_call(number))
+        assert bench.answer(1) is None
+        await bench.settle()
+        assert bench.outcome(1) == "noop: accepted"
+        assert {bench.outcome(number)[:7] for number in range(2, 1_000)} == {"denied:"}
+        assert (bench.caller.deciding, bench.caller.waiting) == (0, 0)
+        await bench.close()
+
+    run(scenario)
+
+
+def test_worker_that_keeps_too_much_state_is_ended_and_nobody_else_is_blamed() -> None:
+    """The call that did it has failed already; those beside it wait for the next worker, with no attempt counted.
+
+    Any other refusal of the ledger ends no worker.
+    """
+
+    async def scenario() -> None:
+        bench = CallerBench(parallel=2)
+        bench.worker_ready()
+        for number in (1, 2, 3):
+            bench.caller.offer(job_call(number))
+        await bench.settle()
+        bench.executor.failure = CommitRefused("odd")
+        bench.answer(1)
+        await bench.settle()
+        assert bench.seat.aborts == []
+        bench.executor.failure = StateOverLimit("over its state limit: 2 of 1 keys")
+        bench.answer(2)
+        await bench.settle()
+        assert bench.seat.aborts == ["over its state limit: 2 of 1 keys"]
+        assert bench.outcome(2) == "failed: the Decision cannot be stored: over its state limit: 2 of 1 keys"
+        bench.worker_ends()
+        bench.executor.failure = None
+        bench.say_hello()
+        await bench.settle()
+        assert [(asked.call.id, asked.call.attempt) for asked in bench.seat.asked[-1:]] == [(3, 1)]
         await bench.close()
 
     run(scenario)

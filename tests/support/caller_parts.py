@@ -48,6 +48,9 @@ class FakeLedger:
         self.commits.append(statements)
         return [[] for _ in statements]
 
+    def submit(self, *statements: Statement, is_idempotent: bool = True) -> asyncio.Future[list[Rows]]:
+        return asyncio.get_running_loop().create_task(self.commit(*statements, is_idempotent=is_idempotent))
+
     async def fetch(self, statement: Statement) -> Rows:
         return []
 
@@ -64,6 +67,11 @@ class FakeSnapshots:
         self.gate.set()
         self.failure: Exception | None = None
         self.reads: dict[str, int] = {}
+        self.is_at_hand = False
+        """Whether there is one without asking."""
+
+    def at_hand(self, vault: str, reads: Sequence[Read]) -> Snapshot | None:
+        return Snapshot(block=BLOCK, vault=VAULT, reads={}) if self.is_at_hand else None
 
     def check(self, vault: str, reads: Sequence[Read]) -> str | None:
         return None
@@ -145,6 +153,9 @@ class FakeSeat:
         self.asked.append(message)
 
     def abort_worker(self, reason: str) -> None:
+        self.aborts.append(reason)
+
+    def end_worker(self, reason: str) -> None:
         self.aborts.append(reason)
 
     def dispatch(self, event: machine.Event) -> None:

@@ -1,0 +1,59 @@
+"""A worker's state requests: answered from the ledger, bounded, and one that keeps too much is told on."""
+
+import asyncio
+
+import pytest
+
+from protocol.messages import Message, StateCompareAndSet, StateGet, StateRefused, StateReply
+from runnerd.store.decisions import StateLimits
+from runnerd.store.errors import CommitRefused, StateOverLimit, StoreError
+from runnerd.supervisor.state_desk import StateDesk
+from tests.support.aio import run_async
+from tests.support.caller_parts import FakeLedger
+
+SWAP = StateCompareAndSet(request_id=7, key="k", expected=None, value="1")
+
+
+async def answer(
+    refusal: StoreError | None, request: StateGet | StateCompareAndSet = SWAP
+) -> tuple[list[Message], list[str], FakeLedger]:
+    """What was sent, and for what reasons the worker was to be ended."""
+    ledger, sent, ended = FakeLedger(), list[Message](), list[str]()
+    ledger.refusal = refusal
+    desk = StateDesk("alpha", ledger, StateLimits(max_bytes=10, max_keys=1), ended.append)
+    await desk.answer(request, sent.append)
+    assert desk.has_room
+    return sent, ended, ledger
+
+
+def test_compare_and_set_is_kept_within_the_limits_of_its_plugin() -> None:
+    """In its own commit; a removal is within any limit."""
+
+    async def scenario() -> None:
+        sent, ended, ledger = await answer(None)
+        assert sent == [StateReply(request_id=7, value=None, is_swapped=False)]
+        assert ended == []
+        ((_, within),) = ledger.commits
+        assert within.parameters == {"plugin": "alpha", "max_bytes": 10, "max_keys": 1}
+        removal = StateCompareAndSet(request_id=8, key="k", expected="1", value=None)
+        _, _, ledger = await answer(None, removal)
+        assert [len(statements) for statements in ledger.commits] == [1]
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize(
+    "refusal, reasons",
+    [(CommitRefused("odd"), []), (StateOverLimit("over its state limit"), ["over its state limit"])],
+    ids=["control", "over"],
+)
+def test_who_would_keep_too_much_is_refused_and_ended(refusal: StoreError, reasons: list[str]) -> None:
+    """Another refusal is an answer, and no more."""
+
+    async def scenario() -> None:
+        sent, ended, _ = await answer(refusal)
+        assert sent == [StateRefused(request_id=7, reason=str(refusal))]
+        assert ended == reasons
+        await asyncio.sleep(0)
+
+    run_async(scenario())
