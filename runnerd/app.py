@@ -25,6 +25,7 @@ from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.tracked import Book, load_book
 from runnerd.executor.usage import Usage
+from runnerd.history import History
 from runnerd.log import fields
 from runnerd.network import open_network
 from runnerd.opening import open_parts
@@ -47,6 +48,7 @@ from runnerd.supervisor.context import HostServices
 from runnerd.supervisor.machine import Phase
 from runnerd.tasks import Tasks
 from runnerd.trail import Trail
+from runnerd.triggers.alarm import TimerAlarm
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
 from runnerd.unlock import close_signers
@@ -115,7 +117,7 @@ class App:
         )
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
-        cron = CronProducer(router, store, metrics, clock)
+        cron = CronProducer(router, store, metrics, clock, TimerAlarm())
         events = EventProducer(config.database.event_dsn or dsn, router, clock)
         snapshots = VaultSnapshots(
             {
@@ -135,6 +137,7 @@ class App:
         services = HostServices(
             clock=clock,
             store=store,
+            history=History(store),
             results=results,
             metrics=metrics,
             pauses=self._pauses,

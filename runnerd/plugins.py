@@ -13,6 +13,9 @@ from runnerd.tasks import Tasks
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
 
+HISTORY_PATIENCE_S = 5.0
+"""How long the end waits until the last lines of the workers' histories are in the ledger."""
+
 
 class Plugins:
     """Owns the hosts. A plugin runs once its vault's chain has admitted the vault, and never when it was refused."""
@@ -59,7 +62,8 @@ class Plugins:
         crons = [trigger for trigger in triggers if isinstance(trigger, Cron)]
         topics = [trigger.topic for trigger in triggers if isinstance(trigger, Event)]
         self._events.declare(plugin, topics, deadline_s)
-        self._tasks.spawn(self._cron.declare(plugin, crons, deadline_s), f"cron:{plugin}")
+        declaring = self._cron.declare(plugin, crons, deadline_s, host.config.cron_spread_s)
+        self._tasks.spawn(declaring, f"cron:{plugin}")
 
     def restart(self, name: str) -> None:
         """Stop the worker in order and start a new one; clears quarantine. Raises PluginHeld when it may not run."""
@@ -126,6 +130,7 @@ class Plugins:
             self._tasks.spawn(host.stop(), f"stop:{host.name}")
         limit_s = max((host.config.stop_grace_s for host in self.hosts.values()), default=0) + 10
         await self._tasks.finish(limit_s)
+        await self._services.history.close(HISTORY_PATIENCE_S)
 
     def _start(self, host: PluginHost) -> None:
         if host.is_ending:

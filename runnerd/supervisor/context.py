@@ -10,6 +10,7 @@ from protocol.values import Value
 from runnerd.clock import Clock
 from runnerd.errors import RunnerdError
 from runnerd.executor.decided import Decided
+from runnerd.history import History
 from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
@@ -57,6 +58,7 @@ class HostServices:
 
     clock: Clock
     store: Ledger
+    history: History
     results: Results
     metrics: Metrics
     pauses: Pauses

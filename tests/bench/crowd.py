@@ -154,11 +154,7 @@ def _sleep_until(moment: datetime) -> None:
 
 
 def _wait_all_ready(daemon: Daemon, size: int) -> None:
-    def is_so(status: object) -> bool:
-        plugins = getattr(status, "plugins", [])
-        return sum(plugin.state == "ready" for plugin in plugins) == size
-
-    daemon.wait_until(is_so, READY_DEADLINE_S)
+    daemon.wait_until(lambda status: sum(one.state == "ready" for one in status.plugins) == size, READY_DEADLINE_S)
 
 
 def _restarts(daemon: Daemon, follower: Follower, names: Sequence[str]) -> tuple[list[float], list[float]]:

@@ -1,4 +1,4 @@
-"""The world of a benchmark: a node, the demo's venue, a PostgreSQL that runs already, and a daemon with some plugins."""
+"""The world of a benchmark: a node, the demo's venue, a PostgreSQL that runs already, and a daemon with plugins."""
 
 import json
 import time

@@ -195,9 +195,11 @@ def test_cursor_never_goes_back(run: Callable[[Scenario], None]) -> None:
 
     async def scenario(ledger: Ledger) -> None:
         for due_at in (AT, LATER, AT):
-            await ledger.run(calls.move_cursor("alpha", "every 1 s", due_at))
-        assert await ledger.store.fetch(calls.cursor_of("alpha", "every 1 s")) == [{"due_at": LATER}]
-        assert await ledger.store.fetch(calls.cursor_of("beta", "every 1 s")) == []
+            await ledger.run(calls.move_cursors([("alpha", "every 1 s", due_at), ("beta", "x", AT)]))
+        asked = [("alpha", "every 1 s"), ("beta", "every 1 s"), ("beta", "x")]
+        rows = await ledger.store.fetch(calls.cursors_of(asked))
+        found = {(row["plugin"], row["trigger_key"]): row["due_at"] for row in rows}
+        assert found == {("alpha", "every 1 s"): LATER, ("beta", "x"): AT}
 
     run(scenario)
 
@@ -718,8 +720,8 @@ def test_history_is_newest_first_and_names_the_last_generation(run: Callable[[Sc
 
     async def scenario(ledger: Ledger) -> None:
         for generation, kind in ((1, "ready"), (1, "exited"), (2, "ready")):
-            await ledger.run(workers.event("alpha", generation, kind, "…", AT))
-        await ledger.run(workers.event("beta", 7, "ready", "…", AT))
+            await ledger.run(workers.add_events([workers.Line("alpha", generation, kind, "…", AT)]))
+        await ledger.run(workers.add_events([workers.Line("beta", 7, "ready", "…", AT)]))
         rows = await ledger.store.fetch(workers.events("alpha", 2))
         assert [(row["generation"], row["kind"]) for row in rows] == [(2, "ready"), (1, "exited")]
         last = await ledger.store.fetch(workers.last_generations())
