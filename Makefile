@@ -62,7 +62,7 @@ contracts: $(INSTALLED) ## compile deploy/contracts into the committed artifacts
 
 # Existing pins are kept; UPGRADE=1 moves them all to the newest versions.
 # The second file, for servers, has the same versions: the first one is its seed. The third is no dependency of ours.
-lock: $(INSTALLED) ## write both lock files from pyproject.toml (UPGRADE=1 takes newer versions)
+lock: $(INSTALLED) ## write the lock files from pyproject.toml (UPGRADE=1 takes newer versions)
 	@echo "· resolving and hashing every dependency: this takes minutes"
 	@deploy/tools/write-lock.sh $(BIN)/pip-compile requirements.lock requirements.lock \
 	    "Every dependency of runnerd and of its extras" --all-extras $(if $(UPGRADE),--upgrade)

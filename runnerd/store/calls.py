@@ -128,21 +128,14 @@ def inserted(call: NewCall, row: DictRow) -> JobCall:
     )
 
 
-def move_cursors(moved: Sequence[tuple[str, str, datetime]]) -> Statement:
-    """Remember the last slots that became JobCalls: plugin, trigger key and due time. Committed together with them."""
+def move_cursor(plugin: str, trigger_key: str, due_at: datetime) -> Statement:
+    """Remember the last slot that became a JobCall; committed together with it."""
     return Statement(
         """
-        insert into trigger_cursors (plugin, trigger_key, due_at)
-        select plugin, key, max(due_at)
-        from unnest(%(plugin)s::text[], %(key)s::text[], %(due_at)s::timestamptz[]) as moved (plugin, key, due_at)
-        group by plugin, key
+        insert into trigger_cursors (plugin, trigger_key, due_at) values (%(plugin)s, %(key)s, %(due_at)s)
         on conflict (plugin, trigger_key) do update set due_at = greatest(trigger_cursors.due_at, excluded.due_at)
         """,
-        {
-            "plugin": [plugin for plugin, _, _ in moved],
-            "key": [key for _, key, _ in moved],
-            "due_at": [due_at for _, _, due_at in moved],
-        },
+        {"plugin": plugin, "key": trigger_key, "due_at": due_at},
     )
 
 

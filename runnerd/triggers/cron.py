@@ -207,7 +207,7 @@ class CronProducer:
             for entry in due
         ]
         await self._router.submit(
-            new_calls, calls.move_cursors([(entry.plugin, entry.key, entry.due_at) for entry in due])
+            new_calls, *(calls.move_cursor(entry.plugin, entry.key, entry.due_at) for entry in due)
         )
 
     async def _report_gap(self, plugin: str, key: str, after: NextSlot, now: datetime) -> None:

@@ -19,6 +19,7 @@ from deploy.demo.world import Daemon
 from runnerd.control.messages import Restart
 from tests.bench.spans import cpu_seconds
 from tests.bench.world import Follower, bench_world, is_state, noop, time_of
+from tests.support.leaks import find_descendants
 
 MIB = 2**20
 READY_DEADLINE_S = 120.0
@@ -43,7 +44,7 @@ class Start:
     worker_pss: float
     worker_private: float
     descriptors: float
-    """Per worker, in the supervisor: beside those that it has without any."""
+    """All those of the supervisor, per worker."""
     start_s: Sequence[float]
     restart_s: Sequence[float]
 
@@ -88,7 +89,7 @@ def measure_start(size: int) -> Start:
             first_to_last_s=last - first,
             supervisor_rss=supervisor["Rss"],
             supervisor_pss=supervisor["Pss"],
-            zygote_pss=memory_of(status.zygote_pid or 0)["Pss"],
+            zygote_pss=sum(memory_of(pid)["Pss"] for pid in find_descendants(status.pid) if _is_zygote(pid)),
             worker_pss=statistics.mean(one["Pss"] for one in memory),
             worker_private=statistics.mean(one["Private_Clean"] + one["Private_Dirty"] for one in memory),
             descriptors=_descriptors(status.pid) / size,
@@ -97,13 +98,14 @@ def measure_start(size: int) -> Start:
         )
 
 
-def measure_hold(size: int, seconds: int, **config: object) -> Hold:
-    """A 1 Hz cron on each plugin; the slots of `seconds` whole seconds, once all are ready."""
-    plugins = {
-        f"crowd-{number}": noop(triggers=[{"kind": "cron", "every_seconds": 1, **config}]) for number in range(size)
-    }
-    with bench_world(plugins, log_level="warning") as (daemon, _, dsn):
-        _wait_all_ready(daemon, size)
+def measure_hold(size: int, seconds: int, spread_s: float = 0.0) -> Hold:
+    """A 1 Hz cron on each plugin; the slots of `seconds` whole seconds, once all are ready.
+
+    They are all due at once, or spread through `spread_s`, as `cron_spread_s` does it.
+    """
+    one = noop(triggers=[{"kind": "cron", "every_seconds": 1}], cron_spread_s=spread_s)
+    with bench_world({f"crowd-{number}": one for number in range(size)}) as (daemon, _, dsn):
+        Follower(daemon.log).wait_for(lambda record: is_state(record, "ready"), size, READY_DEADLINE_S)
         time.sleep(SETTLE_S)
         first = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
         until = first + timedelta(seconds=seconds)
@@ -138,6 +140,11 @@ def memory_of(pid: int) -> dict[str, int]:
     return {name: int(kib) * 1024 for name, kib in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE)}
 
 
+def _is_zygote(pid: int) -> bool:
+    """It has a guardian, which is its parent."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"runnerd: zygote")
+
+
 def _descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
@@ -151,10 +158,6 @@ def _started_at(daemon: Daemon) -> float:
 
 def _sleep_until(moment: datetime) -> None:
     time.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
-
-
-def _wait_all_ready(daemon: Daemon, size: int) -> None:
-    daemon.wait_until(lambda status: sum(one.state == "ready" for one in status.plugins) == size, READY_DEADLINE_S)
 
 
 def _restarts(daemon: Daemon, follower: Follower, names: Sequence[str]) -> tuple[list[float], list[float]]:

@@ -69,7 +69,7 @@ def is_state(record: Mapping[str, Any], state: str) -> bool:
 
 @contextmanager
 def bench_world(
-    plugins: Mapping[str, Mapping[str, object]], *, log_level: str = "info"
+    plugins: Mapping[str, Mapping[str, object]],
 ) -> Iterator[tuple[Daemon, Venue, str]]:
     """A node with a block each 0.25 s, the venue, and a daemon with these plugins; and the DSN of its ledger.
 
@@ -83,7 +83,7 @@ def bench_world(
         dsn = PostgresServer(report["dsn"]).create_database()
         venue = build_venue(anvil.url, make_keystore(directory))
         config = render_config(venue, plugins, dsn=dsn, chain={"confirmations": 1, "poll_s": 0.1})
-        config = config.replace('log_level = "debug"', f'log_level = "{log_level}"')
+        config = config.replace('log_level = "debug"', 'log_level = "info"')
         (directory / "runnerd.toml").write_text(config)
         with running_daemon(directory) as daemon:
             yield daemon, venue, dsn

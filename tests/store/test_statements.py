@@ -195,7 +195,8 @@ def test_cursor_never_goes_back(run: Callable[[Scenario], None]) -> None:
 
     async def scenario(ledger: Ledger) -> None:
         for due_at in (AT, LATER, AT):
-            await ledger.run(calls.move_cursors([("alpha", "every 1 s", due_at), ("beta", "x", AT)]))
+            await ledger.run(calls.move_cursor("alpha", "every 1 s", due_at))
+        await ledger.run(calls.move_cursor("beta", "x", AT))
         asked = [("alpha", "every 1 s"), ("beta", "every 1 s"), ("beta", "x")]
         rows = await ledger.store.fetch(calls.cursors_of(asked))
         found = {(row["plugin"], row["trigger_key"]): row["due_at"] for row in rows}

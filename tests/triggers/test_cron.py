@@ -110,7 +110,7 @@ def test_every_slot_fires_once_with_its_cursor_in_the_same_commit() -> None:
         assert call.fired_at - call.due_at < timedelta(milliseconds=1)
         assert call.deadline_at == call.fired_at + timedelta(seconds=60)
         assert [dict(cursor.parameters) for cursor in cursors] == [
-            {"plugin": ["alpha"], "key": ["every 10 s"], "due_at": [call.due_at]}
+            {"plugin": "alpha", "key": "every 10 s", "due_at": call.due_at}
         ]
 
     run(scenario)
