@@ -1,6 +1,7 @@
 """The world of a benchmark: a node, the demo's venue, a PostgreSQL that runs already, and a daemon with plugins."""
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from tests.support.short_dir import make_short_dir
 PLUGINS = Path(__file__).parent / "plugins"
 BLOCK_TIME_S = 0.25
 LOOK_S = 0.02
+SHARED_MEMORY = "/dev/shm"  # a file system in memory, as /run is, and below it a directory of our own
 
 
 def noop(**config: object) -> dict[str, object]:
@@ -73,9 +75,11 @@ def bench_world(
 ) -> Iterator[tuple[Daemon, Venue, str]]:
     """A node with a block each 0.25 s, the venue, and a daemon with these plugins; and the DSN of its ledger.
 
-    The database runs before the daemon, and syncs each commit, as in production.
+    The database runs before the daemon and syncs each commit, and the links lie in memory, as in production.
     """
+    memory = SHARED_MEMORY if Path(SHARED_MEMORY).is_dir() else None
     with (
+        tempfile.TemporaryDirectory(prefix="rd-", dir=memory) as runtime_dir,
         make_short_dir() as directory,
         start_anvil(block_time_s=BLOCK_TIME_S) as anvil,
         host_postgres(directory / "pg", directory / "pgrun") as (_, report),
@@ -84,6 +88,7 @@ def bench_world(
         venue = build_venue(anvil.url, make_keystore(directory))
         config = render_config(venue, plugins, dsn=dsn, chain={"confirmations": 1, "poll_s": 0.1})
         config = config.replace('log_level = "debug"', 'log_level = "info"')
+        config = config.replace('runtime_dir = "run"', f'runtime_dir = "{runtime_dir}"')
         (directory / "runnerd.toml").write_text(config)
         with running_daemon(directory) as daemon:
             yield daemon, venue, dsn
