@@ -25,7 +25,6 @@ from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.tracked import Book, load_book
 from runnerd.executor.usage import Usage
-from runnerd.history import History
 from runnerd.log import fields
 from runnerd.network import open_network
 from runnerd.opening import open_parts
@@ -137,7 +136,6 @@ class App:
         services = HostServices(
             clock=clock,
             store=store,
-            history=History(store),
             results=results,
             metrics=metrics,
             pauses=self._pauses,

@@ -13,9 +13,6 @@ from runnerd.tasks import Tasks
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
 
-HISTORY_PATIENCE_S = 5.0
-"""How long the end waits until the last lines of the workers' histories are in the ledger."""
-
 
 class Plugins:
     """Owns the hosts. A plugin runs once its vault's chain has admitted the vault, and never when it was refused."""
@@ -130,7 +127,6 @@ class Plugins:
             self._tasks.spawn(host.stop(), f"stop:{host.name}")
         limit_s = max((host.config.stop_grace_s for host in self.hosts.values()), default=0) + 10
         await self._tasks.finish(limit_s)
-        await self._services.history.close(HISTORY_PATIENCE_S)
 
     def _start(self, host: PluginHost) -> None:
         if host.is_ending:

@@ -1,8 +1,8 @@
 """One SQL statement with its parameters, as a value. Modules of this package build them; `Store` runs them.
 
 After a lost connection `Store.commit` simply runs its statements again. So they are idempotent, with two exceptions:
-`compare_and_set_state`, which is committed with `is_idempotent=False`, and `workers.add_events`, where a line that
-stands twice in a history does no harm.
+`compare_and_set_state`, which is committed with `is_idempotent=False`, and `workers.event`, where a line that stands
+twice in a history does no harm.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

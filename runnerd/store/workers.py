@@ -1,39 +1,18 @@
 """Statements about what happened to workers, and about kill switches."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from runnerd.store.statement import Statement, storable
 
 
-class Line(NamedTuple):
+def event(plugin: str, generation: int, kind: str, detail: str, at: datetime) -> Statement:
     """One line of a worker's history: started, ready, exited, quarantined, denied syscall …"""
-
-    plugin: str
-    generation: int
-    kind: str
-    detail: str
-    at: datetime
-
-
-def add_events(lines: Sequence[Line]) -> Statement:
-    """Write these lines, in this order."""
     return Statement(
         """
         insert into worker_events (plugin, generation, kind, detail, at)
-        select plugin, generation, kind, detail, at
-        from unnest(%(plugin)s::text[], %(generation)s::bigint[], %(kind)s::text[], %(detail)s::text[],
-                    %(at)s::timestamptz[]) with ordinality as line (plugin, generation, kind, detail, at, place)
-        order by place
+        values (%(plugin)s, %(generation)s, %(kind)s, %(detail)s, %(at)s)
         """,
-        {
-            "plugin": [line.plugin for line in lines],
-            "generation": [line.generation for line in lines],
-            "kind": [line.kind for line in lines],
-            "detail": [storable(line.detail) for line in lines],
-            "at": [line.at for line in lines],
-        },
+        {"plugin": plugin, "generation": generation, "kind": kind, "detail": storable(detail), "at": at},
     )
 
 

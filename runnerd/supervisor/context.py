@@ -10,7 +10,6 @@ from protocol.values import Value
 from runnerd.clock import Clock
 from runnerd.errors import RunnerdError
 from runnerd.executor.decided import Decided
-from runnerd.history import History
 from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
@@ -58,7 +57,6 @@ class HostServices:
 
     clock: Clock
     store: Ledger
-    history: History
     results: Results
     metrics: Metrics
     pauses: Pauses

@@ -13,6 +13,7 @@ from protocol.messages import DecideFailed, Decision, FromWorker, Hello, StateCo
 from protocol.triggers import Trigger
 from runnerd.config.model import PluginConfig
 from runnerd.log import fields
+from runnerd.store import workers
 from runnerd.store.calls import JobCall
 from runnerd.supervisor import machine
 from runnerd.supervisor.caller import Caller
@@ -292,4 +293,5 @@ class PluginHost:
 
     def _record(self, kind: str, detail: str) -> None:
         at = self._services.clock.now()
-        self._services.history.record(self.name, self.state.generation, kind, detail[:MAX_DETAIL], at)
+        event = workers.event(self.name, self.state.generation, kind, detail[:MAX_DETAIL], at)
+        self._tasks.spawn(self._services.store.commit(event), f"record:{self.name}")

@@ -721,8 +721,8 @@ def test_history_is_newest_first_and_names_the_last_generation(run: Callable[[Sc
 
     async def scenario(ledger: Ledger) -> None:
         for generation, kind in ((1, "ready"), (1, "exited"), (2, "ready")):
-            await ledger.run(workers.add_events([workers.Line("alpha", generation, kind, "…", AT)]))
-        await ledger.run(workers.add_events([workers.Line("beta", 7, "ready", "…", AT)]))
+            await ledger.run(workers.event("alpha", generation, kind, "…", AT))
+        await ledger.run(workers.event("beta", 7, "ready", "…", AT))
         rows = await ledger.store.fetch(workers.events("alpha", 2))
         assert [(row["generation"], row["kind"]) for row in rows] == [(2, "ready"), (1, "exited")]
         last = await ledger.store.fetch(workers.last_generations())

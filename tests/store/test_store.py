@@ -543,7 +543,7 @@ def test_text_for_a_reader_is_stored_without_nul(ledger_dsn: str) -> None:
             ((row,),) = await store.commit(calls.insert(new_call("a")))
             await store.commit(
                 calls.finish(row["id"], calls.JobOutcome.FAILED, "decide raised \0", AT),
-                workers.add_events([workers.Line("alpha", 1, "exited", "stderr: \0", AT)]),
+                workers.event("alpha", 1, "exited", "stderr: \0", AT),
             )
         assert ask(ledger_dsn, "select reason from job_calls") == [{"reason": "decide raised ·"}]
         assert ask(ledger_dsn, "select detail from worker_events") == [{"detail": "stderr: ·"}]

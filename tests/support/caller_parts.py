@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from protocol.actions import Noop
@@ -14,7 +14,6 @@ from protocol.triggers import Read
 from runnerd.clock import Clock
 from runnerd.config.model import PluginConfig
 from runnerd.executor.decided import Decided
-from runnerd.history import History
 from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
@@ -52,16 +51,8 @@ class FakeLedger:
         return []
 
     def written(self, text: str) -> list[dict[str, object]]:
-        """Parameters of the committed statements whose SQL holds `text`; of one for many rows, each row's."""
-        written = [s.parameters for statements in self.commits for s in statements if text in s.sql]
-        return [row for parameters in written for row in _rows(parameters)]
-
-
-def _rows(parameters: Mapping[str, object]) -> list[dict[str, object]]:
-    columns = list(parameters.values())
-    if not columns or not all(isinstance(column, list) for column in columns):
-        return [dict(parameters)]
-    return [dict(zip(parameters, row, strict=True)) for row in zip(*columns, strict=True)]
+        """Parameters of the committed statements whose SQL holds `text`."""
+        return [dict(s.parameters) for statements in self.commits for s in statements if text in s.sql]
 
 
 class FakeSnapshots:
@@ -118,7 +109,6 @@ def build_services(
     services = HostServices(
         clock=clock,
         store=ledger,
-        history=History(ledger),
         results=results,
         metrics=Metrics(phase.value for phase in Phase),
         pauses=Pauses(),
