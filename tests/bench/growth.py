@@ -66,7 +66,8 @@ PAGE = """\
 One run of `make bench` on {cores} cores, Python {python}, {now} UTC. The last columns are the number of plugins: each
 is a sandboxed process of its own, with a `decide` that answers with a Noop. Lateness is from a slot until the context
 for `decide` is made. The cron is spread through the second (`cron_spread_s = 1`), and held for {hold_s} s with {size:,}
-plugins, for {short_hold_s} s with fewer.
+plugins, for {short_hold_s} s with fewer. The load average of the machine was {load:.1f} before the run: above 1 it was
+busy with something else as well, and the times are too long.
 
 {table}
 
@@ -86,6 +87,7 @@ def measure_growth(on_start: Callable[[Start], None] = lambda _: None) -> Iterat
     `on_start` gets each start, for who compares with it.
     """
     measured: list[tuple[Start, Hold]] = []
+    load, _, _ = os.getloadavg()
     for size in SIZES:
         start = measure_start(size)
         on_start(start)
@@ -101,13 +103,13 @@ def measure_growth(on_start: Callable[[Start], None] = lambda _: None) -> Iterat
             yield Figure(
                 f"growth 10 -> {SIZE:,}: {row.name}", f"{many / few:.2f} x", "<= 1.5 x", many <= ALLOWED_GROWTH * few
             )
-    write(measured)
+    write(measured, load)
 
 
-def write(measured: Measured) -> None:
+def write(measured: Measured, load: float) -> None:
     """The page and the plot."""
     DIRECTORY.mkdir(exist_ok=True)
-    (DIRECTORY / "growth.md").write_text(_page(measured))
+    (DIRECTORY / "growth.md").write_text(_page(measured, load))
     _plot(measured).savefig(DIRECTORY / "growth.png", dpi=110)
 
 
@@ -116,7 +118,7 @@ def _shown(row: Row, start: Start, hold: Hold, *, with_name: bool = False) -> st
     return f"{row.name} {value} {row.unit}".strip() if with_name else value
 
 
-def _page(measured: Measured) -> str:
+def _page(measured: Measured, load: float) -> str:
     head = "| figure | unit | target | " + " | ".join(f"{start.size:,}" for start, _ in measured) + " |"
     rule = "| --- | --- | ---: |" + " ---: |" * len(measured)
     rows = [
@@ -131,6 +133,7 @@ def _page(measured: Measured) -> str:
         now=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
         hold_s=HOLD_S,
         size=SIZE,
+        load=load,
         short_hold_s=SHORT_HOLD_S,
         table="\n".join([head, rule, *rows]),
     )
