@@ -5,6 +5,7 @@ they miss their deadlines, and a start that was only slow becomes crashes. One t
 """
 
 import asyncio
+import gc
 import os
 from contextlib import suppress
 
@@ -55,13 +56,16 @@ class StartTurns:
         self._starting = {host for host in self._starting if host.state.phase is Phase.STARTING}
         return len(self._starting) < AT_ONCE
 
+    def _are_all_up(self) -> bool:
+        return self._has_room() and not self._starting
+
     def _begin(self, host: PluginHost) -> None:
         host.start()
         self._starting.add(host)
 
     async def _serve(self) -> None:
         try:
-            while self._waiting:
+            while self._waiting or not self._are_all_up():
                 self._freed.clear()
                 while self._waiting and self._has_room():
                     host = next(iter(self._waiting))
@@ -72,5 +76,15 @@ class StartTurns:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await self._freed.wait()
+            _settle_memory()
         finally:
             self._is_serving = False
+
+
+def _settle_memory() -> None:
+    """What a crowd consists of stays: no later collection looks at it again.
+
+    With 1,000 plugins each full collection took 110 to 210 ms, every ten seconds, in which nothing was fired.
+    """
+    gc.collect()
+    gc.freeze()
