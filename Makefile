@@ -22,6 +22,7 @@ LOCKED := $(VENV)/.stamps/locked
 INSTALLED := $(VENV)/.stamps/installed
 ANVIL := $(TOOLS)/.stamps/anvil
 PUBLISHED := $(TOOLS)/.stamps/contracts
+RIVALS := $(TOOLS)/.stamps/rivals
 SOURCES := protocol workers runnerd tests deploy docs
 
 # Foreign modules on the path would shadow the locked ones.
@@ -49,7 +50,7 @@ format: $(INSTALLED) ## format the code and fix what the linter can fix
 	@$(BIN)/ruff check --fix --quiet $(SOURCES) || true
 	@$(BIN)/ruff format $(SOURCES)
 
-bench: $(INSTALLED) $(ANVIL) ## measure latency, restart, memory and throughput on this machine
+bench: $(INSTALLED) $(ANVIL) $(RIVALS) ## measure this machine beside others, and write docs/bench (about ten minutes)
 	@$(BIN)/python -m tests.bench.run
 
 # Variables of the command line reach the campaign: N, FAULT_SEED, FAULT_SECONDS, BREAK, KINDS, POINTS.
@@ -60,13 +61,16 @@ contracts: $(INSTALLED) ## compile deploy/contracts into the committed artifacts
 	@$(BIN)/python deploy/contracts/build.py
 
 # Existing pins are kept; UPGRADE=1 moves them all to the newest versions.
-# The second file, for servers, has the same versions: the first one is its seed.
-lock: $(INSTALLED) ## write both lock files from pyproject.toml (UPGRADE=1 takes newer versions)
+# The second file, for servers, has the same versions: the first one is its seed. The third is no dependency of ours.
+lock: $(INSTALLED) ## write the lock files from pyproject.toml (UPGRADE=1 takes newer versions)
 	@echo "· resolving and hashing every dependency: this takes minutes"
 	@deploy/tools/write-lock.sh $(BIN)/pip-compile requirements.lock requirements.lock \
 	    "Every dependency of runnerd and of its extras" --all-extras $(if $(UPGRADE),--upgrade)
 	@deploy/tools/write-lock.sh $(BIN)/pip-compile deploy/requirements.lock requirements.lock \
 	    "What runnerd needs on a server, and nothing of its development" --extra embedded
+	@SOURCE=tests/bench/rivals.in deploy/tools/write-lock.sh $(BIN)/pip-compile \
+	    tests/bench/rivals.lock tests/bench/rivals.lock "What the benchmark compares runnerd with" \
+	    $(if $(UPGRADE),--upgrade)
 
 install: $(INSTALLED) $(ANVIL) $(PUBLISHED) ## only install: .venv and .tools
 
@@ -92,6 +96,13 @@ $(INSTALLED): pyproject.toml $(LOCKED)
 
 $(ANVIL): deploy/tools/install-anvil.sh deploy/tools/npm.sh deploy/tools/anvil/package-lock.json deploy/tools/nodejs.lock | $(VENV_MADE)
 	@deploy/tools/install-anvil.sh $(TOOLS) $(BIN)/pip
+	@mkdir -p $(@D) && touch $@
+
+$(RIVALS): tests/bench/rivals.lock deploy/tools/make-venv.sh | $(VENV_MADE)
+	@deploy/tools/make-venv.sh $(TOOLS)/rivals $(BIN)/python
+	@echo "· installing what the benchmark compares with"
+	@$(TOOLS)/rivals/bin/pip --disable-pip-version-check --no-input install --quiet --require-hashes \
+	    -r tests/bench/rivals.lock
 	@mkdir -p $(@D) && touch $@
 
 $(PUBLISHED): deploy/tools/install-contracts.sh deploy/tools/npm.sh deploy/tools/contracts/package-lock.json | $(VENV_MADE)

@@ -49,6 +49,7 @@ from runnerd.supervisor.machine import Phase
 from runnerd.supervisor.monitor import Monitor
 from runnerd.tasks import Tasks
 from runnerd.trail import Trail
+from runnerd.triggers.alarm import TimerAlarm
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
 from runnerd.unlock import close_signers
@@ -118,7 +119,7 @@ class App:
         )
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
-        cron = CronProducer(router, store, metrics, clock)
+        cron = CronProducer(router, store, metrics, clock, TimerAlarm())
         events = EventProducer(config.database.event_dsn or dsn, router, clock)
         snapshots = VaultSnapshots(
             {

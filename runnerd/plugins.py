@@ -12,6 +12,7 @@ from runnerd.supervisor.machine import Phase
 from runnerd.tasks import Tasks
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
+from runnerd.turns import StartTurns
 
 
 class Plugins:
@@ -32,6 +33,7 @@ class Plugins:
         self._generations = generations
         self._verdicts: dict[str, str | None] = {}
         self._tasks = Tasks()
+        self._turns = StartTurns()
 
     @property
     def _metrics(self) -> Metrics:
@@ -59,7 +61,9 @@ class Plugins:
         crons = [trigger for trigger in triggers if isinstance(trigger, Cron)]
         topics = [trigger.topic for trigger in triggers if isinstance(trigger, Event)]
         self._events.declare(plugin, topics, deadline_s)
-        self._tasks.spawn(self._cron.declare(plugin, crons, deadline_s), f"cron:{plugin}")
+        declaring = self._cron.declare(plugin, crons, deadline_s, host.config.cron_spread_s)
+        self._tasks.spawn(declaring, f"cron:{plugin}")
+        self._turns.free()
 
     def restart(self, name: str) -> None:
         """Stop the worker in order and start a new one; clears quarantine. Raises PluginHeld when it may not run."""
@@ -122,6 +126,7 @@ class Plugins:
 
     async def close(self) -> None:
         """Stop all; what waits stays in the ledger for the next start."""
+        await self._turns.close()
         for host in self.hosts.values():
             self._tasks.spawn(host.stop(), f"stop:{host.name}")
         limit_s = max((host.config.stop_grace_s for host in self.hosts.values()), default=0) + 10
@@ -137,4 +142,4 @@ class Plugins:
         elif (refusal := self._verdicts[host.config.vault]) is not None:
             host.refuse(refusal)
         elif host.state.phase is Phase.STOPPED:
-            host.start()
+            self._turns.start(host)

@@ -1,12 +1,14 @@
 """What a changed configuration does to the plugins that run: no trigger, no call and no worker is lost or doubled."""
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
 
 from runnerd.supervisor.context import PluginHeld
 from runnerd.supervisor.machine import Phase
+from runnerd.turns import AT_ONCE, LOOK_S
 from tests.support.calls import job_call
 from tests.support.plugins_bench import PluginsBench, plugin_config, run
 
@@ -145,5 +147,62 @@ def test_removed_plugin_ends_its_calls_and_is_called_no_more(tmp_path: Path) -> 
         assert await reloading == ["stopped alpha"]
         assert (bench.plugins.hosts, bench.topics()) == ({}, set())
         assert bench.results[1].reason == "the plugin was removed from the configuration"
+
+    run(scenario, tmp_path)
+
+
+def test_a_crowd_starts_in_turns_and_each_gets_its_turn(tmp_path: Path) -> None:
+    """The next one starts when one is ready, or has failed; until then its calls wait."""
+
+    async def scenario(bench: PluginsBench) -> None:
+        names = [f"p{number}" for number in range(2 * AT_ONCE + 2)]
+        for name in names:
+            bench.plugins.add(name, plugin_config())
+        bench.plugins.on_vault("main", None)
+        bench.plugins.on_vault("main", None)  # said twice, as after a ledger that was away
+        await bench.settle()
+        assert len(bench.nursery.asked) == AT_ONCE
+        late = bench.host(names[-1])
+        late.offer(job_call(1, plugin=names[-1]))
+        await bench.settle()
+        assert (late.state.phase, late.waiting, bench.results) == (Phase.STOPPED, 1, {})
+        await bench.say_hello(names[0])
+        assert len(bench.nursery.asked) == AT_ONCE + 1
+        for generation in (1, 2):  # its first restart is at once, then it waits
+            bench.nursery.alive[f"{names[1]}#{generation}"].end(-9)
+            await bench.settle()
+        await asyncio.sleep(2 * LOOK_S)
+        assert bench.host(names[AT_ONCE + 1]).state.phase is Phase.STARTING
+        removed = bench.host(names[-2])
+        for name in names[2:-2]:
+            await bench.say_hello(name)
+        await bench.say_hello(names[-1])
+        assert late.deciding == 1
+        assert removed.state.phase is Phase.STARTING
+        assert len({request.worker for request in bench.nursery.asked}) == len(names) + 1
+
+    run(scenario, tmp_path)
+
+
+def test_plugin_that_is_restarted_or_removed_while_it_waits_for_its_turn_does_not_start_twice(tmp_path: Path) -> None:
+    """The operator's word is at once."""
+
+    async def scenario(bench: PluginsBench) -> None:
+        names = [f"p{number}" for number in range(AT_ONCE + 2)]
+        for name in names:
+            bench.plugins.add(name, plugin_config())
+        bench.plugins.on_vault("main", None)
+        *_, restarted, removed = names
+        bench.plugins.restart(restarted)
+        await bench.settle()
+        assert bench.host(restarted).state.phase is Phase.STARTING
+        await bench.plugins.reload({name: plugin_config() for name in names if name != removed})
+        for name in names[:-1]:
+            await bench.say_hello(name)
+        await asyncio.sleep(2 * LOOK_S)
+        workers = [request.worker for request in bench.nursery.asked]
+        assert sorted(workers) == sorted(f"{name}#1" for name in names[:-1])
+        assert gc.get_freeze_count() > 0, "what a crowd consists of is out of the collector's sight"
+        gc.unfreeze()
 
     run(scenario, tmp_path)

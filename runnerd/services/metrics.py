@@ -25,6 +25,7 @@ class Metrics:
     def __init__(self, phases: Iterable[str]) -> None:
         self.registry = CollectorRegistry()
         self._phases = tuple(phases)
+        self._shown_phases: dict[str, str] = {}
         self._denied_names: dict[str, set[str]] = {}
         self._attack_names: dict[str, set[str]] = {}
         self._children: dict[tuple[object, ...], Counter | Histogram] = {}
@@ -115,8 +116,14 @@ class Metrics:
 
     def phase(self, plugin: str, phase: StrEnum) -> None:
         """A plugin changed its state."""
-        for known in self._phases:
-            self._state.labels(plugin, known).set(1 if known == phase.value else 0)
+        before = self._shown_phases.get(plugin)
+        if before is None:  # every state has its line from the start, or an alert on it would see nothing
+            for known in self._phases:
+                self._state.labels(plugin, known)
+        else:
+            self._state.labels(plugin, before).set(0)
+        self._state.labels(plugin, phase.value).set(1)
+        self._shown_phases[plugin] = phase.value
 
     def started(self, plugin: str) -> None:
         """A worker was started."""
@@ -181,6 +188,7 @@ class Metrics:
     def forget(self, plugin: str) -> None:
         """The plugin is not configured any more."""
         self._queue.remove(plugin)
+        self._shown_phases.pop(plugin, None)
         for known in self._phases:
             self._state.remove(plugin, known)
         for syscall in self._denied_names.pop(plugin, ()):

@@ -175,11 +175,14 @@ def move_cursor(plugin: str, trigger_key: str, due_at: datetime) -> Statement:
     )
 
 
-def cursor_of(plugin: str, trigger_key: str) -> Statement:
-    """The last slot of a trigger that became a JobCall."""
+def cursors_of(triggers: Sequence[tuple[str, str]]) -> Statement:
+    """The last slots of these triggers (plugin, trigger key) that became JobCalls."""
     return Statement(
-        "select due_at from trigger_cursors where plugin = %(plugin)s and trigger_key = %(key)s",
-        {"plugin": plugin, "key": trigger_key},
+        """
+        select plugin, trigger_key, due_at from trigger_cursors
+        join unnest(%(plugin)s::text[], %(key)s::text[]) as asked (plugin, trigger_key) using (plugin, trigger_key)
+        """,
+        {"plugin": [plugin for plugin, _ in triggers], "key": [key for _, key in triggers]},
     )
 
 

@@ -1,4 +1,4 @@
-"""Fires cron triggers: one heap of due times for all plugins, one timer for the earliest of them.
+"""Fires cron triggers: one heap of due times for all plugins, one alarm for the earliest of them.
 
 A slot is a JobCall with an identity of its own, committed with the trigger's cursor: it can neither be lost by a crash
 between the two nor fire twice. Slots that passed while nobody could fire them, or while their plugin was quarantined,
@@ -9,7 +9,6 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -24,18 +23,20 @@ from runnerd.store.calls import NewCall
 from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger
 from runnerd.store.statement import Statement
-from runnerd.triggers.schedule import NextSlot, key_of, next_slot
+from runnerd.triggers.alarm import Alarm
+from runnerd.triggers.cursors import Cursors
+from runnerd.triggers.schedule import NextSlot, key_of, next_slot, phase_of
 
 logger = logging.getLogger("runnerd.cron")
 
-MAX_SLEEP_S = 30.0
-"""The wall clock may be set while we sleep: look at it at least this often."""
 AFTER_FAILURE_S = 1.0
 MAX_WAIT_AFTER_SETBACK_S = 60.0
 """A clock that is set back by less has drifted: each slot waits until the clock is where it was, and none comes twice.
 By more, it was wrong and is right now: waiting an hour or a day for it would leave the plugins without any tick."""
 MAX_COUNTED = 1_000
 """After a long downtime the exact number of missed slots is of no use, and counting holds the loop."""
+MAX_GROUP = 128
+"""Slots in one commit. When a thousand are due at once, the first are decided while the last are committed."""
 
 
 @dataclass(order=True, slots=True)
@@ -47,6 +48,17 @@ class _Entry:
     call_deadline: timedelta = field(compare=False)
     skipped: int = field(default=0, compare=False)
     """Slots in a row that passed while the plugin was quarantined."""
+    is_forgotten: bool = field(default=False, compare=False)
+    """It is in the heap still, and is dropped when it comes to the top: nobody looks through the heap for it."""
+
+
+@dataclass(slots=True)
+class _Declared:
+    """What a plugin has declared, and its entries in the heap."""
+
+    triggers: dict[str, Cron]
+    spread_s: float
+    entries: list[_Entry] = field(default_factory=list)
 
 
 class Submit(Protocol):
@@ -62,77 +74,86 @@ class Submit(Protocol):
 class CronProducer:
     """Owns the heap. `declare` replaces a plugin's triggers, `forget` removes them."""
 
-    def __init__(self, router: Submit, store: Ledger, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, router: Submit, store: Ledger, metrics: Metrics, clock: Clock, alarm: Alarm) -> None:
         self._router = router
-        self._store = store
+        self._cursors = Cursors(store)
         self._metrics = metrics
         self._clock = clock
+        self._alarm = alarm
         self._heap: list[_Entry] = []
-        self._keys: dict[str, dict[str, Cron]] = {}
-        self._changed = asyncio.Event()
+        self._forgotten = 0
+        self._declared: dict[str, _Declared] = {}
         self._latest = datetime.min.replace(tzinfo=UTC)
 
-    async def declare(self, plugin: str, triggers: list[Cron], call_deadline_s: float) -> None:
-        """Schedule exactly these triggers for `plugin`. Raises ScheduleError for the first that names no time."""
-        wanted = {key_of(trigger): trigger for trigger in triggers}
-        if self._keys.get(plugin) == wanted:
-            for entry in self._heap:
-                if entry.plugin == plugin:
-                    entry.call_deadline = timedelta(seconds=call_deadline_s)
+    async def declare(self, plugin: str, triggers: list[Cron], call_deadline_s: float, spread_s: float = 0.0) -> None:
+        """Schedule exactly these triggers for `plugin`. Raises ScheduleError for the first that names no time.
+
+        `spread_s`: each slot comes later by a part of this that is the plugin's own (`schedule.phase_of`).
+        """
+        declared = _Declared({key_of(trigger): trigger for trigger in triggers}, spread_s)
+        before = self._declared.get(plugin)
+        if before is not None and (before.triggers, before.spread_s) == (declared.triggers, spread_s):
+            for entry in before.entries:
+                entry.call_deadline = timedelta(seconds=call_deadline_s)
             return
-        slots = {key: next_slot(trigger) for key, trigger in wanted.items()}
+        slots = {key: next_slot(trigger, phase_of(plugin, key, spread_s)) for key, trigger in declared.triggers.items()}
         self.forget(plugin)
-        self._keys[plugin] = wanted
+        self._declared[plugin] = declared
         now = self._clock.now()
         for key, after in slots.items():
             await self._report_gap(plugin, key, after, now)
-        if self._keys.get(plugin) is not wanted:  # declared anew, or forgotten, while the ledger was asked
+        if self._declared.get(plugin) is not declared:  # declared anew, or forgotten, while the ledger was asked
             return
         for key, after in slots.items():
             entry = _Entry(after(now), plugin, key, after, timedelta(seconds=call_deadline_s))
+            declared.entries.append(entry)
             heapq.heappush(self._heap, entry)
-        self._changed.set()
+        self._alarm.ring()
 
     def forget(self, plugin: str) -> None:
         """Fire nothing for `plugin` any more."""
-        self._keys.pop(plugin, None)
-        self._heap = [entry for entry in self._heap if entry.plugin != plugin]
-        heapq.heapify(self._heap)
-        self._changed.set()
+        declared = self._declared.pop(plugin, None)
+        for entry in declared.entries if declared is not None else ():
+            entry.is_forgotten = True
+            self._forgotten += 1
+        if self._forgotten > len(self._heap) // 2:
+            self._heap = [entry for entry in self._heap if not entry.is_forgotten]
+            heapq.heapify(self._heap)
+            self._forgotten = 0
 
     def next_due(self, plugin: str) -> datetime | None:
         """When `plugin` is called next."""
-        return min((entry.due_at for entry in self._heap if entry.plugin == plugin), default=None)
+        declared = self._declared.get(plugin)
+        return min((entry.due_at for entry in declared.entries), default=None) if declared is not None else None
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            try:
-                await self._turn()
-            except Exception:  # a defect of ours, or of one trigger's schedule: the others must go on
-                logger.exception("cron goes on after a failure", extra=fields("cron_failed"))
-                await asyncio.sleep(AFTER_FAILURE_S)
+        try:
+            while True:
+                try:
+                    await self._turn()
+                except Exception:  # a defect of ours, or of one trigger's schedule: the others must go on
+                    logger.exception("cron goes on after a failure", extra=fields("cron_failed"))
+                    await asyncio.sleep(AFTER_FAILURE_S)
+        finally:
+            self._alarm.close()
 
     async def _turn(self) -> None:
         """Fire what is due, or wait until something is."""
-        self._changed.clear()
         now = self._clock.now()
         if (self._latest - now).total_seconds() > MAX_WAIT_AFTER_SETBACK_S:
             self._begin_anew(now)
         self._latest = now
         due = self._take_due(now)
         if due:
-            try:
-                await self._fire(due, now)
-            except StoreError as error:
-                logger.error("slots are lost: %s", error, extra=fields("cron_slots_lost", slots=len(due)))
+            for start in range(0, len(due), MAX_GROUP):
+                group = due[start : start + MAX_GROUP]
+                try:
+                    await self._fire(group)
+                except StoreError as error:
+                    logger.error("slots are lost: %s", error, extra=fields("cron_slots_lost", slots=len(group)))
             return
-        wait_s = MAX_SLEEP_S
-        if self._heap:
-            wait_s = min(wait_s, (self._heap[0].due_at - now).total_seconds())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(wait_s, 0)):
-                await self._changed.wait()
+        await self._alarm.wait(self._heap[0].due_at if self._heap else None)
 
     def _begin_anew(self, now: datetime) -> None:
         """The clock was set back: every trigger's next slot is the next from now. The ledger knows those that fired."""
@@ -147,8 +168,12 @@ class CronProducer:
     def _take_due(self, now: datetime) -> list[_Entry]:
         """Pop what is due and push its next slot, which is always in the future: a backlog never builds up."""
         due = []
-        while self._heap and self._heap[0].due_at <= now:
+        while self._heap and (self._heap[0].is_forgotten or self._heap[0].due_at <= now):
             entry = self._heap[0]
+            if entry.is_forgotten:
+                heapq.heappop(self._heap)
+                self._forgotten -= 1
+                continue
             if self._router.is_quarantined(entry.plugin):
                 # A call of each would be a row in the ledger that says what the plugin's state says already.
                 entry.skipped += 1
@@ -167,7 +192,8 @@ class CronProducer:
             heapq.heapreplace(self._heap, entry)
         return due
 
-    async def _fire(self, due: list[_Entry], now: datetime) -> None:
+    async def _fire(self, due: list[_Entry]) -> None:
+        now = self._clock.now()
         new_calls = [
             NewCall(
                 plugin=entry.plugin,
@@ -186,12 +212,12 @@ class CronProducer:
 
     async def _report_gap(self, plugin: str, key: str, after: NextSlot, now: datetime) -> None:
         try:
-            rows = await self._store.fetch(calls.cursor_of(plugin, key))
+            last = await self._cursors.fetch(plugin, key)
         except StoreError as error:
             logger.warning("missed slots are not counted: %s", error, extra=fields("cron_gap_unknown", plugin=plugin))
             return
-        if rows:
-            missed = self._slots_until(after, after(rows[0]["due_at"]), now)
+        if last is not None:
+            missed = self._slots_until(after, after(last), now)
             if missed:
                 self._missed(plugin, key, missed)
 

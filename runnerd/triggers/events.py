@@ -10,8 +10,10 @@ import os
 import socket
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import LiteralString
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -32,7 +34,7 @@ RECONNECT_S = (0.05, 5.0)
 MAX_HEARD = 10_000
 """Notifications that wait here at most while the ledger is away; the next ones wait in PostgreSQL."""
 MAX_GROUP = 256
-"""JobCalls committed at once when notifications come faster than commits."""
+"""JobCalls committed at once when notifications come faster than commits; and topics that are listened to at once."""
 
 
 class EventProducer:
@@ -43,6 +45,7 @@ class EventProducer:
         self._router = router
         self._clock = clock
         self._topics: dict[str, dict[str, timedelta]] = {}
+        self._declared: dict[str, list[str]] = {}
         self._heard: deque[tuple[str, str]] = deque()
         self._wake = asyncio.Event()
         self._listening: set[str] = set()
@@ -54,15 +57,18 @@ class EventProducer:
     def declare(self, plugin: str, topics: list[str], call_deadline_s: float) -> None:
         """Call `plugin` for notifications on exactly these topics."""
         self.forget(plugin)
+        self._declared[plugin] = topics
         for topic in topics:
             self._topics.setdefault(topic, {})[plugin] = timedelta(seconds=call_deadline_s)
         self._wake.set()
 
     def forget(self, plugin: str) -> None:
         """Call `plugin` for nothing any more."""
-        for plugins in self._topics.values():
+        for topic in self._declared.pop(plugin, ()):
+            plugins = self._topics.get(topic, {})
             plugins.pop(plugin, None)
-        self._topics = {topic: plugins for topic, plugins in self._topics.items() if plugins}
+            if not plugins:
+                self._topics.pop(topic, None)
         self._wake.set()
 
     async def run(self) -> None:
@@ -115,8 +121,10 @@ class EventProducer:
     async def _serve(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
         while True:
             self._wake.clear()
-            if set(self._topics) != self._listening:
+            if self._topics.keys() != self._listening:
                 await self._adjust(connection, fd)
+                if self._topics.keys() != self._listening:
+                    self._wake.set()  # the next group follows as soon as what was heard has fired
             if self._heard:
                 await self._fire()
                 if not self._is_reading and len(self._heard) < MAX_HEARD:
@@ -130,13 +138,14 @@ class EventProducer:
                 await self._execute(connection, fd, sql.SQL("select 1"))
 
     async def _adjust(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
-        for topic in set(self._topics) - self._listening:
-            await self._execute(connection, fd, sql.SQL("listen {}").format(sql.Identifier(topic)))
-            self._listening.add(topic)
-            logger.info("listening on %s", topic, extra=fields("listening", topic=topic))
-        for topic in self._listening - set(self._topics):
-            await self._execute(connection, fd, sql.SQL("unlisten {}").format(sql.Identifier(topic)))
-            self._listening.discard(topic)
+        """A group in one message: a thousand plugins that start would be a thousand round trips."""
+        if wanted := sorted(self._topics.keys() - self._listening)[:MAX_GROUP]:
+            await self._execute(connection, fd, _for_each("listen {}", wanted))
+            self._listening.update(wanted)
+            logger.info("listening on %s", ", ".join(wanted), extra=fields("listening", topics=wanted))
+        if unwanted := sorted(self._listening - self._topics.keys())[:MAX_GROUP]:
+            await self._execute(connection, fd, _for_each("unlisten {}", unwanted))
+            self._listening.difference_update(unwanted)
 
     async def _execute(
         self, connection: AsyncConnection[tuple[object, ...]], fd: int, statement: sql.SQL | sql.Composed
@@ -207,6 +216,10 @@ class EventProducer:
             await self._router.submit(new_calls)
         except StoreError as error:
             logger.error("notifications are lost: %s", error, extra=fields("events_lost", calls=len(new_calls)))
+
+
+def _for_each(statement: LiteralString, topics: Sequence[str]) -> sql.Composed:
+    return sql.SQL("; ").join(sql.SQL(statement).format(sql.Identifier(topic)) for topic in topics)
 
 
 def _reason(error: Exception) -> str:

@@ -1,9 +1,6 @@
-"""`make bench`: every figure of one run, on this machine, beside its target. Takes about three minutes."""
+"""`make bench`: every figure of one run, on this machine, beside its target. Takes about ten minutes."""
 
-import json
 import os
-import signal
-import statistics
 import sys
 import tempfile
 import time
@@ -16,27 +13,27 @@ import psycopg
 
 from deploy.demo.world import Daemon, Venue, build_venue, make_keystore, render_config, running_daemon
 from runnerd.config.load import load_config
-from runnerd.control.messages import GetHistory, History, Restart
 from runnerd.store.embedded import EmbeddedPostgres
-from tests.bench.decisions import SIZE as PROFILED
+from tests.bench.crowd import Start
 from tests.bench.decisions import decide_many, noop_plugins, profile_decisions
 from tests.bench.figures import Figure, percentile, spread
 from tests.bench.floor import GAP_S, measure_floor
+from tests.bench.growth import measure_growth
 from tests.bench.recovery import measure_recovery
+from tests.bench.rivals import ALIVE, measure_rivals
 from tests.bench.stuck import measure_stuck
 from tests.bench.throughput import measure_throughput
+from tests.bench.world import PLUGINS
 from tests.support.anvil import start_anvil
 
-PLUGINS = Path(__file__).parent / "plugins"
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "300"))
-SIZES = (1, 100, 500)
 
 
 def main() -> None:
     """Measure, and print each figure as soon as it is known."""
     version = sys.version.split()[0]
     print(f"runnerd bench: {os.cpu_count()} cores, Python {version}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
-    for figures in (_latency, _workers, profile_decisions, measure_throughput, measure_recovery, measure_stuck):
+    for figures in (_latency, _decisions, _crowds, measure_throughput, measure_recovery, measure_stuck):
         for figure in figures():
             print(figure, flush=True)
 
@@ -86,78 +83,22 @@ def _accepted_after(dsn: str, sent: dict[str, float]) -> list[float]:
     raise TimeoutError(f"{len(sent)} were announced, {len(rows)} accepted")
 
 
-# --- workers and decisions --------------------------------------------------------------------------------------
+# --- crowds of workers, and their decisions ---------------------------------------------------------------------
 
 
-def _workers() -> Iterator[Figure]:
-    for size in SIZES:
-        plugins = noop_plugins(size)
-        names = list(plugins)
-        with _world(plugins) as (daemon, _, dsn):
-            status = daemon.wait_ready(*names, deadline_s=120)
-            memory = [plugin.memory_bytes / 2**20 for plugin in status.plugins if plugin.memory_bytes]
-            mean = statistics.mean(memory)
-            yield Figure(f"private memory per worker, {size} workers", f"{mean:.2f} MiB", "<= 4 MiB", mean <= 4)
-            if size <= 100:
-                yield from _restarts(daemon, names, size)
-                if size < PROFILED:  # with more they are measured together with their profile
-                    yield Figure(f"decisions (noop), {size} plugins", str(decide_many(dsn, names, 3_000)))
+def _crowds() -> Iterator[Figure]:
+    """Growth with the number of plugins; and beside the rivals, with as many as those have."""
+    starts: dict[int, Start] = {}
+    yield from measure_growth(lambda start: starts.update({start.size: start}))
+    yield from measure_rivals(starts.get(ALIVE))
 
 
-def _restarts(daemon: Daemon, names: list[str], size: int) -> Iterator[Figure]:
-    killed: dict[str, float] = {}
-    for number in range(20):
-        name = names[number % len(names)]
-        # A restart that is not the first of its streak waits for its backoff; a commanded one clears the streak.
-        before = next(plugin for plugin in daemon.status().plugins if plugin.name == name)
-        assert before.pid is not None
-        killed[f"{name}#{before.generation + 1}"] = time.time()
-        os.kill(before.pid, signal.SIGKILL)
-        _wait_generation(daemon, name, before.generation + 1)
-        _clear(daemon, name)
-    starts, readies = _states(daemon)
-    start = [readies[worker] - starts[worker] for worker in killed]
-    restart = [readies[worker] - at for worker, at in killed.items()]
-    yield Figure(
-        f"worker start -> ready, {size} workers", spread(start), "p50 <= 15 ms", percentile(start, 50) <= 0.015
-    )
-    yield Figure(
-        f"kill -9 -> ready again, {size} workers", spread(restart), "p50 <= 25 ms", percentile(restart, 50) <= 0.025
-    )
-
-
-def _clear(daemon: Daemon, name: str) -> None:
-    generation = next(plugin.generation for plugin in daemon.status().plugins if plugin.name == name)
-    daemon.ask(Restart(plugin=name))
-    _wait_generation(daemon, name, generation + 1)
-
-
-def _wait_generation(daemon: Daemon, name: str, generation: int) -> None:
-    # Not by status: that looks at the memory of every worker, and would be measured as well.
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        history = daemon.ask(GetHistory(plugin=name, limit=5))
-        assert isinstance(history, History)
-        if any(event.kind == "ready" and event.generation >= generation for event in history.events):
-            return
-        time.sleep(0.01)  # between two looks; the times come from the log
-    raise TimeoutError(f"{name} did not come back as generation {generation}")
-
-
-def _states(daemon: Daemon) -> tuple[dict[str, float], dict[str, float]]:
-    """When each generation began to start, and when it was ready, from the log."""
-    starts: dict[str, float] = {}
-    readies: dict[str, float] = {}
-    for line in daemon.log.read_text().splitlines():
-        record = json.loads(line)
-        if record.get("action") == "worker_state":
-            worker = f"{record['plugin']}#{record['generation']}"
-            at = datetime.fromisoformat(record["time"]).timestamp()
-            if record["state"] == "starting":
-                starts[worker] = at
-            elif record["state"] == "ready":
-                readies.setdefault(worker, at)
-    return starts, readies
+def _decisions() -> Iterator[Figure]:
+    names = list(plugins := noop_plugins(1))
+    with _world(plugins) as (daemon, _, dsn):
+        daemon.wait_ready(*names, deadline_s=120)
+        yield Figure("decisions (noop), 1 plugin", str(decide_many(dsn, names, 3_000)))
+    yield from profile_decisions()
 
 
 # --- the world --------------------------------------------------------------------------------------------------

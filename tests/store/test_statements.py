@@ -196,8 +196,11 @@ def test_cursor_never_goes_back(run: Callable[[Scenario], None]) -> None:
     async def scenario(ledger: Ledger) -> None:
         for due_at in (AT, LATER, AT):
             await ledger.run(calls.move_cursor("alpha", "every 1 s", due_at))
-        assert await ledger.store.fetch(calls.cursor_of("alpha", "every 1 s")) == [{"due_at": LATER}]
-        assert await ledger.store.fetch(calls.cursor_of("beta", "every 1 s")) == []
+        await ledger.run(calls.move_cursor("beta", "x", AT))
+        asked = [("alpha", "every 1 s"), ("beta", "every 1 s"), ("beta", "x")]
+        rows = await ledger.store.fetch(calls.cursors_of(asked))
+        found = {(row["plugin"], row["trigger_key"]): row["due_at"] for row in rows}
+        assert found == {("alpha", "every 1 s"): LATER, ("beta", "x"): AT}
 
     run(scenario)
 

@@ -17,7 +17,7 @@ from runnerd.triggers.events import EventProducer
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger, build_services
 from tests.support.nursery import Nursery, hello, say
-from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
+from tests.support.virtual_time import VirtualAlarm, VirtualClock, VirtualTimeLoop
 
 TRIGGERS = (Cron(every_seconds=10), Event(topic="flow"))
 
@@ -39,7 +39,7 @@ class PluginsBench:
         )
         results, metrics = self.services.results, self.services.metrics
         self.router = Router(self.ledger, results, metrics, self.clock)  # type: ignore[arg-type]  # its two verbs
-        self.cron = CronProducer(self.router, self.ledger, metrics, self.clock)
+        self.cron = CronProducer(self.router, self.ledger, metrics, self.clock, VirtualAlarm(self.clock))
         self.events = EventProducer("nowhere", self.router, self.clock)
         self.plugins = Plugins(self.services, self.router, self.cron, self.events, generations or {})
         object.__setattr__(self.services, "on_declared", self.plugins.on_declared)

@@ -5,6 +5,8 @@ For shells without threads and without I/O to others: hours of timers run in mil
 
 import asyncio
 import selectors
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -40,6 +42,7 @@ class VirtualClock:
 
     def __init__(self, start: datetime = EPOCH) -> None:
         self._start = start
+        self.on_set: list[Callable[[], None]] = []
 
     def now(self) -> datetime:
         return self._start + timedelta(seconds=round(self.monotonic(), 6))
@@ -49,3 +52,27 @@ class VirtualClock:
 
     def shift(self, seconds: float) -> None:
         self._start += timedelta(seconds=seconds)
+        for hear in self.on_set:
+            hear()
+
+
+class VirtualAlarm:
+    """`runnerd.triggers.alarm.Alarm` on a virtual clock: it hears as well when that is set."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._rung = asyncio.Event()
+        clock.on_set.append(self.ring)
+
+    async def wait(self, until: datetime | None) -> None:
+        delay_s = None if until is None else max(0.0, (until - self._clock.now()).total_seconds())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._rung.wait()
+        self._rung.clear()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    def close(self) -> None:
+        self._clock.on_set.remove(self.ring)
