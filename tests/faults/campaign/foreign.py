@@ -50,11 +50,11 @@ class Stranger:
         )  # fmt: skip
         tx_hash = "0x" + bytes(signed.hash).hex()
         self.hashes.add(tx_hash)
+        self._unadopted.add(tx_hash)  # also if the node refuses it: it may have it all the same
         try:
             rpc("eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex())
         except RuntimeError:
             return False  # the nonce was used while we looked
-        self._unadopted.add(tx_hash)
         if not self._wait(lambda: self._is_mined(tx_hash)):
             return False
         self._wait(self._is_paused)
