@@ -122,4 +122,5 @@ def test_a_worker_whose_denials_nobody_hears_is_locked_in_all_the_same() -> None
         outcome = host.run("import socket; attempt(lambda: socket.socket())")
 
     assert outcome.said == ["EPERM"], outcome.stderr
-    assert [report.layer for report in outcome.layers if not report.is_applied] == [Layer.SECCOMP_NOTIFY]
+    lacking = {report.layer for report in outcome.layers if not report.is_applied}
+    assert lacking - {Layer.CGROUP} == {Layer.SECCOMP_NOTIFY}  # whether there is a cgroup is up to the host

@@ -8,13 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from protocol.zygote import Layer
+from tests.support.short_dir import make_short_dir
 from workers.sandbox.layers import FLOOR
 
 pytestmark = pytest.mark.hostile
@@ -34,7 +35,7 @@ MODES = {
 
 
 @pytest.fixture(scope="module")
-def foreign_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+def foreign_python() -> Iterator[str]:
     """An interpreter that any user can reach, with our packages; a venv of its own, in a place that all may read."""
     if os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
@@ -44,13 +45,12 @@ def foreign_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     packages = Path(pytest.__file__).resolve().parents[1]
     if base is None or not _is_open_to_all(REPOSITORY) or not _is_open_to_all(packages):
         pytest.skip(f"no {name}, or no copy of this repository, that another user can reach")
-    place = tmp_path_factory.mktemp("venv")
-    for directory in (place, *place.parents[:2]):
-        directory.chmod(0o755)
-    subprocess.run([base, "-m", "venv", "--without-pip", str(place)], check=True, timeout=60)
-    site = place / "lib" / name / "site-packages"
-    (site / "runnerd-tests.pth").write_text(f"{packages}\n{REPOSITORY}\n")
-    return str(place / "bin/python")
+    with make_short_dir() as place:  # what is below pytest's own directory is for its user alone
+        place.chmod(0o755)
+        subprocess.run([base, "-m", "venv", "--without-pip", str(place)], check=True, timeout=60)
+        site = place / "lib" / name / "site-packages"
+        (site / "runnerd-tests.pth").write_text(f"{packages}\n{REPOSITORY}\n")
+        yield str(place / "bin/python")
 
 
 def _is_open_to_all(path: Path) -> bool:
