@@ -20,14 +20,14 @@ pytestmark = pytest.mark.faults
 
 HERE = Path(__file__).parent
 SLOW = {"path": str(HERE / "plugins/slow_starter.py"), "class_name": "slow_starter"}
-ANARCHIST = {"path": str(HERE.parent / "hostile/plugins/anarchist.py"), "class_name": "anarchist"}
+FORGER = {"path": str(HERE.parent / "hostile/plugins/forger.py"), "class_name": "forger"}
 PATIENT = {"crashes_to_quarantine": 100, "backoff_first_s": 0.3, "backoff_factor": 1.0, "jitter": 0.0}
 PLUGINS: dict[str, dict[str, object]] = {
     "slow": {**SLOW, "restart": {**PATIENT, "backoff_first_s": 0.01}},
     "crasher": puppet(restart=PATIENT, stop_grace_s=5.0),
     "stable": puppet(restart={**PATIENT, "backoff_first_s": 60.0, "stable_after_s": 0.3}),
     "suspect": puppet(restart={**PATIENT, "crashes_to_quarantine": 1, "probe_every_s": 0.4}),
-    "forger": {**ANARCHIST, "restart": {**PATIENT, "probe_every_s": 60.0}},
+    "forger": {**FORGER, "restart": {**PATIENT, "probe_every_s": 60.0}},
     "late": {
         **SLOW, "hello_deadline_s": 0.2,
         "restart": {**PATIENT, "crashes_to_quarantine": 2, "backoff_first_s": 0.01, "probe_every_s": 0.5},
@@ -162,12 +162,12 @@ def test_a_restart_of_a_refused_worker_waits_until_it_is_gone(yard: Scene) -> No
     """Quarantined, and its end not reported yet: the next one starts only after that."""
     before = ready(yard, "forger")
     with zygote_stopped(yard):
-        fired = yard.fire("forger", wait_s=0, do="answer_twice")
+        fired = yard.fire("forger", wait_s=0, do="forge", frame="two_answers")
         yard.wait_plugin("forger", lambda plugin: plugin.state == "quarantined")
         restart(yard, "forger")
         assert yard.wait_plugin("forger", lambda plugin: plugin.state == "stopping").generation == before.generation
     assert ready(yard, "forger", after=before.generation).generation == before.generation + 1
-    assert (yard.wait_run(fired.call_id).outcome, yard.run(fired.call_id).reason) == ("noop", "first")
+    assert (yard.wait_run(fired.call_id).outcome, yard.run(fired.call_id).reason) == ("noop", "1")
 
 
 def ready(yard: Scene, name: str, after: int = 0) -> PluginStatus:

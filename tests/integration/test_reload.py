@@ -90,6 +90,8 @@ def test_a_restart_loses_no_answer(scene: Scene) -> None:
 
 def test_a_commanded_restart_is_a_new_process_and_no_crash(scene: Scene) -> None:
     """The pid and the generation are new, the other plugins' are not, and the restart budget is untouched."""
+    for name in ("steady", "changing"):  # an earlier test may have restarted it
+        scene.wait_plugin(name, lambda plugin: plugin.state == "ready")
     before = scene.pids()
     generation = scene.plugin("changing").generation
 

@@ -47,7 +47,9 @@ def test_a_start_that_fails_ends_what_it_had_begun_and_says_why(stage: Stage) ->
 def _drain(scene: Scene) -> None:
     fired = scene.fire("steady", wait_s=0, do="wait", seconds=0.5, put={"drained": True})
     wait_for(lambda: scene.state("steady", f"begun:{fired.call_id}"), "decide has begun")
-    pids = find_descendants(scene.daemon.process.pid)
+    supervisor = scene.daemon.process.pid
+    wait_for(lambda: "worker: spare" in find_descendants(supervisor).values(), "the zygote has its spare")
+    pids = find_descendants(supervisor)
     assert len(pids) >= 5  # http, zygote, its spare, workers
 
     assert scene.stop() == 0

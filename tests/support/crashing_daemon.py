@@ -9,6 +9,7 @@ instead of half a second of imports, and a campaign has thousands of them.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import sys
@@ -25,12 +26,16 @@ from runnerd.clock import SystemClock
 from runnerd.process import die_with_parent
 from runnerd.store.statement import Statement
 from runnerd.store.store import Rows, Store
+from runnerd.triggers.alarm import TimerAlarm
 from tests.support.crash_page import CrashPage, open_page
 
 BROADCAST_BEFORE_STORE: Final = "broadcast-before-store"
 BREAKS: Final = (BROADCAST_BEFORE_STORE,)
 SIGNED_POINTS: Final = ("attempt.signed", "replacement.signed")
 """Between signing and storing. In the broken order the bytes are out there already."""
+
+LOOK_AT_CLOCK_S: Final = 0.1
+"""The kernel tells a timer at once that its clock was set; of ours nobody does."""
 
 
 def run(config: Path, page_path: Path, broken: str | None, node_url: str | None) -> None:
@@ -48,7 +53,25 @@ def _bend_clock(page: CrashPage) -> None:
     def now(self: SystemClock) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=page.clock_offset_s)
 
+    wait = TimerAlarm.wait
+
+    async def wait_bent(self: TimerAlarm, until: datetime | None) -> None:
+        """As the kernel does it: at that moment of the bent clock, or once it is bent."""
+        offset_s = page.clock_offset_s
+        ringing = asyncio.get_running_loop().create_task(_ring_when(lambda: page.clock_offset_s != offset_s, self))
+        try:
+            await wait(self, None if until is None else until - timedelta(seconds=offset_s))
+        finally:
+            ringing.cancel()
+
     SystemClock.now = now  # type: ignore[method-assign]
+    TimerAlarm.wait = wait_bent  # type: ignore[method-assign]
+
+
+async def _ring_when(has_changed: Callable[[], bool], alarm: TimerAlarm) -> None:
+    while not has_changed():
+        await asyncio.sleep(LOOK_AT_CLOCK_S)
+    alarm.ring()
 
 
 def _without(names: tuple[str, ...], listener: Callable[[str], None]) -> Callable[[str], None]:
