@@ -11,7 +11,7 @@ import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
@@ -67,6 +67,15 @@ class Findings:
             shown = "".join(f"\n    {case}" for case in cases[:SHOWN])
             self.problems.append(f"{what} ({len(cases)}):{shown}")
         return len(cases)
+
+    def __iadd__(self, other: "Findings") -> "Findings":
+        """Both of them, as one."""
+        for name, own in asdict(self).items():
+            if isinstance(own, int):
+                setattr(self, name, own + getattr(other, name))
+        self.outcomes = dict(Counter(self.outcomes) + Counter(other.outcomes))
+        self.problems += other.problems
+        return self
 
 
 @dataclass(frozen=True, slots=True)

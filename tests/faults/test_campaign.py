@@ -1,18 +1,22 @@
 """The fault campaign, short: `make faults N=10000` is the long one. And the proof that it can fail."""
 
 import os
+from collections import Counter
 from itertools import islice
 
 import pytest
 
 from runnerd.crash_points import CRASH_POINTS
 from tests.faults.campaign.driver import Order, run_campaign
+from tests.faults.campaign.legs import LONGEST, legs
 from tests.faults.campaign.plan import CRASH, WEIGHTS, plan
+from tests.faults.campaign.report import Report
 from tests.support.crashing_daemon import BROADCAST_BEFORE_STORE
 
 SEED = int(os.environ.get("FAULT_SEED", "20261128"))
 FAULTS = 220
 MANY = 3_000
+MANY_LEGS = 10_001
 
 
 def test_a_seed_is_a_sequence() -> None:
@@ -29,6 +33,30 @@ def test_a_long_sequence_has_every_kind_and_every_crash_point() -> None:
     assert {fault.kind for fault in faults} == WEIGHTS.keys()
     crashes = [fault.parameters["point"] for fault in faults if fault.kind == CRASH]
     assert set(crashes[: len(CRASH_POINTS)]) == set(CRASH_POINTS)
+
+
+def test_a_long_campaign_has_legs_that_can_be_replayed_alone() -> None:
+    """None is longer than the node holds out, none is left out, and each has a seed of its own."""
+    parts = list(legs(Order(seed=SEED, faults=MANY_LEGS)))
+    assert sum(part.faults for part in parts) == MANY_LEGS
+    assert max(part.faults for part in parts) <= LONGEST
+    assert [part.seed for part in parts] == list(range(SEED, SEED + len(parts)))
+    assert [part.seed for part in legs(Order(seed=SEED, faults=FAULTS))] == [SEED]
+
+
+def test_a_leg_counts_in_the_whole() -> None:
+    """What was done is added up, what is wrong anywhere is wrong, and the longest wait is the longest of all."""
+    whole = Report(1, 2)
+    for wait in (3, 2):
+        leg = Report(1, 1, done=Counter(reorg=2), reached={"a": 1}, starts=4, longest_gap=wait)
+        leg.findings.effects, leg.findings.outcomes = 5, {"acted": 5}
+        whole.add(leg)
+    assert (whole.total, whole.reached, whole.starts, whole.longest_gap) == (4, {"a": 2}, 8, 3)
+    assert (whole.findings.effects, whole.findings.outcomes, whole.is_clean) == (10, {"acted": 10}, True)
+    bad = Report(1, 1)
+    bad.findings.add("duplicate effects", ["0x1"])
+    whole.add(bad)
+    assert not whole.is_clean
 
 
 @pytest.mark.faults

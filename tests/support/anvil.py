@@ -23,6 +23,8 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 READY_DEADLINE_S = 10.0
+ANSWER_DEADLINE_S = 60.0
+"""A reorg behind thousands of blocks takes its time."""
 POLL_S = 0.005
 TCP_LISTEN = "0A"
 
@@ -145,7 +147,7 @@ def _find_listening_port(pid: int) -> int | None:
 def _rpc(url: str, method: str, *params: object) -> Any:
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=READY_DEADLINE_S) as response:
+    with urllib.request.urlopen(request, timeout=ANSWER_DEADLINE_S) as response:
         answer = json.load(response)
     if "error" in answer:
         raise RuntimeError(f"{method}: {answer['error']}")

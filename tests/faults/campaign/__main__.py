@@ -10,7 +10,8 @@ import secrets
 import signal
 import sys
 
-from tests.faults.campaign.driver import Order, run_campaign
+from tests.faults.campaign.driver import Order
+from tests.faults.campaign.legs import run_legs
 from tests.faults.campaign.plan import WEIGHTS
 from tests.support.crashing_daemon import BREAKS
 
@@ -29,7 +30,7 @@ def main() -> int:
     if unknown:
         print("\n".join(unknown), file=sys.stderr)
         return 64
-    report = run_campaign(
+    report = run_legs(
         Order(
             seed=int(given.get("FAULT_SEED") or secrets.randbelow(1 << 32)),
             faults=int(given.get("N") or DEFAULT_FAULTS),

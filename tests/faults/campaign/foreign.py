@@ -1,7 +1,4 @@
-"""Somebody else uses the operator's key: a transaction that the ledger does not know, and the operator's way out.
-
-Done only if `runnerctl adopt` exists: without it there is no way out that a campaign could test.
-"""
+"""Somebody else uses the operator's key: a transaction that the ledger does not know; and the way out, adoption."""
 
 import json
 import subprocess
@@ -20,11 +17,6 @@ RUNNERCTL: Final = str(Path(sys.executable).with_name("runnerctl"))
 DEADLINE_S: Final = 20.0
 POLL_S: Final = 0.05
 GWEI: Final = 10**9
-
-
-def can_adopt() -> bool:
-    """Whether this release has the command."""
-    return subprocess.run([RUNNERCTL, "adopt", "--help"], capture_output=True, check=False).returncode == 0
 
 
 class Stranger:

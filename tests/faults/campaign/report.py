@@ -25,11 +25,31 @@ class Report:
     starts: int = 0
     longest_gap: int = 0
     settled_s: float = 0.0
+    legs: int = 0
     began: float = field(default_factory=time.monotonic)
 
     def hit(self, fault: Fault) -> None:
         """It happened. Called from any thread."""
         self.done[fault.kind] += 1
+
+    def add(self, leg: "Report") -> None:
+        """What one leg of this campaign did and found."""
+        self.legs += 1
+        for mine, its in ((self.done, leg.done), (self.missed, leg.missed), (self.crashed_at, leg.crashed_at)):
+            mine.update(its)
+        for point, count in leg.reached.items():
+            self.reached[point] = self.reached.get(point, 0) + count
+        self.problems += leg.problems
+        self.unexpected += leg.unexpected
+        self.findings += leg.findings
+        self.starts += leg.starts
+        self.longest_gap = max(self.longest_gap, leg.longest_gap)
+        self.settled_s = max(self.settled_s, leg.settled_s)
+
+    @property
+    def duration_s(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self.began
 
     @property
     def total(self) -> int:
@@ -43,7 +63,15 @@ class Report:
 
     def progress(self, last: Fault) -> str:
         """One line."""
-        return f"{time.monotonic() - self.began:7.1f} s  {self.total:6} faults, {self.starts:4} starts; last {last}"
+        return f"{self.duration_s:7.1f} s  {self.total:6} faults, {self.starts:4} starts; last {last}"
+
+    def summary(self) -> str:
+        """All legs so far, in one line."""
+        found = self.findings
+        return (
+            f"{self.total} faults on {self.legs} chains in {self.duration_s:.0f} s; {found.effects} effects, "
+            f"{found.duplicate_effects} duplicate, {found.lost_calls} calls lost, {found.stuck_nonces} nonces stuck"
+        )
 
     def __str__(self) -> str:
         found = self.findings
@@ -54,7 +82,7 @@ class Report:
         lines += [f"{point:32} {self.crashed_at[point]:6} {count:7}" for point, count in self.reached.items()]
         lines += [
             "",
-            f"faults             {self.total} in {time.monotonic() - self.began:.0f} s",
+            f"faults             {self.total} on {max(1, self.legs)} chains in {self.duration_s:.0f} s",
             f"supervisor         {self.starts} starts, {len(self.unexpected)} after an end of its own",
             f"calls              {found.calls}, outcomes {dict(sorted(found.outcomes.items()))}",
             f"decisions          {found.decisions}",
