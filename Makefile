@@ -37,7 +37,7 @@ demo: $(INSTALLED) $(ANVIL) ## watch three sandboxed plugins run a vault on a re
 	@$(BIN)/python -m deploy.demo.run
 
 test: $(INSTALLED) $(ANVIL) $(PUBLISHED) ## run every test (ARGS="..." goes to pytest)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types and the import arrows
 	@$(BIN)/ruff format --check --quiet --output-format concise $(SOURCES)

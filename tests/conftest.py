@@ -5,7 +5,13 @@ import pytest
 from runnerd.process import bound_recursion
 
 # Each after those that it imports: pytest rewrites the asserts of a module only before its first import.
-pytest_plugins = ["tests.support.leaks", "tests.support.short_dir", "tests.support.postgres", "tests.support.scene"]
+pytest_plugins = [
+    "tests.support.leaks",
+    "tests.support.short_dir",
+    "tests.support.postgres",
+    "tests.support.scene",
+    "tests.support.solitude",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from tests.support.hasty_daemon import hasty
 from tests.support.leaks import find_descendants, wait_until_gone
 from tests.support.scene import Scene, Stage, puppet, wait_for
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.alone]
 
 SLOW = Path(__file__).parent / "plugins/slow_starter.py"
 DEADLINE_S = 1.5

@@ -20,10 +20,10 @@ from tests.bench.figures import percentile
 from tests.hostile.plugins.loud import DEEDS
 from tests.support.scene import Scene, Stage, wait_for
 
-pytestmark = [pytest.mark.hostile, pytest.mark.slow]
+pytestmark = [pytest.mark.hostile, pytest.mark.slow, pytest.mark.alone]
 
 HERE = Path(__file__).parent
-RUN_S = float(os.environ.get("BYSTANDER_S", "10"))
+RUN_S = float(os.environ.get("BYSTANDER_S", "8"))
 QUIET = tuple(f"quiet-{number:02}" for number in range(int(os.environ.get("BYSTANDERS", "10"))))
 CHOSEN = os.environ.get("BYSTANDER_DEEDS", " ".join(DEEDS)).split()
 LOUD = {deed: f"loud-{deed.replace('_', '-')}" for deed in CHOSEN}
