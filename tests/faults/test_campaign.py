@@ -14,7 +14,7 @@ from tests.faults.campaign.report import Report
 from tests.support.crashing_daemon import BROADCAST_BEFORE_STORE
 
 SEED = int(os.environ.get("FAULT_SEED", "20261128"))
-FAULTS = 220
+FAULTS = 205
 MANY = 3_000
 MANY_LEGS = 10_001
 

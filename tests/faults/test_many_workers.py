@@ -22,7 +22,7 @@ from tests.support.leaks import find_descendants, find_descriptors, find_socket_
 from tests.support.scene import Scene, Stage, puppet, wait_for
 from tests.support.short_dir import make_short_dir
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 PLUGINS = 100
 RESTARTS = int(os.environ.get("RESTARTS", "200"))

@@ -16,7 +16,7 @@ from protocol.actions import Noop
 from protocol.codec import decode_from_supervisor, encode
 from protocol.limits import LINK_HWM, MAX_FRAME_BYTES
 from protocol.messages import Decision, FromWorker, LogLevel, LogRecord, Ping, Pong, StateReply
-from runnerd.supervisor.link import MAX_FRAMES_AT_END, MAX_FRAMES_PER_TURN, Link
+from runnerd.supervisor.link import MAX_FRAMES_AT_END, MAX_FRAMES_PER_TURN, REST_S, Link
 from runnerd.supervisor.rate import RateLimit
 from runnerd.supervisor.zmtp import GREETING, READY
 from tests.support.aio import run_async
@@ -147,6 +147,41 @@ def test_flood_leaves_the_loop_to_others(run: Callable[[Scenario], None]) -> Non
             await somebody_else()
         steps = [after - before for before, after in pairwise(turns)]
         assert max(steps) <= MAX_FRAMES_PER_TURN * 2
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "frame, rests", [(encode(Pong(nonce=1)), True), (encode(decision(1)), False)], ids=["unasked", "answers"]
+)
+def test_who_sends_without_being_asked_is_not_heard_for_a_moment(
+    run: Callable[[Scenario], None], frame: bytes, *, rests: bool
+) -> None:
+    """Whatever waits: most turns are the others'. Answers are as many as the calls, and nobody has to wait for them."""
+
+    async def scenario(bench: LinkBench) -> None:
+        for _ in range(1_000):
+            bench.worker.send(frame)
+        began = asyncio.get_running_loop().time()
+        await until(lambda: len(bench.received) == 1_000)
+        took_s = asyncio.get_running_loop().time() - began
+        shares = 1_000 // MAX_FRAMES_PER_TURN
+        assert took_s >= REST_S * shares if rests else bench.link._pump_due is None
+
+    run(scenario)
+
+
+def test_link_that_is_closed_while_it_rests_stays_silent(run: Callable[[Scenario], None]) -> None:
+    """What waited is nobody's any more."""
+
+    async def scenario(bench: LinkBench) -> None:
+        for _ in range(1_000):
+            bench.worker.send(encode(Pong(nonce=1)))
+        await until(lambda: len(bench.received) > 0)
+        bench.link.close()
+        heard = len(bench.received)
+        await asyncio.sleep(2 * REST_S)
+        assert len(bench.received) == heard
 
     run(scenario)
 
