@@ -32,8 +32,8 @@ TEN_HZ = [{"kind": "cron", "every_seconds": PERIOD.total_seconds()}]
 TWENTY_HZ = [{"kind": "cron", "every_seconds": 0.05}]
 WANTED_RATIO = 1.5
 MAX_RATIO = float(os.environ.get("BYSTANDER_RATIO", "6"))
-"""Each loud one alone keeps the ratio that is wanted; all at once reach 2 to 4, mostly by the births of those that crash
-(README, what is not there yet). `BYSTANDER_RATIO=1.5` asks for what is wanted."""
+"""Each loud one alone keeps the ratio that is wanted; all at once reach 2 to 4 (README, what is not there yet).
+`BYSTANDER_RATIO=1.5` asks for what is wanted."""
 CALM_S = 0.001
 """Below this a ratio of two percentiles says nothing."""
 ATTEMPTS = int(os.environ.get("BYSTANDER_ATTEMPTS", "2"))
