@@ -33,8 +33,8 @@ TURN_S = 0.0005
 10 to 20 µs each with what comes of them, a frame of 1 MiB up to 3 ms.
 """
 REST_S = 0.0045
-"""After a share that was used up by frames that nobody had asked for; by the part of them, if some were answers. Without,
-a plugin that logs in a loop took a share of each turn, and a call of another plugin needs half a dozen turns.
+"""After a share that was used up by frames that nobody had asked for; by the part of them, if some were answers. A call
+of another plugin needs half a dozen turns of the loop: without rests a plugin that logs in a loop was in each of them.
 """
 MAX_FRAMES_AT_END = 1_000
 AT_END_S = 0.01
