@@ -36,9 +36,8 @@ help: ## show this list
 demo: $(INSTALLED) $(ANVIL) ## watch three sandboxed plugins run a vault on a real EVM node (DEMO_KEEP=1 keeps it running)
 	@$(BIN)/python -m deploy.demo.run
 
-# Three at once keep two cores busy: a test often waits, for a block or a deadline.
 test: $(INSTALLED) $(ANVIL) $(PUBLISHED) ## run every test (ARGS="..." goes to pytest)
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types and the import arrows
 	@$(BIN)/ruff format --check --quiet --output-format concise $(SOURCES)

@@ -1,6 +1,7 @@
 """Fixtures that every test may ask for; what they do is in `tests.support`."""
 
 import pytest
+from hypothesis import settings
 
 from runnerd.process import bound_recursion
 
@@ -12,6 +13,10 @@ pytest_plugins = [
     "tests.support.scene",
     "tests.support.solitude",
 ]
+
+# Of properties that do not say how many examples they need. Time is no measure of them on a busy machine.
+settings.register_profile("runnerd", max_examples=40, deadline=None)
+settings.load_profile("runnerd")
 
 
 @pytest.fixture(autouse=True)

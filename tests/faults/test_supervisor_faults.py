@@ -18,7 +18,7 @@ from tests.support.scene import Scene, Stage, mint, puppet, wait_for
 pytestmark = pytest.mark.faults
 
 SEND = "eth_sendRawTransaction"
-KILLS = 7
+KILLS = 5
 SEED = 20261121
 LONGEST_LIFE_S = 2.5
 """Past the start, which takes about one second and a half: some kills hit it, some the work."""

@@ -63,11 +63,13 @@ def test_a_trick_costs_the_plugin_its_call_or_its_worker(fort: Scene, trick: str
 def test_a_patched_sdk_convinces_nobody(fort: Scene, trick: str, reason: str) -> None:
     """What the worker checks is for its author; what counts is checked again by the supervisor."""
     frame = '{"type":"decision","call_id":999999,"attempt":1,"outcome":{"kind":"noop","reason":"forged"}}'
-    fort.fire("trickster", wait_s=0, do=trick, frame=frame)
+    fired = fort.fire("trickster", wait_s=0, do=trick, frame=frame)
 
     status = fort.wait_plugin("trickster", lambda plugin: plugin.state == "quarantined")
     assert "bad protocol: " in status.reason
     assert reason in status.reason
+    # Before a new worker can be given it again: that one would be tricked as well.
+    assert fort.wait_run(fired.call_id).outcome in ("failed", "dead")
 
 
 def test_a_walk_through_the_garbage_collector_finds_no_secret(fort: Scene) -> None:
