@@ -14,7 +14,7 @@ from tests.faults.campaign.report import Report
 
 LONGEST: Final = 2_500
 """Faults of one leg, at most."""
-LONG: Final = 2_000
+LONG: Final = 5_000
 """From so many faults on, every kind of fault and every crash point must have been among them."""
 UNPROVOKED: Final = frozenset({"filler.stored"})
 """Reached only when a reorg takes a stranger's transaction back after we went on behind it: too seldom to wait for.
