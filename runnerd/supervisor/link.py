@@ -147,7 +147,7 @@ class Link:
         """The share is used up: the others first."""
         if self._uninvited == 0:
             self._pump_due = self._loop.call_soon(self._pump_again)
-        elif not self._is_closed:
+        else:
             # Nor is the kernel asked about it meanwhile: it would say in each turn that there is more.
             self._loop.remove_reader(self._socket.fileno())
             self._pump_due = self._loop.call_later(REST_S * self._uninvited / frames, self._pump_again)
@@ -159,7 +159,7 @@ class Link:
         has_read = False
         while not self._is_closed:
             if frames >= MAX_FRAMES_PER_TURN or perf_counter() >= until:
-                self._rest(max(frames, 1))
+                self._rest(frames)
                 return
             if self._take_one():
                 frames += 1

@@ -15,11 +15,10 @@ def test_metrics_count_calls_outcomes_and_workers(house: Scene) -> None:
     """Prometheus text with what the spec names: calls, outcomes, decide seconds, states, restarts, depth, lag, head."""
     house.fire("puppet", do="noop")
 
+    # The loop looks at its lag a little after the start.
+    wait_for(lambda: "runnerd_loop_lag_seconds_count 0.0" not in _get(house, "/metrics")[1], "a look at the loop's lag")
     status, text = _get(house, "/metrics")
     assert status == 200
-    # The loop looks at its lag, and the chain is asked, a little after the start.
-    wait_for(lambda: "runnerd_loop_lag_seconds_count 0.0" not in _get(house, "/metrics")[1], "a look at the loop's lag")
-    _, text = _get(house, "/metrics")
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
     assert float(values['runnerd_calls_total{plugin="puppet",trigger="manual"}']) >= 1
     assert float(values['runnerd_call_outcomes_total{outcome="noop",plugin="puppet"}']) >= 1
