@@ -1,8 +1,10 @@
-"""New user, network, pid, IPC and UTS namespaces: no interfaces (not even loopback), no process to signal or trace.
+"""New user, network, pid, IPC and UTS namespaces: no network (not even loopback), no process to signal or trace.
 
-The zygote descends into a user and a pid namespace once. There it may make a pid namespace for each child without any
-privilege on the host; the child makes the others for itself. No mount namespace: with nothing mounted in it, it would
-hide no file that Landlock does not refuse. Called by `workers.zygote` and `workers.birth`, never with threads about.
+The zygote descends into a user, a pid and a network namespace once. There it may make a pid namespace for each child
+without any privilege on the host; the child makes the others for itself. The network is one for all workers: nobody is
+in it but they, it is empty, and it belongs to the zygote, so that no worker has a right to change that; one for each
+would be 0.8 ms of every start. No mount namespace: with nothing mounted in it, it would hide no file that Landlock does
+not refuse. Called by `workers.zygote` and `workers.birth`, never with threads about.
 """
 
 import os
@@ -24,12 +26,12 @@ APPLIED: Final = LayerReport(layer=Layer.NAMESPACES, is_applied=True, detail="us
 
 
 def descend() -> int:
-    """Go on as pid 1 of a new pid namespace, in a new user namespace. Returns the pid of the guardian.
+    """Go on as pid 1 of a new pid namespace, in new user and network namespaces. Returns the pid of the guardian.
 
     That is the process that called this: it stays behind, does nothing, and ends as its child ends. When the child
     ends the kernel kills every process in the namespace. Raises OSError where the host refuses.
     """
-    _enter(_CLONE_NEWUSER | _CLONE_NEWPID)
+    _enter(_CLONE_NEWUSER | _CLONE_NEWPID | _CLONE_NEWNET)
     guardian = os.getpid()
     child = os.fork()
     if child == 0:
@@ -55,8 +57,11 @@ def fork_as_pid_1() -> int:
 
 
 def enter() -> None:
-    """In the child: a user namespace of its own, and with it no network, no IPC and no host name. Raises OSError."""
-    _enter(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS)
+    """In the child: a user namespace of its own, and with it no right to the zygote's network, no IPC and no host name.
+
+    Raises OSError.
+    """
+    _enter(_CLONE_NEWUSER | _CLONE_NEWIPC | _CLONE_NEWUTS)
 
 
 def find_obstacle() -> str | None:
