@@ -119,10 +119,10 @@ class Metrics:
         before = self._shown_phases.get(plugin)
         if before is None:  # every state has its line from the start, or an alert on it would see nothing
             for known in self._phases:
-                self._state.labels(plugin, known)
+                self._child(self._state, plugin, known)
         else:
-            self._state.labels(plugin, before).set(0)
-        self._state.labels(plugin, phase.value).set(1)
+            self._child(self._state, plugin, before).set(0)
+        self._child(self._state, plugin, phase.value).set(1)
         self._shown_phases[plugin] = phase.value
 
     def started(self, plugin: str) -> None:
@@ -191,6 +191,7 @@ class Metrics:
         self._shown_phases.pop(plugin, None)
         for known in self._phases:
             self._state.remove(plugin, known)
+            self._children.pop((self._state, plugin, known), None)
         for syscall in self._denied_names.pop(plugin, ()):
             self._denied.remove(plugin, syscall)
         for syscall in self._attack_names.pop(plugin, ()):
@@ -215,7 +216,7 @@ class Metrics:
             self._transactions.labels(state).set(count)
 
     def _child(self, metric: _Metric, *labels: str) -> _Metric:
-        """`metric.labels(...)`, which takes a lock and 2 µs, remembered. For metrics whose children stay."""
+        """`metric.labels(...)`, which takes a lock and 2 µs, remembered: who removes the child forgets it here as well."""
         key = (metric, *labels)
         child = self._children.get(key)
         if child is None:

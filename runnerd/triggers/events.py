@@ -31,6 +31,8 @@ logger = logging.getLogger("runnerd.events")
 PROBE_EVERY_S = 3.0
 PROBE_DEADLINE_S = 3.0
 RECONNECT_S = (0.05, 5.0)
+ADJUST_EVERY_S = 0.05
+"""Topics of plugins that start one after the other are listened to in groups: each LISTEN is a commit."""
 MAX_HEARD = 10_000
 """Notifications that wait here at most while the ledger is away; the next ones wait in PostgreSQL."""
 MAX_GROUP = 256
@@ -119,23 +121,30 @@ class EventProducer:
         asyncio.get_running_loop().add_reader(fd, self._on_readable, connection, fd)
 
     async def _serve(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
+        loop = asyncio.get_running_loop()
+        adjust_at = loop.time()
         while True:
             self._wake.clear()
-            if self._topics.keys() != self._listening:
+            if self._is_behind and loop.time() >= adjust_at:
                 await self._adjust(connection, fd)
-                if self._topics.keys() != self._listening:
-                    self._wake.set()  # the next group follows as soon as what was heard has fired
+                adjust_at = loop.time() + ADJUST_EVERY_S
             if self._heard:
                 await self._fire()
                 if not self._is_reading and len(self._heard) < MAX_HEARD:
                     self._read_on(connection, fd)
                 continue
+            probe_at = loop.time() + PROBE_EVERY_S
             try:
-                async with asyncio.timeout(PROBE_EVERY_S):
+                async with asyncio.timeout_at(adjust_at if self._is_behind else probe_at):
                     await self._wake.wait()
             except TimeoutError:
-                # A half-open connection looks alive for minutes: ask it something.
-                await self._execute(connection, fd, sql.SQL("select 1"))
+                if loop.time() >= probe_at:
+                    # A half-open connection looks alive for minutes: ask it something.
+                    await self._execute(connection, fd, sql.SQL("select 1"))
+
+    @property
+    def _is_behind(self) -> bool:
+        return self._topics.keys() != self._listening
 
     async def _adjust(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
         """A group in one message: a thousand plugins that start would be a thousand round trips."""
