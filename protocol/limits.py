@@ -53,6 +53,14 @@ MAX_STATE_WRITES: Final = 256
 MAX_STATE_KEY_LENGTH: Final = 256
 MAX_STATE_VALUE_LENGTH: Final = 65_536
 
+MAX_STATE_REQUESTS_PER_S: Final = 500
+"""State requests a second that the supervisor answers one plugin, over `STATE_BURST`; those beyond wait for their
+answers. A compare-and-set, which is a commit, counts as `STATE_COMMIT_COST` of them.
+"""
+
+STATE_BURST: Final = 1_000
+STATE_COMMIT_COST: Final = 5
+
 MAX_VALUES_PER_FRAME: Final = 20_000
 """Commas outside of text: `MAX_ACTIONS` times `MAX_VALUES_PER_ACTION`, and what else is in a Decision."""
 

@@ -34,7 +34,7 @@ from protocol.zygote import (
 from workers.decide import encodable
 from workers.lifeline import die_with
 from workers.locate import PluginCode, identify
-from workers.sandbox import cgroup, descriptors, landlock, layers, namespaces, privileges, readable, rlimits, seccomp
+from workers.sandbox import cgroup, cpu, descriptors, landlock, layers, namespaces, privileges, readable, rlimits, seccomp
 from workers.sandbox.errors import SandboxRefusedError
 from workers.sdk.plugin import PluginError
 
@@ -73,7 +73,8 @@ def _live(embryo: Embryo, run: Run) -> None:
     # What every worker needs in the same way is done before anyone asks for it: this process is the zygote's spare.
     descriptors.keep_only(embryo.channel.fileno())
     isolation = _isolate(embryo)
-    _become_a_process_of_its_own()
+    rlimits.be_first_to_go()
+    setproctitle("worker: spare")
     privileged = privileges.apply()
     loop = asyncio.new_event_loop()
     with embryo.channel:
@@ -113,21 +114,13 @@ def _isolate(embryo: Embryo) -> LayerReport:
     return namespaces.APPLIED if embryo.obstacle is None else layers.missing(Layer.NAMESPACES, embryo.obstacle)
 
 
-def _become_a_process_of_its_own() -> None:
-    """Its own session, and the first place in the queue of the out-of-memory killer."""
-    os.setsid()
-    rlimits.be_first_to_go()
-    setproctitle("worker: spare")
-
-
 def _lock(
     spawn: Spawn, isolation: LayerReport, privileged: LayerReport
 ) -> tuple["zmq.Socket[bytes]", int | None, tuple[LayerReport, ...]]:
     """Close the sandbox around this process. Returns the link, the seccomp notify fd, and what the sandbox has."""
     limited = rlimits.apply(spawn.limits, is_counted_alone=isolation.is_applied)
     files = landlock.apply(readable=readable.runtime_paths(), extra=spawn.read_paths, socket_dir=spawn.link_dir)
-    if spawn.limits.scheduling == "idle":
-        rlimits.take_idle_time_only()
+    cpu.take_place(spawn.limits.scheduling)
     # The context's threads start here: they inherit all of the above, and TSYNC binds them to what follows.
     link = bind(spawn.link_address)
     notify_fd, filters = seccomp.load(own_pid=os.getpid(), birth_fd=spawn.limits.max_fds)

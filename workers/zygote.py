@@ -41,7 +41,7 @@ from workers import inherited
 from workers.birth import Embryo, Run, be_born
 from workers.lifeline import die_with, find_own_pid
 from workers.loop import run as run_plugin
-from workers.sandbox import namespaces
+from workers.sandbox import cpu, namespaces
 
 QUIET_S: Final = 0.02
 """A spare is made when nothing has happened for this long: workers that are being born have the CPU to themselves."""
@@ -184,6 +184,7 @@ def main(run: Run = run_plugin) -> None:
     control.set_inheritable(False)
     setproctitle("runnerd: zygote guardian")
     die_with(int(sys.argv[2]))
+    cpu.yield_by_session()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pidfd for each worker
     obstacle = namespaces.find_obstacle()

@@ -16,7 +16,7 @@ _NODE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 _LAG_S = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 
 
-_Metric = TypeVar("_Metric", Counter, Histogram)
+_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 
 
 class Metrics:
@@ -28,7 +28,7 @@ class Metrics:
         self._shown_phases: dict[str, str] = {}
         self._denied_names: dict[str, set[str]] = {}
         self._attack_names: dict[str, set[str]] = {}
-        self._children: dict[tuple[object, ...], Counter | Histogram] = {}
+        self._children: dict[tuple[object, ...], Counter | Gauge | Histogram] = {}
         self._calls = Counter("runnerd_calls", "JobCalls committed", ["plugin", "trigger"], registry=self.registry)
         self._outcomes = Counter(
             "runnerd_call_outcomes", "JobCalls by final outcome", ["plugin", "outcome"], registry=self.registry

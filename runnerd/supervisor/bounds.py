@@ -14,6 +14,7 @@ from runnerd.log import fields
 from runnerd.supervisor.cgroups import Cgroups, WorkerCgroup
 from runnerd.supervisor.limits import Limits
 from runnerd.supervisor.monitor import Monitor, Watch
+from runnerd.supervisor.noise import Noise
 
 logger = logging.getLogger("runnerd.worker")
 
@@ -22,9 +23,14 @@ class Bounds:
     """Of one generation. Without `monitor` and `cgroups` the walls of `limits` are all there is."""
 
     def __init__(
-        self, limits: Limits | None = None, monitor: Monitor | None = None, cgroups: Cgroups | None = None
+        self,
+        limits: Limits | None = None,
+        monitor: Monitor | None = None,
+        cgroups: Cgroups | None = None,
+        noise: Noise | None = None,
     ) -> None:
         self.limits = limits or Limits()
+        self.noise = noise or Noise()
         self._monitor = monitor
         self._cgroups = cgroups
         self._cgroup: WorkerCgroup | None = None

@@ -137,7 +137,7 @@ class Cgroups:
         if limits.cpus is not None:
             _write(directory / "cpu.max", f"{max(1_000, int(limits.cpus * CPU_PERIOD_US))} {CPU_PERIOD_US}")
         if is_idle:
-            # Between cgroups their own weights count, not the SCHED_IDLE of the threads in them.
+            # Between cgroups their own weights count, not those of the threads in them.
             try:
                 _write(directory / "cpu.idle", "1")
             except OSError:  # before Linux 5.15

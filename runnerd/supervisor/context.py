@@ -1,7 +1,7 @@
 """What a call's context is made of, and the seams through which a plugin's host reaches the rest of the supervisor."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from protocol.messages import BlockRef, VaultRef
@@ -16,6 +16,7 @@ from runnerd.services.metrics import Metrics
 from runnerd.store.ledger import Ledger
 from runnerd.supervisor.cgroups import Cgroups
 from runnerd.supervisor.monitor import Monitor
+from runnerd.supervisor.noise import Noise
 from runnerd.supervisor.worker import Birthplace
 
 
@@ -70,6 +71,7 @@ class HostServices:
     """Looks at what workers use. None: nobody does, and the walls are all there is."""
     cgroups: Cgroups | None = None
     """None where nothing was delegated."""
+    noise: Noise = field(default_factory=Noise)
     runtime_dir: str
     snapshots: Snapshots
     executor: Executor

@@ -316,7 +316,7 @@ class PluginHost:
                 on_denied=lambda syscall: self._on_denied(worker, syscall),
                 on_attack=lambda what: self._on_attack(worker, what),
             ),
-            Bounds(limits_of(self.config), self._services.monitor, self._services.cgroups),
+            Bounds(limits_of(self.config), self._services.monitor, self._services.cgroups, self._services.noise),
         )
         self.worker = worker
         self._services.metrics.started(self.name)

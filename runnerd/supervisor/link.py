@@ -1,9 +1,9 @@
 """The supervisor's end of one worker's link: it dials, sends messages, and decodes what comes.
 
 Knows messages, not their meaning. Everything that a worker can do wrong on the wire ends in one call of `on_broken`.
-Whatever a worker sends without being asked, its link takes half a millisecond of five: then it is not heard for a
-moment, so that all others are. A link holds one frame and one read of it, and what is more waits in the kernel; a link
-that is closed costs nothing.
+What a worker sends without being asked has its ration (`noise`): then it is not heard for a moment, so that all others
+are. A link holds one frame and one read of it, and what is more waits in the kernel; a link that is closed costs
+nothing.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from protocol.limits import (
     MAX_FRAMES_PER_S,
 )
 from protocol.messages import DecideFailed, Decision, FromWorker, Message
+from runnerd.supervisor.noise import Noise, Ration
 from runnerd.supervisor.rate import RateLimit
 from runnerd.supervisor.zmtp import GREETING, READY, Inbox, pack
 
@@ -32,12 +33,8 @@ TURN_S = 0.0005
 """One link's share of a turn of the loop: one read, or one of these two, whichever is used up first. Small frames take
 10 to 20 µs each with what comes of them, a frame of 1 MiB up to 3 ms.
 """
-REST_S = 0.0045
-"""After a share that was used up by frames that nobody had asked for; by the part of them, if some were answers. A call
-of another plugin needs half a dozen turns of the loop: without rests a plugin that logs in a loop was in each of them.
-"""
 MAX_FRAMES_AT_END = 1_000
-AT_END_S = 0.01
+AT_END_S = 0.004
 """What is still taken of a worker that has ended, whichever is used up first."""
 
 
@@ -45,17 +42,23 @@ class Link:
     """One connection to a worker's socket, which speaks ZMTP (`zmtp`)."""
 
     def __init__(
-        self, address: str, on_message: Callable[[FromWorker], None], on_broken: Callable[[str], None]
+        self,
+        address: str,
+        on_message: Callable[[FromWorker], None],
+        on_broken: Callable[[str], None],
+        noise: Noise | None = None,
     ) -> None:
-        """Raises OSError when this process is out of descriptors."""
+        """`noise` is shared with the other links. Raises OSError when this process is out of descriptors."""
         self._on_message = on_message
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
         self._inbox = Inbox()
         self._pump_due: asyncio.Handle | None = None
         self._uninvited = 0
+        self._ration = Ration(noise or Noise())
         self._is_closed = False
         self._is_hung_up = False
+        self._has_more = False
         self._opening: deque[bytes] = deque([GREETING + READY])
         self._waiting: deque[bytes] = deque()
         self._frames = RateLimit(MAX_FRAMES_PER_S, FRAME_BURST)
@@ -106,6 +109,7 @@ class Link:
             self._is_closed = True
             if self._pump_due is not None:
                 self._pump_due.cancel()
+            self._ration.end_rest()
             self._hang_up()
             self._socket.close()
 
@@ -139,34 +143,44 @@ class Link:
 
     def _pump_again(self) -> None:
         self._pump_due = None
+        self._ration.end_rest()
         if not self._is_hung_up:
             self._loop.add_reader(self._socket.fileno(), self._on_readable)
         self._pump()
 
-    def _rest(self, frames: int) -> None:
-        """The share is used up: the others first."""
-        if self._uninvited == 0:
-            self._pump_due = self._loop.call_soon(self._pump_again)
-        else:
-            # Nor is the kernel asked about it meanwhile: it would say in each turn that there is more.
-            self._loop.remove_reader(self._socket.fileno())
-            self._pump_due = self._loop.call_later(REST_S * self._uninvited / frames, self._pump_again)
-
     def _pump(self) -> None:
+        """Take this link's share of the turn. The others are next, and if it was noise, it then rests."""
         self._uninvited = 0
-        until = perf_counter() + TURN_S  # not the loop's time: uvloop's stands still within a turn
+        began = perf_counter()  # not the loop's time: uvloop's stands still within a turn
+        frames = self._take_share(began + TURN_S)
+        if self._is_closed:
+            return
+        if self._uninvited:
+            now = perf_counter()
+            rest_s = self._ration.rest_after(now, (now - began) * self._uninvited / frames)
+            if rest_s:
+                # Nor is the kernel asked about it meanwhile: it would say in each turn that there is more.
+                self._loop.remove_reader(self._socket.fileno())
+                self._pump_due = self._loop.call_later(rest_s, self._pump_again)
+                return
+        if self._has_more:
+            self._pump_due = self._loop.call_soon(self._pump_again)
+
+    def _take_share(self, until: float) -> int:
+        """The number of frames taken. `_has_more`: there may be some that no descriptor will tell of."""
         frames = 0
         has_read = False
         while not self._is_closed:
-            if frames >= MAX_FRAMES_PER_TURN or perf_counter() >= until:
-                self._rest(frames)
-                return
+            self._has_more = frames >= MAX_FRAMES_PER_TURN or perf_counter() >= until
+            if self._has_more:
+                break
             if self._take_one():
                 frames += 1
             elif has_read or not self._receive():
-                return  # if there is more, the descriptor says so in the next turn
+                break  # if there is more, the descriptor says so in the next turn
             else:
                 has_read = True
+        return frames
 
     def _receive(self) -> bool:
         """Read once. False if there was nothing."""

@@ -13,6 +13,8 @@ from protocol.limits import LOG_BURST, MAX_LOG_MESSAGE_LENGTH, MAX_LOG_RECORDS_P
 from runnerd.supervisor.rate import RateLimit
 
 READ_BYTES = 65_536
+TURN_BYTES = 2_048
+"""Read in one turn of the loop while lines are logged, which takes 30 µs each."""
 TAIL_LINES = 60
 LAST_LINES = 3
 LOG_BURST_S = LOG_BURST // MAX_LOG_RECORDS_PER_S
@@ -37,18 +39,21 @@ class Output:
         self._is_open = True
         self._pause: asyncio.TimerHandle | None = None
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._loop.add_reader(fd, self._read)
+        self._loop.add_reader(fd, self._read_on)
 
     def close(self) -> None:
         """Take what is still in the pipe, then close it."""
         if self._is_open:
-            self._read()
+            self._read(READ_BYTES)
         if self._is_open:
             self._end()
 
-    def _read(self) -> None:
+    def _read_on(self) -> None:
+        self._read(TURN_BYTES if self._limit.room(self._loop.time()) >= 1 else READ_BYTES)
+
+    def _read(self, size: int) -> None:
         try:
-            data = os.read(self._fd, READ_BYTES)
+            data = os.read(self._fd, size)
         except BlockingIOError:
             return
         if not data:
@@ -82,7 +87,7 @@ class Output:
 
     def _resume(self) -> None:
         self._pause = None
-        self._loop.add_reader(self._fd, self._read)
+        self._loop.add_reader(self._fd, self._read_on)
 
     def _cut_rest(self) -> bytes:
         rest, self._rest = self._rest, b""

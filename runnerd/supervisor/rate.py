@@ -1,4 +1,6 @@
-"""A token bucket: how much of something a worker may do at once, and in the long run. Used by `link` and `output`."""
+"""A token bucket: how much of something a worker may do at once, and in the long run. Used by `link`, `output`
+and `state_desk`.
+"""
 
 
 class RateLimit:
@@ -18,6 +20,12 @@ class RateLimit:
             return False
         self._tokens -= cost
         return True
+
+    def delay(self, now: float, cost: int = 1) -> float:
+        """Take `cost`, and say how many seconds to wait for it: who asks later waits longer."""
+        room = self.room(now)
+        self._tokens = room - cost
+        return max(0.0, -self._tokens / self._rate)
 
     def refuse(self, count: int) -> None:
         """Count what was dropped without asking."""

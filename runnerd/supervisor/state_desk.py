@@ -1,12 +1,18 @@
-"""Answers a worker's state requests from the ledger: reads, and the immediate compare-and-set."""
+"""Answers a worker's state requests from the ledger: reads, and the immediate compare-and-set.
 
+Each is a turn of the ledger that another plugin's call may wait for: who asks without end is answered at a pace.
+"""
+
+import asyncio
 from collections.abc import Callable
 
+from protocol.limits import MAX_STATE_REQUESTS_PER_S, STATE_BURST, STATE_COMMIT_COST
 from protocol.messages import Message, StateCompareAndSet, StateGet, StateRefused, StateReply
 from runnerd.store import decisions
 from runnerd.store.decisions import StateLimits
 from runnerd.store.errors import StateOverLimit, StoreError
 from runnerd.store.ledger import Ledger
+from runnerd.supervisor.rate import RateLimit
 
 MAX_AT_ONCE = 256
 
@@ -20,6 +26,7 @@ class StateDesk:
         self._limits = limits
         self._on_over_limit = on_over_limit
         self._at_once = 0
+        self._pace = RateLimit(MAX_STATE_REQUESTS_PER_S, STATE_BURST)
 
     @property
     def has_room(self) -> bool:
@@ -29,7 +36,11 @@ class StateDesk:
     async def answer(self, request: StateGet | StateCompareAndSet, send: Callable[[Message], None]) -> None:
         """Carry out one request and send the reply."""
         self._at_once += 1
+        cost = STATE_COMMIT_COST if isinstance(request, StateCompareAndSet) else 1
         try:
+            delay_s = self._pace.delay(asyncio.get_running_loop().time(), cost)
+            if delay_s:
+                await asyncio.sleep(delay_s)
             send(await self._carry_out(request))
         except StoreError as error:
             send(StateRefused(request_id=request.request_id, reason=str(error)[:500]))

@@ -21,7 +21,6 @@ from runnerd.supervisor.denials import Denials
 from runnerd.supervisor.link import Link
 from runnerd.supervisor.output import Output, last_words
 from runnerd.supervisor.patience import Deadline
-from runnerd.supervisor.sessions import yield_cpu_by_session
 from runnerd.supervisor.starvation import Watch
 from runnerd.supervisor.worker_log import REPORT_DROPPED_S, WorkerLog
 
@@ -117,15 +116,13 @@ class Worker:
         """It is born: dial it and read its pipes, or end it if it was ended meanwhile, or cannot be dialled."""
         self._born, self.pid, self.layers, self.digest = born, born.pid, born.layers, born.digest
         self.watch.pid = born.pid
-        if self._request.limits.scheduling == "idle":
-            yield_cpu_by_session(born.pid)
         born.exited.add_done_callback(self._on_exited)
         self._arm("dropped", REPORT_DROPPED_S, self._report_dropped)
         try:
             if self._is_gone:
                 self._signal(signal.SIGKILL)
             else:
-                self._link = Link(born.link_address, self._hear, self._on_link_broken)
+                self._link = Link(born.link_address, self._hear, self._on_link_broken, self._bounds.noise)
                 self._bounds.watch(born.pid, self.kill)
             self._outputs = [
                 Output(born.stdout_fd, self._log.limit, lambda line: self._log.printed(logging.INFO, line)),

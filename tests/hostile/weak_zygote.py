@@ -14,7 +14,7 @@ from pathlib import Path
 
 from protocol.zygote import Layer, LayerReport
 from workers import inherited, zygote
-from workers.sandbox import descriptors, landlock, namespaces, privileges, rlimits, seccomp
+from workers.sandbox import cpu, descriptors, landlock, namespaces, privileges, rlimits, seccomp
 
 LANDLOCK = (Layer.LANDLOCK, Layer.LANDLOCK_NETWORK, Layer.LANDLOCK_SCOPES)
 CLEAN_START = "clean_start"
@@ -82,7 +82,7 @@ def _no_privileges() -> None:
 def _no_limits() -> None:
     rlimits.apply = lambda *_, **__: _pretend(Layer.RLIMITS)
     rlimits.limit_fds = lambda count: None
-    rlimits.take_idle_time_only = lambda: None
+    cpu.take_place = lambda scheduling: None
 
 
 def _no_clean_start() -> None:

@@ -16,7 +16,7 @@ from protocol.actions import Noop
 from protocol.codec import decode_from_supervisor, encode
 from protocol.limits import LINK_HWM, MAX_FRAME_BYTES
 from protocol.messages import Decision, FromWorker, LogLevel, LogRecord, Ping, Pong, StateReply
-from runnerd.supervisor.link import MAX_FRAMES_AT_END, MAX_FRAMES_PER_TURN, REST_S, Link
+from runnerd.supervisor.link import MAX_FRAMES_AT_END, MAX_FRAMES_PER_TURN, Link
 from runnerd.supervisor.rate import RateLimit
 from runnerd.supervisor.zmtp import GREETING, READY
 from tests.support.aio import run_async
@@ -182,7 +182,7 @@ def test_link_that_is_closed_while_it_rests_stays_silent(run: Callable[[Scenario
         await until(lambda: len(bench.received) > 0)
         bench.link.close()
         heard = len(bench.received)
-        await asyncio.sleep(2 * REST_S)
+        await asyncio.sleep(LONGER_THAN_A_REST_S)
         assert len(bench.received) == heard
 
     run(scenario)

@@ -15,6 +15,8 @@ SYS_CLOSE_RANGE: Final = 436
 SYS_LANDLOCK_CREATE_RULESET: Final = 444
 SYS_LANDLOCK_ADD_RULE: Final = 445
 SYS_LANDLOCK_RESTRICT_SELF: Final = 446
+SYS_SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}.get(platform.machine(), -1)
+SYS_SCHED_GETATTR: Final = {"x86_64": 315, "aarch64": 275}.get(platform.machine(), -1)
 SYS_SECCOMP: Final = {"x86_64": 317, "aarch64": 277}.get(platform.machine(), -1)
 
 _CAPABILITY_VERSION_3: Final = 0x20080522

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from protocol.zygote import Layer, LayerReport, WorkerLimits
-from workers.sandbox import landlock, namespaces, privileges, readable, rlimits, seccomp
+from workers.sandbox import cpu, landlock, namespaces, privileges, readable, rlimits, seccomp
 from workers.sandbox.errors import SandboxRefusedError
 from workers.sandbox.layers import FLOOR, REMEDY, missing
 
@@ -50,7 +50,7 @@ def _try_rlimits() -> Sequence[LayerReport]:
     limits = WorkerLimits()
     report = rlimits.apply(limits, is_counted_alone=False)
     rlimits.be_first_to_go()
-    rlimits.take_idle_time_only()
+    cpu.take_place(limits.scheduling)
     rlimits.limit_fds(limits.max_fds)
     return (report,)
 

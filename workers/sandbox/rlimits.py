@@ -1,4 +1,4 @@
-"""Resource limits of one worker, and its place in the queues for CPU time and for the out-of-memory killer.
+"""Resource limits of one worker, and its place in the queue of the out-of-memory killer.
 
 Owns which limit means what; the figures come with the Spawn. Called by `workers.birth`, inside the namespaces.
 """
@@ -58,8 +58,3 @@ def limit_fds(count: int) -> None:
 def be_first_to_go() -> None:
     """If the host runs out of memory the kernel ends workers before anything else. Needs /proc. Raises OSError."""
     proc.write("self/oom_score_adj", "1000")
-
-
-def take_idle_time_only() -> None:
-    """Run when nobody else wants the CPU. Binds the calling thread and those it starts later. Raises OSError."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -94,6 +94,7 @@ _MSG_WAITALL: Final = 0x100
 _MSG_NOSIGNAL: Final = 0x4000
 _SOL_SOCKET: Final = 1
 _RLIMIT_NOFILE: Final = 7
+_PRIO_PROCESS: Final = 0
 
 _IOCTLS: Final = (
     *(0x5421, 0x541B, 0x5450, 0x5451),  # FIONBIO, FIONREAD, FIONCLEX, FIOCLEX
@@ -117,6 +118,7 @@ def conditional(own_pid: int, birth_fd: int) -> tuple[Rule, ...]:
         *(Rule("ioctl", (Compare(1, INT, request),)) for request in _IOCTLS),
         *(Rule("fcntl", (Compare(1, INT, command),)) for command in _FCNTLS),
         *(Rule("prctl", (Compare(0, INT, option),)) for option in _PRCTLS),
+        Rule("getpriority", (Compare(0, INT, _PRIO_PROCESS), Compare(1, INT, 0))),  # its own
         # Reading its own limits; and `rlimits.limit_fds`, which can only lower what is left.
         Rule("prlimit64", (Compare(0, INT, 0), Compare(2, POINTER, 0))),
         Rule("prlimit64", (Compare(0, INT, 0), Compare(1, INT, _RLIMIT_NOFILE))),

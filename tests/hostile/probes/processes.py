@@ -18,6 +18,7 @@ PTRACE_TRACEME, PTRACE_ATTACH, PTRACE_DETACH, PTRACE_SEIZE = 0, 16, 17, 0x4206
 PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_GET_NO_NEW_PRIVS, PR_SET_PTRACER = 1, 3, 39, 0x59616D61
 AT_EMPTY_PATH = 0x1000
 SCHED_IDLE = 5
+LEAST = 19
 
 
 @probe()
@@ -243,7 +244,7 @@ def be_dumped(targets: Targets) -> object:
 
 @probe(layer="rlimits")
 def compete_for_processor_time(targets: Targets) -> object:
-    if os.sched_getscheduler(0) == SCHED_IDLE:
+    if os.sched_getscheduler(0) == SCHED_IDLE or os.getpriority(os.PRIO_PROCESS, 0) == LEAST:
         raise in_vain("it gets what nobody else wants")
     return None
 
