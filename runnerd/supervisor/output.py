@@ -13,8 +13,8 @@ from protocol.limits import LOG_BURST, MAX_LOG_MESSAGE_LENGTH, MAX_LOG_RECORDS_P
 from runnerd.supervisor.rate import RateLimit
 
 READ_BYTES = 65_536
-TURN_BYTES = 2_048
-"""Read in one turn of the loop while lines are logged, which takes 30 µs each."""
+TURN_BYTES = 512
+"""Read in one turn of the loop while nothing is cut: to log a line takes 30 µs."""
 TAIL_LINES = 60
 LAST_LINES = 3
 LOG_BURST_S = LOG_BURST // MAX_LOG_RECORDS_PER_S
@@ -39,19 +39,17 @@ class Output:
         self._is_open = True
         self._pause: asyncio.TimerHandle | None = None
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._loop.add_reader(fd, self._read_on)
+        self._loop.add_reader(fd, self._read)
 
     def close(self) -> None:
         """Take what is still in the pipe, then close it."""
         if self._is_open:
-            self._read(READ_BYTES)
+            self._read(READ_BYTES, TAIL_LINES)
         if self._is_open:
             self._end()
 
-    def _read_on(self) -> None:
-        self._read(TURN_BYTES if self._limit.room(self._loop.time()) >= 1 else READ_BYTES)
-
-    def _read(self, size: int) -> None:
+    def _read(self, size: int = TURN_BYTES, most: int = READ_BYTES) -> None:
+        """Read once, and let at most so many lines through."""
         try:
             data = os.read(self._fd, size)
         except BlockingIOError:
@@ -61,17 +59,16 @@ class Output:
             return
         text = self._rest + data
         start = 0
-        while (end := text.find(b"\n", start)) >= 0:
-            is_within = self._take(text[start:end])
+        while most and (end := text.find(b"\n", start)) >= 0:
+            most = most - 1 if self._take(text[start:end]) else 0
             start = end + 1
-            if not is_within:
-                break
-        else:
-            self._rest = text[start:]
-            # A line without an end must not grow without one.
-            if len(self._rest) <= MAX_LOG_MESSAGE_LENGTH or self._take(self._cut_rest()):
-                return
-        self._skip(text[start:] if end >= 0 else b"")
+        if not most:
+            self._skip(text[start:])
+            return
+        self._rest = text[start:]
+        # A line without an end must not grow without one.
+        if len(self._rest) > MAX_LOG_MESSAGE_LENGTH and not self._take(self._cut_rest()):
+            self._skip(b"")
 
     def _skip(self, text: bytes) -> None:
         """The limit is reached: count lines instead of reading them, keep the last, and let the pipe push back."""
@@ -87,7 +84,8 @@ class Output:
 
     def _resume(self) -> None:
         self._pause = None
-        self._loop.add_reader(self._fd, self._read_on)
+        self._loop.add_reader(self._fd, self._read)
+        self._read(READ_BYTES)  # the limit has room for few lines now; what is more is counted
 
     def _cut_rest(self) -> bytes:
         rest, self._rest = self._rest, b""

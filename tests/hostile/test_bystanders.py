@@ -23,20 +23,17 @@ from tests.support.scene import Scene, Stage, wait_for
 pytestmark = [pytest.mark.hostile, pytest.mark.slow, pytest.mark.alone]
 
 HERE = Path(__file__).parent
-RUN_S = float(os.environ.get("BYSTANDER_S", "6"))
-QUIET = tuple(f"quiet-{number:02}" for number in range(int(os.environ.get("BYSTANDERS", "10"))))
+RUN_S = float(os.environ.get("BYSTANDER_S", "12"))
+QUIET = tuple(f"quiet-{number:02}" for number in range(int(os.environ.get("BYSTANDERS", "16"))))
 CHOSEN = os.environ.get("BYSTANDER_DEEDS", " ".join(DEEDS)).split()
 LOUD = {deed: f"loud-{deed.replace('_', '-')}" for deed in CHOSEN}
 PERIOD = timedelta(seconds=0.1)
 TEN_HZ = [{"kind": "cron", "every_seconds": PERIOD.total_seconds()}]
 TWENTY_HZ = [{"kind": "cron", "every_seconds": 0.05}]
-WANTED_RATIO = 1.5
-MAX_RATIO = float(os.environ.get("BYSTANDER_RATIO", "6"))
-"""Each loud one alone keeps the ratio that is wanted; all at once reach 2 to 4 (README, what is not there yet).
-`BYSTANDER_RATIO=1.5` asks for what is wanted."""
+MAX_RATIO = float(os.environ.get("BYSTANDER_RATIO", "1.5"))
 CALM_S = 0.001
 """Below this a ratio of two percentiles says nothing."""
-ATTEMPTS = int(os.environ.get("BYSTANDER_ATTEMPTS", "2"))
+ATTEMPTS = int(os.environ.get("BYSTANDER_ATTEMPTS", "4"))
 """This machine does other things as well; what is loud is loud in each attempt."""
 MAX_WAITED = 0.1
 """The share of a quiet run in which the loop may wait for a CPU, if the comparison is to say anything."""
@@ -88,7 +85,7 @@ def street(stage: Stage) -> Iterator[Scene]:
 
 
 def test_quiet_plugins_notice_nothing_of_ten_loud_ones(street: Scene) -> None:
-    """No quiet process changes, no slot is missed, and the p99 of lateness stays near the quiet one's."""
+    """No quiet process changes, no slot is missed, and the p99 of lateness is at most 1.5 times the quiet one's."""
     pids = {name: pid for name, pid in street.pids().items() if name in QUIET}
     was_alone, ratio = False, 0.0
     for attempt in range(1, ATTEMPTS + 1):
@@ -98,7 +95,7 @@ def test_quiet_plugins_notice_nothing_of_ten_loud_ones(street: Scene) -> None:
         told = tell_tale(street)
         switch(street, is_on=False)
         ratio = max(loud.p(99), CALM_S) / max(quiet.p(99), CALM_S)
-        print(f"\nattempt {attempt}\nquiet: {quiet}\nloud:  {loud}\np99 ratio {ratio:.2f} of {WANTED_RATIO}\n{told}")
+        print(f"\nattempt {attempt}\nquiet: {quiet}\nloud:  {loud}\np99 ratio {ratio:.2f} of {MAX_RATIO}\n{told}")
         assert {name: pid for name, pid in street.pids().items() if name in QUIET} == pids
         if loud.missed <= quiet.missed and ratio <= MAX_RATIO:
             return

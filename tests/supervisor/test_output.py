@@ -149,11 +149,11 @@ def test_flood_is_counted_and_not_read_line_by_line() -> None:
         started = loop.time()
         pipe.write(flood)
         await until(lambda: limit.refused == READ_BYTES // 2 - 3)
-        assert limit.asked == 4
+        assert limit.asked == 4 + 1, "one turn until it is cut, then all that the pipe holds"
         pipe.write(flood)
         await until(lambda: limit.refused == READ_BYTES - 3)
         assert loop.time() - started >= PAUSE_S
-        assert limit.asked == 5
+        assert limit.asked == 6
         pipe.close()
 
     run_async(scenario())

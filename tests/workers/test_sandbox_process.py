@@ -47,7 +47,8 @@ def test_the_process_can_be_recognised_and_has_no_privileges(host: ProbeHost) ->
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
     assert status["NoNewPrivs"] == "1"
     assert status["NSpid"].split()[-1] == "1", "pid 1 of a namespace of its own"
-    assert status["NSsid"].split()[-1] == "1", "leader of a session of its own"
+    assert status["NSpgid"].split()[-1] == "1", "a process group of its own"
+    assert status["NSsid"].split()[-1] == "0", "in the zygote's session, which yields the CPU"
     assert status["Umask"] == "0077"
     assert oom_score == "1000"
 
