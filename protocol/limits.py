@@ -59,7 +59,7 @@ answers. A compare-and-set, which is a commit, counts as `STATE_COMMIT_COST` of 
 """
 
 STATE_BURST: Final = 1_000
-STATE_COMMIT_COST: Final = 5
+STATE_COMMIT_COST: Final = 10
 
 MAX_VALUES_PER_FRAME: Final = 20_000
 """Commas outside of text: `MAX_ACTIONS` times `MAX_VALUES_PER_ACTION`, and what else is in a Decision."""

@@ -34,7 +34,18 @@ from protocol.zygote import (
 from workers.decide import encodable
 from workers.lifeline import die_with
 from workers.locate import PluginCode, identify
-from workers.sandbox import cgroup, cpu, descriptors, landlock, layers, namespaces, privileges, readable, rlimits, seccomp
+from workers.sandbox import (
+    cgroup,
+    cpu,
+    descriptors,
+    landlock,
+    layers,
+    namespaces,
+    privileges,
+    readable,
+    rlimits,
+    seccomp,
+)
 from workers.sandbox.errors import SandboxRefusedError
 from workers.sdk.plugin import PluginError
 

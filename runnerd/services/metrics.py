@@ -216,7 +216,7 @@ class Metrics:
             self._transactions.labels(state).set(count)
 
     def _child(self, metric: _Metric, *labels: str) -> _Metric:
-        """`metric.labels(...)`, which takes a lock and 2 µs, remembered: who removes the child forgets it here as well."""
+        """`metric.labels(...)`, which takes a lock and 2 µs, remembered; who removes the child forgets it here."""
         key = (metric, *labels)
         child = self._children.get(key)
         if child is None:

@@ -2,8 +2,8 @@
 
 Those that mean an attack (`protocol.attacks`) are not answered: the worker is ended while its thread still waits.
 
-Owns the notify fd. The worker's thread waits in the kernel until the answer, so a flood costs at most
-`MAX_DENIALS_PER_TURN` answers per turn of the loop, and ends with the worker. Kernel interface: seccomp_unotify(2).
+Owns the notify fd. The worker's thread waits in the kernel until the answer, so a flood costs its ration of the loop
+(`noise`), and ends with the worker. Kernel interface: seccomp_unotify(2).
 """
 
 import asyncio
@@ -14,9 +14,11 @@ import select
 import struct
 from collections.abc import Callable
 from functools import lru_cache
+from time import perf_counter
 from typing import Final
 
 from protocol.attacks import ATTACKS
+from runnerd.supervisor.noise import Noise, Ration
 
 try:
     import pyseccomp
@@ -49,26 +51,46 @@ class Denials:
         on_flood: Callable[[], None],
         on_attack: Callable[[str], None],
         limit: int = MAX_DENIALS,
+        noise: Noise | None = None,
     ) -> None:
         self._fd = notify_fd
         self._on_denial = on_denial
         self._on_flood = on_flood
         self._on_attack = on_attack
         self._left = limit
+        self._ration = Ration(noise or Noise())
         self._is_open = True
+        self._rest: asyncio.TimerHandle | None = None
         self._poll = select.poll()
         self._poll.register(notify_fd, select.POLLIN)
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(notify_fd, self._answer)
+        self._listen()
 
     def close(self) -> None:
         """Stop answering. Calls that wait, and all later ones, fail in the worker with ENOSYS."""
         if self._is_open:
             self._is_open = False
+            if self._rest is not None:
+                self._rest.cancel()
+            self._ration.end_rest()
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
 
+    def _listen(self) -> None:
+        self._rest = None
+        self._ration.end_rest()
+        self._loop.add_reader(self._fd, self._answer)
+
     def _answer(self) -> None:
+        began = perf_counter()
+        self._answer_all()
+        now = perf_counter()
+        rest_s = self._ration.rest_after(now, now - began) if self._is_open else 0.0
+        if rest_s:
+            self._loop.remove_reader(self._fd)
+            self._rest = self._loop.call_later(rest_s, self._listen)
+
+    def _answer_all(self) -> None:
         for _ in range(MAX_DENIALS_PER_TURN):
             # Receiving blocks when nothing is there, so ask first, each time.
             ready = self._poll.poll(0) if self._is_open else []

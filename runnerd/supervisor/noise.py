@@ -1,25 +1,26 @@
-"""How much of the loop goes to what workers send without being asked: a tenth, for all of them together.
+"""How much of the loop goes to frames and denied calls that nobody asked workers for: a tenth, for all together.
 
 A call of another plugin needs half a dozen turns of the loop. Without this a plugin that logs without end was in each
-of them, and five such plugins had half of the loop. Used by `link`; one object for all links of a loop.
+of them, and five such plugins had half of the loop. Used by `link` and `denials`; one object for
+all workers of a loop.
 """
 
 from typing import Final
 
 SHARE: Final = 0.1
 BURST_S: Final = 0.0005
-"""A link may use so much at once before it has to rest: ten to fifty lines of a log."""
+"""One may use so much at once before it has to rest: ten to fifty lines of a log."""
 
 
 class Noise:
-    """What all links share: how many of them rest now."""
+    """What all share: how many rest now."""
 
     def __init__(self) -> None:
         self.resting = 0
 
 
 class Ration:
-    """One link's part. Times are monotonic seconds."""
+    """The part of one that is listened to. Times are monotonic seconds."""
 
     def __init__(self, noise: Noise) -> None:
         self._noise = noise

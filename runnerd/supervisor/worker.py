@@ -129,7 +129,9 @@ class Worker:
                 Output(born.stderr_fd, self._log.limit, lambda line: self._log.printed(logging.WARNING, line)),
             ]
             if born.notify_fd is not None:
-                self._denials = Denials(born.notify_fd, self._on_denial, self._on_denial_flood, self._on_attack)
+                self._denials = Denials(
+                    born.notify_fd, self._on_denial, self._on_denial_flood, self._on_attack, noise=self._bounds.noise
+                )
         except Exception as error:  # out of descriptors, for instance
             for fd in (born.stdout_fd, born.stderr_fd):
                 self._loop.remove_reader(fd)

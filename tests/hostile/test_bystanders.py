@@ -33,7 +33,7 @@ TWENTY_HZ = [{"kind": "cron", "every_seconds": 0.05}]
 MAX_RATIO = float(os.environ.get("BYSTANDER_RATIO", "1.5"))
 CALM_S = 0.001
 """Below this a ratio of two percentiles says nothing."""
-ATTEMPTS = int(os.environ.get("BYSTANDER_ATTEMPTS", "4"))
+ATTEMPTS = int(os.environ.get("BYSTANDER_ATTEMPTS", "5"))
 """This machine does other things as well; what is loud is loud in each attempt."""
 MAX_WAITED = 0.1
 """The share of a quiet run in which the loop may wait for a CPU, if the comparison is to say anything."""

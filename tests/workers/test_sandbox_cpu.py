@@ -33,7 +33,7 @@ def said(code: str, *, start_new_session: bool = False) -> list[str]:
 
 
 def test_idle_worker_has_the_least_weight_in_the_session_of_the_others() -> None:
-    """An ordinary thread, so that it interrupts another worker that computes; of the least weight, for everyone else."""
+    """An ordinary thread, so that it interrupts another worker; of the least weight, so that nobody else is."""
     nice, policy, leads_session, leads_group = said(TAKE_PLACE.format(scheduling="idle", before=""))
     assert (leads_session, leads_group) == ("False", "True")
     assert (nice, int(policy)) in {("19", os.SCHED_OTHER), ("0", os.SCHED_IDLE)}, "which of them is the kernel's affair"
