@@ -56,4 +56,5 @@ def _has_long_slice() -> bool:
     attributes = ctypes.create_string_buffer(_ATTRIBUTES.pack(*wanted), _ATTRIBUTES.size)
     libc.syscall(libc.SYS_SCHED_SETATTR, 0, ctypes.addressof(attributes), 0)
     libc.syscall(libc.SYS_SCHED_GETATTR, 0, ctypes.addressof(attributes), _ATTRIBUTES.size, 0)
-    return _ATTRIBUTES.unpack(attributes.raw)[5] == SLICE_NS
+    *_, slice_ns, _, _ = _ATTRIBUTES.unpack(attributes.raw)
+    return bool(slice_ns == SLICE_NS)
