@@ -6,7 +6,7 @@ the supervisor because nothing from a worker is trusted.
 
 from typing import Final
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 
 MAX_FRAME_BYTES: Final = 1 << 20
 """One ZeroMQ frame, both ways. The supervisor refuses a longer one from its header; the worker sets ZMQ_MAXMSGSIZE."""
@@ -31,6 +31,7 @@ MAX_EXPRESSION_LENGTH: Final = 200
 MAX_TEXT_LENGTH: Final = 500  # a reason, an error message
 MAX_TRACEBACK_LENGTH: Final = 16_000
 MAX_LOG_MESSAGE_LENGTH: Final = 4_000
+MAX_SOURCE_LENGTH: Final = 1_000
 MAX_PAYLOAD_LENGTH: Final = 256_000
 
 MAX_ACTIONS: Final = 16

@@ -18,6 +18,7 @@ from protocol.limits import (
     MAX_NAME_LENGTH,
     MAX_PAYLOAD_LENGTH,
     MAX_READS,
+    MAX_SOURCE_LENGTH,
     MAX_STATE_KEY_LENGTH,
     MAX_STATE_VALUE_LENGTH,
     MAX_STATE_WRITES,
@@ -26,6 +27,7 @@ from protocol.limits import (
     MAX_TRACEBACK_LENGTH,
     MAX_TRIGGERS,
 )
+from protocol.trigger import DEFAULT_JOB
 from protocol.triggers import Read, Trigger
 from protocol.values import Value
 
@@ -48,6 +50,11 @@ class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 class TriggerKind(StrEnum):
     CRON = "cron"
     EVENT = "event"
+    BLOCK = "block"
+    LOG = "log"
+    METRIC = "metric"
+    WEBHOOK = "webhook"
+    CUSTOM = "custom"
     MANUAL = "manual"
 
 
@@ -88,6 +95,25 @@ class Refused(Message, frozen=True, tag="refused"):
 # --- a call --------------------------------------------------------------------------------------------------------
 
 
+class BlockRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The block at which all reads of a call were taken."""
+
+    number: Annotated[int, Meta(ge=0)]
+    hash: str
+    timestamp: Annotated[int, Meta(ge=0)]
+
+
+class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a call comes from: which of the plugin's triggers fired (`source`), for what (`id`, once per plugin), and
+    on whose word. `block` is the one that a chain's trigger is about.
+    """
+
+    source: Annotated[str, Meta(max_length=MAX_SOURCE_LENGTH)]
+    id: Annotated[str, Meta(max_length=MAX_SOURCE_LENGTH)]
+    principal: Annotated[str, Meta(max_length=MAX_SOURCE_LENGTH)]
+    block: BlockRef | None = None
+
+
 class Call(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The JobCall as its plugin sees it. `attempt` counts from 1 and grows when a call ended its worker."""
 
@@ -98,18 +124,12 @@ class Call(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     payload: Annotated[str, Meta(max_length=MAX_PAYLOAD_LENGTH)]
     due_at: Utc
     fired_at: Utc
+    origin: Origin
+    job: Name = DEFAULT_JOB
 
     def json(self) -> Any:
         """The payload read as JSON. Raises msgspec.DecodeError (a ValueError) when it is not."""
         return msgspec.json.decode(self.payload)
-
-
-class BlockRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The block at which all reads of a call were taken."""
-
-    number: Annotated[int, Meta(ge=0)]
-    hash: str
-    timestamp: Annotated[int, Meta(ge=0)]
 
 
 class VaultRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

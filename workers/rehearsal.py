@@ -16,7 +16,7 @@ from typing import Final
 import zmq
 
 from protocol.codec import decode_from_worker, encode
-from protocol.messages import BlockRef, Call, Decide, Decision, Hello, Stop, TriggerKind, VaultRef, Welcome
+from protocol.messages import BlockRef, Call, Decide, Decision, Hello, Origin, Stop, TriggerKind, VaultRef, Welcome
 from protocol.zygote import (
     Born,
     Layer,
@@ -104,7 +104,10 @@ async def _receive(far_end: "zmq.Socket[bytes]") -> bytes:
 
 
 def _decide() -> Decide:
-    call = Call(id=1, attempt=1, trigger=TriggerKind.CRON, topic=None, payload="", due_at=_AT, fired_at=_AT)
+    origin = Origin(source="every 1 s", id="every 1 s @ now", principal="schedule")
+    call = Call(
+        id=1, attempt=1, trigger=TriggerKind.CRON, topic=None, payload="", due_at=_AT, fired_at=_AT, origin=origin
+    )
     vault = VaultRef(name="none", address="0x" + "0" * 40, chain_id=1, actions=())
     block = BlockRef(number=1, hash="0x" + "0" * 64, timestamp=1)
     return Decide(call=call, now=_AT, block=block, vault=vault, reads={"none": 1})

@@ -16,7 +16,7 @@ from protocol.actions import Act, Action, Noop, Outcome
 from protocol.codec import decode_from_worker, encode
 from protocol.errors import ProtocolError
 from protocol.expectations import Expectation
-from protocol.messages import BlockRef, Call, Decision, LogLevel, Param, StatePut, TriggerKind, VaultRef
+from protocol.messages import BlockRef, Call, Decision, LogLevel, Origin, Param, StatePut, TriggerKind, VaultRef
 from protocol.values import PlainValue, to_value
 from workers.decide import DecideError, decide, is_async
 from workers.sdk.context import Context, Log
@@ -86,6 +86,7 @@ def run(
     trigger: TriggerKind = TriggerKind.MANUAL,
     topic: str | None = None,
     payload: str = "",
+    origin: Origin | None = None,
     attempt: int = 1,
     now: datetime = EPOCH,
     block: BlockRef = BLOCK,
@@ -100,7 +101,10 @@ def run(
     instance = plugin() if isinstance(plugin, type) else plugin
     memory = MemoryState(state or {})
     lines: list[tuple[LogLevel, str]] = []
-    call = Call(id=1, attempt=attempt, trigger=trigger, topic=topic, payload=payload, due_at=now, fired_at=now)
+    call = Call(
+        id=1, attempt=attempt, trigger=trigger, topic=topic, payload=payload, due_at=now, fired_at=now,
+        origin=origin or Origin(source="test", id="test 1", principal="test"),
+    )  # fmt: skip
 
     async def once() -> Outcome:
         view = State(memory)

@@ -8,7 +8,8 @@ from typing import Final
 
 from psycopg.rows import DictRow
 
-from protocol.messages import TriggerKind
+from protocol.messages import BlockRef, Origin, TriggerKind
+from protocol.trigger import DEFAULT_JOB, Overlap
 from runnerd.store.statement import Bulk, Form, Statement, storable
 
 
@@ -36,6 +37,10 @@ class NewCall:
     deadline_at: datetime
     topic: str | None = None
     payload: str = ""
+    source: str = ""
+    job: str = DEFAULT_JOB
+    overlap: Overlap = "parallel"
+    block: BlockRef | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,15 @@ class JobCall:
     fired_at: datetime
     deadline_at: datetime
     attempts: int
+    source: str = ""
+    job: str = DEFAULT_JOB
+    overlap: Overlap = "parallel"
+    block: BlockRef | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """Where it comes from, as its plugin is told."""
+        return Origin(source=self.source, id=self.identity, principal=self.principal, block=self.block)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,22 +94,41 @@ def from_row(row: DictRow) -> JobCall:
         fired_at=row["fired_at"],
         deadline_at=row["deadline_at"],
         attempts=row["attempts"],
+        source=row["source"],
+        job=row["job"],
+        overlap=row["overlap"],
+        block=_block(row),
     )
 
 
+def _block(row: DictRow) -> BlockRef | None:
+    if row["block_number"] is None:
+        return None
+    return BlockRef(number=row["block_number"], hash=row["block_hash"], timestamp=row["block_time"])
+
+
+_COLUMNS: Final = {
+    "plugin": "text", "trigger": "text", "identity": "text", "topic": "text", "payload": "text", "principal": "text",
+    "due_at": "timestamptz", "fired_at": "timestamptz", "deadline_at": "timestamptz", "source": "text", "job": "text",
+    "overlap": "text", "block_number": "bigint", "block_hash": "text", "block_time": "bigint",
+}  # fmt: skip
 _INSERT: Final = Form(
-    """
-    insert into job_calls (plugin, trigger, identity, topic, payload, principal, due_at, fired_at, deadline_at)
-    select * from unnest(%(plugin)s::text[], %(trigger)s::text[], %(identity)s::text[], %(topic)s::text[],
-                         %(payload)s::text[], %(principal)s::text[], %(due_at)s::timestamptz[],
-                         %(fired_at)s::timestamptz[], %(deadline_at)s::timestamptz[])
+    f"""
+    insert into job_calls ({", ".join(_COLUMNS)})
+    select * from unnest({", ".join(f"%({name})s::{kind}[]" for name, kind in _COLUMNS.items())})
     on conflict (plugin, identity) do update set attempts = job_calls.attempts
     where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
     returning id, attempts, plugin, identity
     """,
-    ("plugin", "trigger", "identity", "topic", "payload", "principal", "due_at", "fired_at", "deadline_at"),
+    tuple(_COLUMNS),
     told_by=("plugin", "identity"),
 )
+_INSERT_ONE: Final = f"""
+    insert into job_calls ({", ".join(_COLUMNS)}) values ({", ".join(f"%({name})s" for name in _COLUMNS)})
+    on conflict (plugin, identity) do update set attempts = job_calls.attempts
+    where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
+    returning id, attempts
+"""
 _FINISH: Final = Form(
     """
     update job_calls c set state = 'done', outcome = f.outcome, reason = f.reason, finished_at = f.at
@@ -121,6 +154,7 @@ def insert(call: NewCall) -> Statement:
     Run again after a lost connection it finds its own row, by the moment it was fired at, and returns that: otherwise
     a call that was committed would look like a duplicate, and nobody would decide it.
     """
+    block = call.block
     parameters = {
         "plugin": call.plugin,
         "trigger": call.trigger.value,
@@ -131,16 +165,15 @@ def insert(call: NewCall) -> Statement:
         "due_at": call.due_at,
         "fired_at": call.fired_at,
         "deadline_at": call.deadline_at,
+        "source": call.source,
+        "job": call.job,
+        "overlap": call.overlap,
+        "block_number": None if block is None else block.number,
+        "block_hash": None if block is None else block.hash,
+        "block_time": None if block is None else block.timestamp,
     }
     return Statement(
-        """
-        insert into job_calls (plugin, trigger, identity, topic, payload, principal, due_at, fired_at, deadline_at)
-        values (%(plugin)s, %(trigger)s, %(identity)s, %(topic)s, %(payload)s, %(principal)s, %(due_at)s, %(fired_at)s,
-                %(deadline_at)s)
-        on conflict (plugin, identity) do update set attempts = job_calls.attempts
-        where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
-        returning id, attempts
-        """,
+        _INSERT_ONE,
         parameters,
         bulk=Bulk(_INSERT, (tuple(parameters.values()),), (call.plugin, call.identity), len(call.payload)),
     )
@@ -160,6 +193,10 @@ def inserted(call: NewCall, row: DictRow) -> JobCall:
         fired_at=call.fired_at,
         deadline_at=call.deadline_at,
         attempts=row["attempts"],
+        source=call.source,
+        job=call.job,
+        overlap=call.overlap,
+        block=call.block,
     )
 
 

@@ -250,6 +250,8 @@ class Caller:
                 payload=call.payload,
                 due_at=call.due_at,
                 fired_at=call.fired_at,
+                origin=call.origin,
+                job=call.job,
             ),
             now=self._services.clock.now(),
             block=snapshot.block,

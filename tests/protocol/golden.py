@@ -19,6 +19,7 @@ from protocol.messages import (
     Hello,
     LogLevel,
     LogRecord,
+    Origin,
     Ping,
     Pong,
     Refused,
@@ -42,14 +43,21 @@ BUILT_AT = datetime(2026, 11, 21, 6, 0, 0, 4210, tzinfo=UTC)
 WORKER_FRAMES: dict[str, tuple[FromWorker, bytes]] = {
     "hello": (
         Hello(
-            version=2,
+            version=3,
             generation=3,
             plugin="range-maker",
             vault="demo",
             triggers=(
                 Cron(every_seconds=Decimal("0.5")),
-                Cron(expression="0 9 * * mon", timezone="Europe/Berlin"),
-                Event(topic="trades"),
+                Cron(
+                    expression="0 9 * * mon",
+                    timezone="Europe/Berlin",
+                    jitter_s=Decimal("0.5"),
+                    misfire="once",
+                    job="settle",
+                    overlap="coalesce",
+                ),
+                Event(topic="trades", mode="outbox", where={"pair.base": "ETH"}),
             ),
             reads=(
                 Read("spot"),
@@ -58,10 +66,13 @@ WORKER_FRAMES: dict[str, tuple[FromWorker, bytes]] = {
             digest="sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         ),
         (
-            b'{"type":"hello","version":2,"generation":3,"plugin":"range-maker","vault":"demo","triggers":['
-            b'{"kind":"cron","every_seconds":"0.5","expression":null,"timezone":"UTC"},'
-            b'{"kind":"cron","every_seconds":null,"expression":"0 9 * * mon","timezone":"Europe/Berlin"},'
-            b'{"kind":"event","topic":"trades"}],"reads":[{"name":"spot","args":{},"alias":null},'
+            b'{"type":"hello","version":3,"generation":3,"plugin":"range-maker","vault":"demo","triggers":['
+            b'{"kind":"cron","every_seconds":"0.5","expression":null,"timezone":"UTC","jitter_s":"0",'
+            b'"misfire":"skip","job":"decide","overlap":"parallel"},'
+            b'{"kind":"cron","every_seconds":null,"expression":"0 9 * * mon","timezone":"Europe/Berlin",'
+            b'"jitter_s":"0.5","misfire":"once","job":"settle","overlap":"coalesce"},'
+            b'{"kind":"event","topic":"trades","mode":"outbox","where":{"pair.base":"ETH"},"job":"decide",'
+            b'"overlap":"parallel"}],"reads":[{"name":"spot","args":{},"alias":null},'
             b'{"name":"balance_of","args":{"owner":"0x00000000000000000000000000000000000000a1"},"alias":"mine"}],'
             b'"digest":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}'
         ),
@@ -158,6 +169,7 @@ SUPERVISOR_FRAMES: dict[str, tuple[FromSupervisor, bytes]] = {
                 payload='{"size": 3}',
                 due_at=DUE_AT,
                 fired_at=FIRED_AT,
+                origin=Origin(source="event trades", id="outbox trades 42", principal="pg:trades"),
             ),
             now=BUILT_AT,
             block=BlockRef(
@@ -180,7 +192,9 @@ SUPERVISOR_FRAMES: dict[str, tuple[FromSupervisor, bytes]] = {
         (
             b'{"type":"decide","call":{"id":7,"attempt":1,"trigger":"event","topic":"trades",'
             b'"payload":"{\\"size\\": 3}",'
-            b'"due_at":"2026-11-21T06:00:00Z","fired_at":"2026-11-21T06:00:00.001500Z"},'
+            b'"due_at":"2026-11-21T06:00:00Z","fired_at":"2026-11-21T06:00:00.001500Z",'
+            b'"origin":{"source":"event trades","id":"outbox trades 42","principal":"pg:trades","block":null},'
+            b'"job":"decide"},'
             b'"now":"2026-11-21T06:00:00.004210Z","block":{"number":1042,'
             b'"hash":"0x1c8aff950685c2ed4bc3174f3472287b56d9517b9c948127319a09a7a36deac8","timestamp":1795240799},'
             b'"vault":{"name":"demo","address":"0x00000000000000000000000000000000000000A1","chain_id":31337,'

@@ -34,6 +34,7 @@ from protocol.messages import (
     Hello,
     LogLevel,
     LogRecord,
+    Origin,
     Message,
     Ping,
     Pong,
@@ -49,7 +50,7 @@ from protocol.messages import (
     VaultRef,
     Welcome,
 )
-from protocol.triggers import Cron, Event, Read
+from protocol.triggers import Block, Cron, Custom, Event, Log, Metric, Read, Webhook
 from protocol.values import Value
 
 THOROUGH = settings(max_examples=100, deadline=None)
@@ -85,6 +86,7 @@ ids = st.integers(1, 2**63 - 1)
 attempts = st.integers(1, MAX_ATTEMPT)
 naturals = st.integers(0, INT_MAX)
 times = st.datetimes(min_value=datetime(1, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # the zone is the next word
+block_refs = st.builds(BlockRef, number=naturals, hash=texts(66), timestamp=naturals)
 reasons = texts(MAX_TEXT_LENGTH)
 state_keys = texts(MAX_STATE_KEY_LENGTH, min_size=1)
 state_values = texts(200)
@@ -112,7 +114,26 @@ noops = st.builds(Noop, reasons.filter(lambda text: not is_blank(text)))
 outcomes = acts | noops
 intervals = st.integers(50, 366 * 86_400_000).map(lambda milliseconds: Decimal(milliseconds) / 1000)
 crons = st.builds(Cron, every_seconds=intervals) | st.builds(Cron, expression=texts(200, 1), timezone=texts(64, 1))
-triggers = crons | st.builds(Event, topic=topics)
+_where = st.dictionaries(texts(40, 1), st.booleans() | st.integers(INT_MIN, INT_MAX) | texts(40), max_size=3)
+_addresses = st.binary(min_size=20, max_size=20).map(lambda address: f"0x{address.hex()}")
+_chains = st.none() | texts(64, 1)
+_confirmations = st.integers(0, 10_000)
+triggers = (
+    crons
+    | st.builds(Event, topic=topics, mode=st.sampled_from(["notify", "outbox"]), where=_where, job=names)
+    | st.builds(Block, chain=_chains, every=st.integers(1, 1_000_000), confirmations=_confirmations)
+    | st.builds(
+        Log,
+        addresses=st.lists(_addresses, min_size=1, max_size=3).map(tuple),
+        event=texts(200, 1),
+        where=_where,
+        chain=_chains,
+        confirmations=_confirmations,
+    )
+    | st.builds(Metric, read=st.builds(Read, names), above=integers, hysteresis=st.integers(0, INT_MAX))
+    | st.builds(Webhook, overlap=st.sampled_from(["parallel", "skip", "queue", "coalesce"]))
+    | st.builds(Custom, producer=names, options=_where)
+)
 reads = st.builds(Read, names, arguments, st.none() | names)
 state_writes = st.builds(StatePut, key=state_keys, value=state_values) | st.builds(StateDelete, key=state_keys)
 _plain_params: st.SearchStrategy[Any] = st.booleans() | st.integers(-(10**30), 10**30) | texts(40)
@@ -145,9 +166,13 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
             payload=texts(100),
             due_at=times,
             fired_at=times,
+            origin=st.builds(
+                Origin, source=texts(100), id=texts(100), principal=texts(100), block=st.none() | block_refs
+            ),
+            job=names,
         ),
         now=times,
-        block=st.builds(BlockRef, number=naturals, hash=texts(66), timestamp=naturals),
+        block=block_refs,
         vault=st.builds(
             VaultRef,
             name=texts(64),

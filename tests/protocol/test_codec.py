@@ -193,7 +193,7 @@ DECIDE = SUPERVISOR_FRAMES["decide"][1]
         (b"2026-11-21T06:00:00Z", b"2026-13-21T06:00:00Z", "RFC3339"),
         (b'"attempt":1', b'"attempt":0', ">= 1"),
         (b'"attempt":1', b'"attempt":2147483648', "<= 2147483647"),
-        (b'"trigger":"event"', b'"trigger":"block"', "Invalid enum value 'block'"),
+        (b'"trigger":"event"', b'"trigger":"tide"', "Invalid enum value 'tide'"),
         (b'"topic":"trades",', b"", "missing required field `topic`"),
         (b'"number":1042', b'"number":-1', ">= 0"),
     ],
@@ -243,16 +243,16 @@ def test_what_a_refusal_quotes_cannot_drive_a_terminal() -> None:
 @pytest.mark.parametrize(
     "hello",
     [
-        WORKER_FRAMES["hello"][1].replace(b'"version":2', b'"version":3'),
-        WORKER_FRAMES["hello"][1].replace(b'"version":2', b'"version":3,"capabilities":["stream",{"a":[1.5]}]'),
-        b'{"type":"hello","version":3}',
-        b'{"capabilities":{"type":"pong"},"version":3,"type":"hello"}',
+        WORKER_FRAMES["hello"][1].replace(b'"version":3', b'"version":4'),
+        WORKER_FRAMES["hello"][1].replace(b'"version":3', b'"version":4,"capabilities":["stream",{"a":[1.5]}]'),
+        b'{"type":"hello","version":4}',
+        b'{"capabilities":{"type":"pong"},"version":4,"type":"hello"}',
     ],
     ids=["same fields", "more fields", "fewer fields", "other order"],
 )
 def test_a_hello_of_another_version_is_named_with_both_versions(hello: bytes) -> None:
     """The operator reads what to do, even when nothing else of a future Hello can be read."""
-    with pytest.raises(ProtocolError, match=f"speaks protocol 3, this runnerd speaks {PROTOCOL_VERSION}.*install the"):
+    with pytest.raises(ProtocolError, match=f"speaks protocol 4, this runnerd speaks {PROTOCOL_VERSION}.*install the"):
         decode_from_worker(hello)
 
 
@@ -267,9 +267,9 @@ def test_a_broken_hello_of_this_version_is_not_called_another_version() -> None:
     """The reason is what is wrong with it."""
     hello = WORKER_FRAMES["hello"][1]
     with pytest.raises(ProtocolError, match="unknown field `x`"):
-        decode_from_worker(hello.replace(b'"version":2', b'"version":2,"x":1'))
+        decode_from_worker(hello.replace(b'"version":3', b'"version":3,"x":1'))
     with pytest.raises(ProtocolError, match="missing required field"):
-        decode_from_worker(b'{"type":"hello","version":2}')
+        decode_from_worker(b'{"type":"hello","version":3}')
 
 
 def test_a_version_in_another_message_is_just_an_unknown_field() -> None:

@@ -18,7 +18,8 @@ README = (Path(limits.__file__).parent / "README.md").read_text("utf-8")
 PARTS = {
     part.__name__: part
     for part in (
-        *(actions.Act, actions.Action, actions.Noop, triggers.Cron, triggers.Event, triggers.Read),
+        *(actions.Act, actions.Action, actions.Noop, triggers.Cron, triggers.Event, triggers.Read, triggers.Block),
+        *(triggers.Log, triggers.Metric, triggers.Webhook, triggers.Custom, messages.Origin),
         *(expectations.BalanceChange, expectations.SharePrice),
         *(messages.Call, messages.BlockRef, messages.VaultRef, messages.StatePut, messages.StateDelete),
     )

@@ -163,6 +163,7 @@ def decide(call_id: int = 1, *, attempt: int = 1, payload: str = "", reads: dict
             payload=payload,
             due_at=NOW,
             fired_at=NOW,
+            origin=Origin(source="test", id="test 1", principal="test"),
         ),
         now=NOW,
         block=BlockRef(number=1, hash="0x01", timestamp=1),
