@@ -52,6 +52,7 @@ from runnerd.trail import Trail
 from runnerd.triggers.alarm import TimerAlarm
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
+from runnerd.triggers.producers import Producers
 from runnerd.unlock import close_signers
 from runnerd.vaults import build_adapter
 from runnerd.wallets.signer import Signer
@@ -119,8 +120,7 @@ class App:
         )
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
-        cron = CronProducer(router, store, metrics, clock, TimerAlarm())
-        events = EventProducer(config.database.event_dsn or dsn, router, clock)
+        producers = self._open_producers(router, store, dsn)
         snapshots = VaultSnapshots(
             {
                 name: (
@@ -151,7 +151,10 @@ class App:
             on_declared=lambda plugin, triggers: plugins.on_declared(plugin, triggers),  # noqa: PLW0108  # made below
         )
         rows = await store.fetch(workers.last_generations())
-        plugins = Plugins(services, router, cron, events, {row["plugin"]: row["generation"] for row in rows})
+        plugins = Plugins(
+            services, router, producers, {row["plugin"]: row["generation"] for row in rows},
+            lambda vault: config.vaults[vault].chain,
+        )  # fmt: skip
         for name, plugin in config.plugins.items():
             plugins.add(name, plugin)
 
@@ -159,8 +162,8 @@ class App:
             await self._open_vaults(chain, book, executor, plugins)
 
         status = StatusReader(
-            config, plugins.hosts, chains, self._vault_desks, store, book, usage, self._pauses, results, metrics, cron,
-            events, self._zygotes, self._http, lambda: self._lag.latest_s, clock,
+            config, plugins.hosts, chains, self._vault_desks, store, book, usage, self._pauses, results, metrics,
+            producers, self._zygotes, self._http, lambda: self._lag.latest_s, clock,
         )  # fmt: skip
         commands = Commands(
             router, plugins, results, self._pauses, store, status,
@@ -171,7 +174,8 @@ class App:
         await control.open()
         if self._http is not None:
             self._http.serve(status.page)
-        self._start_services(store, cron, events)
+        self._start_services(store)
+        producers.start()
         admissions = [chain.start(open_vaults, self._fail) for chain in chains.values()]
         if admissions:
             await asyncio.wait(admissions, timeout=ADMISSION_PATIENCE_S)
@@ -195,6 +199,7 @@ class App:
         self._on_hang_up(_do_nothing)
         reloading.cancel()  # else it would start what is being stopped
         await asyncio.wait([reloading])
+        await producers.close()
         await plugins.close()
         await executor.close()
         await self._drain(control, chains)
@@ -227,6 +232,14 @@ class App:
         await asyncio.gather(*(chain.load_knobs() for chain in chains.values()))
         return chains
 
+    def _open_producers(self, router: Router, store: Store, dsn: str) -> Producers:
+        return Producers(
+            [
+                CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),
+                EventProducer(self._config.database.event_dsn or dsn, router, self._clock),
+            ]
+        )
+
     async def _open_usage(
         self, store: Store, catalogues: Mapping[str, Catalogue], signers: Mapping[str, Signer], router: Router
     ) -> Usage:
@@ -243,10 +256,8 @@ class App:
         await usage.load()
         return usage
 
-    def _start_services(self, store: Store, cron: CronProducer, events: EventProducer) -> None:
+    def _start_services(self, store: Store) -> None:
         self._tasks.spawn(self._lag.run(), "service:lag")
-        self._vital(events.run(), "producer:event")
-        self._vital(cron.run(), "producer:cron")
         self._vital(self._guard(store), "store:watch")
         if self._systemd.has_watchdog:
             self._vital(self._systemd.watch(), "service:watchdog")

@@ -1,8 +1,9 @@
 """The configured plugins in operation: which hosts exist, which may run, what a changed configuration does."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 
-from protocol.triggers import Cron, Event, Trigger
+from protocol.triggers import Trigger
 from runnerd.config.model import PluginConfig
 from runnerd.router import Router
 from runnerd.services.metrics import Metrics
@@ -10,8 +11,8 @@ from runnerd.supervisor.context import HostServices, PluginHeld
 from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
 from runnerd.tasks import Tasks
-from runnerd.triggers.cron import CronProducer
-from runnerd.triggers.events import EventProducer
+from runnerd.triggers.producer import Terms
+from runnerd.triggers.producers import Producers
 from runnerd.turns import StartTurns
 
 
@@ -22,15 +23,16 @@ class Plugins:
         self,
         services: HostServices,
         router: Router,
-        cron: CronProducer,
-        events: EventProducer,
+        producers: Producers,
         generations: Mapping[str, int],
+        chain_of: Callable[[str], str] = lambda _: "",
     ) -> None:
+        """`chain_of` a vault, by its name."""
         self.hosts: dict[str, PluginHost] = router.hosts
         self._services = services
-        self._cron = cron
-        self._events = events
+        self._producers = producers
         self._generations = generations
+        self._chain_of = chain_of
         self._verdicts: dict[str, str | None] = {}
         self._tasks = Tasks()
         self._turns = StartTurns()
@@ -56,13 +58,13 @@ class Plugins:
 
     def on_declared(self, plugin: str, triggers: tuple[Trigger, ...]) -> None:
         """A worker is ready: fire what it, or the operator, declares."""
-        host = self.hosts[plugin]
-        deadline_s = host.config.call_deadline_s
-        crons = [trigger for trigger in triggers if isinstance(trigger, Cron)]
-        topics = [trigger.topic for trigger in triggers if isinstance(trigger, Event)]
-        self._events.declare(plugin, topics, deadline_s)
-        declaring = self._cron.declare(plugin, crons, deadline_s, host.config.cron_spread_s)
-        self._tasks.spawn(declaring, f"cron:{plugin}")
+        config = self.hosts[plugin].config
+        terms = Terms(
+            call_deadline=timedelta(seconds=config.call_deadline_s),
+            spread_s=config.cron_spread_s,
+            chain=self._chain_of(config.vault),
+        )
+        self._tasks.spawn(self._producers.declare(plugin, triggers, terms), f"declare:{plugin}")
         self._turns.free()
 
     def restart(self, name: str) -> None:
@@ -121,8 +123,7 @@ class Plugins:
         self._metrics.forget(host.name)
 
     def _forget_triggers(self, name: str) -> None:
-        self._cron.forget(name)
-        self._events.forget(name)
+        self._producers.forget(name)
 
     async def close(self) -> None:
         """Stop all; what waits stays in the ledger for the next start."""

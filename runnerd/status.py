@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from protocol.triggers import Cron, Trigger
 from runnerd import __version__
 from runnerd.chain.pool.health import Fault, NodeState
 from runnerd.chains import ChainDesk
@@ -25,9 +24,8 @@ from runnerd.services.metrics import Metrics
 from runnerd.store.store import Store
 from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
-from runnerd.triggers.cron import CronProducer
-from runnerd.triggers.events import EventProducer
-from runnerd.triggers.schedule import key_of
+from runnerd.triggers.producers import Producers
+from runnerd.triggers.source import source_of
 from runnerd.zygotes import Zygotes
 
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
@@ -49,8 +47,7 @@ class StatusReader:
         pauses: Pauses,
         results: Results,
         metrics: Metrics,
-        cron: CronProducer,
-        events: EventProducer,
+        producers: Producers,
         zygotes: Zygotes,
         http: HttpProcess | None,
         lag_s: Callable[[], float],
@@ -66,8 +63,7 @@ class StatusReader:
         self._pauses = pauses
         self._results = results
         self._metrics = metrics
-        self._cron = cron
-        self._events = events
+        self._producers = producers
         self._zygotes = zygotes
         self._http = http
         self._lag_s = lag_s
@@ -140,8 +136,7 @@ class StatusReader:
                 for node in chain.network.rpc.nodes:
                     if node.health.state is NodeState.OUT and node.health.fault is not Fault.NOT_ASKED:
                         yield f"chain {name}: node {node.name} is out: {node.health.reason}"
-        if not self._events.is_connected:
-            yield "not listening for notifications: the event database is not reachable"
+        yield from self._producers.problems()
         if self._http is not None and self._http.is_lost:
             yield "the http process is gone: no metrics and no health until runnerd is restarted"
         for name, chain in self._chains.items():
@@ -214,8 +209,8 @@ class StatusReader:
             restarts=host.restarts,
             layers=[report.layer.value for report in worker.layers if report.is_applied] if worker else [],
             missing_layers=[report.layer.value for report in worker.layers if not report.is_applied] if worker else [],
-            triggers=[_shown(trigger) for trigger in host.triggers],
-            next_fire=self._cron.next_due(host.name),
+            triggers=[source_of(trigger) for trigger in host.triggers],
+            next_fire=self._producers.next_due(host.name),
             last_outcome=last.outcome if last else None,
             last_reason=last.reason if last else None,
             last_at=last.finished_at if last else None,
@@ -275,10 +270,6 @@ def _text(pause: Pause | None) -> str | None:
 
 def _page(status: int, lines: list[str]) -> Page:
     return Page(status=status, content_type="text/plain; charset=utf-8", body="\n".join(lines) + "\n")
-
-
-def _shown(trigger: Trigger) -> str:
-    return key_of(trigger) if isinstance(trigger, Cron) else f"event {trigger.topic}"
 
 
 def _private_memory(pid: int) -> int | None:

@@ -119,7 +119,7 @@ _INSERT: Final = Form(
     on conflict (plugin, identity) do update set attempts = job_calls.attempts
     where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
     returning id, attempts, plugin, identity
-    """,
+    """,  # noqa: S608  # of names that stand above
     tuple(_COLUMNS),
     told_by=("plugin", "identity"),
 )
@@ -128,7 +128,7 @@ _INSERT_ONE: Final = f"""
     on conflict (plugin, identity) do update set attempts = job_calls.attempts
     where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
     returning id, attempts
-"""
+"""  # noqa: S608  # of names that stand above
 _FINISH: Final = Form(
     """
     update job_calls c set state = 'done', outcome = f.outcome, reason = f.reason, finished_at = f.at

@@ -9,12 +9,11 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 from protocol.messages import TriggerKind
-from protocol.triggers import Cron
+from protocol.triggers import Cron, Trigger
 from runnerd.clock import Clock
 from runnerd.log import fields
 from runnerd.services.metrics import Metrics
@@ -22,10 +21,12 @@ from runnerd.store import calls
 from runnerd.store.calls import NewCall
 from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger
-from runnerd.store.statement import Statement
 from runnerd.triggers.alarm import Alarm
 from runnerd.triggers.cursors import Cursors
-from runnerd.triggers.schedule import NextSlot, key_of, next_slot, phase_of
+from runnerd.triggers.errors import ProducerBroken
+from runnerd.triggers.producer import Submit, Terms
+from runnerd.triggers.schedule import NextSlot, ScheduleError, next_slot, phase_of
+from runnerd.triggers.source import source_of
 
 logger = logging.getLogger("runnerd.cron")
 
@@ -45,6 +46,7 @@ class _Entry:
     plugin: str = field(compare=False)
     key: str = field(compare=False)
     after: NextSlot = field(compare=False)
+    trigger: Cron = field(compare=False)
     call_deadline: timedelta = field(compare=False)
     skipped: int = field(default=0, compare=False)
     """Slots in a row that passed while the plugin was quarantined."""
@@ -61,18 +63,10 @@ class _Declared:
     entries: list[_Entry] = field(default_factory=list)
 
 
-class Submit(Protocol):
-    """What the producer asks of the router."""
-
-    async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> object:
-        """Commit the calls together with the cursors, and hand them on."""
-
-    def is_quarantined(self, plugin: str) -> bool:
-        """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""
-
-
 class CronProducer:
-    """Owns the heap. `declare` replaces a plugin's triggers, `forget` removes them."""
+    """A Producer that owns the heap."""
+
+    name = "cron"
 
     def __init__(self, router: Submit, store: Ledger, metrics: Metrics, clock: Clock, alarm: Alarm) -> None:
         self._router = router
@@ -85,18 +79,27 @@ class CronProducer:
         self._declared: dict[str, _Declared] = {}
         self._latest = datetime.min.replace(tzinfo=UTC)
 
-    async def declare(self, plugin: str, triggers: list[Cron], call_deadline_s: float, spread_s: float = 0.0) -> None:
-        """Schedule exactly these triggers for `plugin`. Raises ScheduleError for the first that names no time.
+    def serves(self, trigger: Trigger) -> bool:
+        """All that is due at a time."""
+        return isinstance(trigger, Cron)
 
-        `spread_s`: each slot comes later by a part of this that is the plugin's own (`schedule.phase_of`).
+    async def declare(self, plugin: str, triggers: Sequence[Trigger], terms: Terms) -> None:
+        """Schedule exactly these triggers for `plugin`. Raises ProducerBroken for the first that names no time.
+
+        `terms.spread_s`: each slot comes later by a part of this that is the plugin's own (`schedule.phase_of`).
         """
-        declared = _Declared({key_of(trigger): trigger for trigger in triggers}, spread_s)
+        crons = {source_of(trigger): trigger for trigger in triggers if isinstance(trigger, Cron)}
+        spread_s = terms.spread_s
+        declared = _Declared(crons, spread_s)
         before = self._declared.get(plugin)
         if before is not None and (before.triggers, before.spread_s) == (declared.triggers, spread_s):
             for entry in before.entries:
-                entry.call_deadline = timedelta(seconds=call_deadline_s)
+                entry.call_deadline = terms.call_deadline
             return
-        slots = {key: next_slot(trigger, phase_of(plugin, key, spread_s)) for key, trigger in declared.triggers.items()}
+        try:
+            slots = {key: next_slot(trigger, phase_of(plugin, key, spread_s)) for key, trigger in crons.items()}
+        except ScheduleError as error:
+            raise ProducerBroken(str(error)) from error
         self.forget(plugin)
         self._declared[plugin] = declared
         now = self._clock.now()
@@ -105,7 +108,7 @@ class CronProducer:
         if self._declared.get(plugin) is not declared:  # declared anew, or forgotten, while the ledger was asked
             return
         for key, after in slots.items():
-            entry = _Entry(after(now), plugin, key, after, timedelta(seconds=call_deadline_s))
+            entry = _Entry(after(now), plugin, key, after, crons[key], terms.call_deadline)
             declared.entries.append(entry)
             heapq.heappush(self._heap, entry)
         self._alarm.ring()
@@ -125,6 +128,15 @@ class CronProducer:
         """When `plugin` is called next."""
         declared = self._declared.get(plugin)
         return min((entry.due_at for entry in declared.entries), default=None) if declared is not None else None
+
+    @property
+    def trouble(self) -> str | None:
+        """Nothing can keep it: time comes by itself."""
+        return None
+
+    def progress(self) -> str:
+        """Of no plugin in particular."""
+        return f"{len(self._heap) - self._forgotten} schedules"
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -182,7 +194,7 @@ class CronProducer:
                 if entry.skipped:
                     self._report_missed(entry.plugin, entry.key, entry.skipped)
                     entry.skipped = 0
-                due.append(_Entry(entry.due_at, entry.plugin, entry.key, entry.after, entry.call_deadline))
+                due.append(replace(entry))
             following = entry.after(entry.due_at)
             if following <= now:
                 skipped = self._slots_until(entry.after, following, now)
@@ -203,6 +215,9 @@ class CronProducer:
                 due_at=entry.due_at,
                 fired_at=now,
                 deadline_at=now + entry.call_deadline,
+                source=entry.key,
+                job=entry.trigger.job,
+                overlap=entry.trigger.overlap,
             )
             for entry in due
         ]

@@ -12,19 +12,22 @@ import uuid
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import LiteralString
 
 import psycopg
 from psycopg import AsyncConnection, sql
 
 from protocol.messages import TriggerKind
+from protocol.triggers import Event, Trigger
 from runnerd.clock import Clock
 from runnerd.log import fields
 from runnerd.store.calls import NewCall
 from runnerd.store.errors import StoreError
 from runnerd.store.reason import connect_reason
-from runnerd.triggers.cron import Submit
+from runnerd.triggers.producer import Submit, Terms
+from runnerd.triggers.source import source_of
 
 logger = logging.getLogger("runnerd.events")
 
@@ -39,15 +42,24 @@ MAX_GROUP = 256
 """JobCalls committed at once when notifications come faster than commits; and topics that are listened to at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What one plugin wants of a topic."""
+
+    trigger: Event
+    call_deadline: timedelta
+
+
 class EventProducer:
-    """Owns the LISTEN connection. `declare` replaces a plugin's topics, `forget` removes them."""
+    """A Producer that owns the LISTEN connection."""
+
+    name = "event"
 
     def __init__(self, dsn: str, router: Submit, clock: Clock) -> None:
         self._dsn = dsn
         self._router = router
         self._clock = clock
-        self._topics: dict[str, dict[str, timedelta]] = {}
-        self._declared: dict[str, list[str]] = {}
+        self._topics: dict[str, dict[str, list[_Wanted]]] = {}
         self._heard: deque[tuple[str, str]] = deque()
         self._wake = asyncio.Event()
         self._listening: set[str] = set()
@@ -56,22 +68,39 @@ class EventProducer:
         self._count = 0
         self.is_connected = False
 
-    def declare(self, plugin: str, topics: list[str], call_deadline_s: float) -> None:
+    def serves(self, trigger: Trigger) -> bool:
+        """Plain notifications."""
+        return isinstance(trigger, Event) and trigger.mode == "notify"
+
+    async def declare(self, plugin: str, triggers: Sequence[Trigger], terms: Terms) -> None:
         """Call `plugin` for notifications on exactly these topics."""
         self.forget(plugin)
-        self._declared[plugin] = topics
-        for topic in topics:
-            self._topics.setdefault(topic, {})[plugin] = timedelta(seconds=call_deadline_s)
+        for trigger in triggers:
+            if isinstance(trigger, Event):
+                wanted = self._topics.setdefault(trigger.topic, {}).setdefault(plugin, [])
+                wanted.append(_Wanted(trigger, terms.call_deadline))
         self._wake.set()
 
     def forget(self, plugin: str) -> None:
         """Call `plugin` for nothing any more."""
-        for topic in self._declared.pop(plugin, ()):
-            plugins = self._topics.get(topic, {})
-            plugins.pop(plugin, None)
-            if not plugins:
-                self._topics.pop(topic, None)
+        for topic in [topic for topic, plugins in self._topics.items() if plugin in plugins]:
+            del self._topics[topic][plugin]
+            if not self._topics[topic]:
+                del self._topics[topic]
         self._wake.set()
+
+    @property
+    def trouble(self) -> str | None:
+        """While it does not listen notifications are lost."""
+        return None if self.is_connected else "not listening: the event database is not reachable"
+
+    def next_due(self, plugin: str) -> datetime | None:
+        """Nobody knows."""
+        return None
+
+    def progress(self) -> str:
+        """Notifications leave no trace."""
+        return f"{len(self._listening)} topics, {self._count} notifications"
 
     async def run(self) -> None:
         """Until cancelled: connect, listen, and connect again when the connection is gone."""
@@ -205,26 +234,31 @@ class EventProducer:
         for _ in range(min(len(self._heard), MAX_GROUP)):
             topic, payload = self._heard.popleft()
             self._count += 1
-            for plugin, call_deadline in self._topics.get(topic, {}).items():
-                new_calls.append(
-                    NewCall(
-                        plugin=plugin,
-                        trigger=TriggerKind.EVENT,
-                        identity=f"notify {self._stream} {self._count}",
-                        principal=f"pg:{topic}",
-                        due_at=now,
-                        fired_at=now,
-                        deadline_at=now + call_deadline,
-                        topic=topic,
-                        payload=payload,
-                    )
-                )
+            for plugin, its in self._topics.get(topic, {}).items():
+                new_calls += [self._call(plugin, wanted, topic, payload, now) for wanted in its]
         if not new_calls:
             return
         try:
             await self._router.submit(new_calls)
         except StoreError as error:
             logger.error("notifications are lost: %s", error, extra=fields("events_lost", calls=len(new_calls)))
+
+    def _call(self, plugin: str, wanted: _Wanted, topic: str, payload: str, now: datetime) -> NewCall:
+        source = source_of(wanted.trigger)
+        return NewCall(
+            plugin=plugin,
+            trigger=TriggerKind.EVENT,
+            identity=f"notify {self._stream} {self._count} {source}",
+            principal=f"pg:{topic}",
+            due_at=now,
+            fired_at=now,
+            deadline_at=now + wanted.call_deadline,
+            topic=topic,
+            payload=payload,
+            source=source,
+            job=wanted.trigger.job,
+            overlap=wanted.trigger.overlap,
+        )
 
 
 def _for_each(statement: LiteralString, topics: Sequence[str]) -> sql.Composed:

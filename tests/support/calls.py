@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from protocol.messages import TriggerKind
 from runnerd.store.calls import JobCall
+from runnerd.triggers.producer import Terms
 from tests.support.virtual_time import EPOCH
 
 
@@ -30,3 +31,8 @@ def job_call(
         deadline_at=fired_at + timedelta(seconds=deadline_s),
         attempts=attempts,
     )
+
+
+def terms(spread_s: float = 0.0, call_deadline_s: float = 60.0) -> Terms:
+    """A plugin's terms for its producers."""
+    return Terms(call_deadline=timedelta(seconds=call_deadline_s), spread_s=spread_s)

@@ -14,6 +14,7 @@ from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
+from runnerd.triggers.producers import Producers
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger, build_services
 from tests.support.nursery import Nursery, hello, say
@@ -41,7 +42,7 @@ class PluginsBench:
         self.router = Router(self.ledger, results, metrics, self.clock)  # type: ignore[arg-type]  # its two verbs
         self.cron = CronProducer(self.router, self.ledger, metrics, self.clock, VirtualAlarm(self.clock))
         self.events = EventProducer("nowhere", self.router, self.clock)
-        self.plugins = Plugins(self.services, self.router, self.cron, self.events, generations or {})
+        self.plugins = Plugins(self.services, self.router, Producers([self.cron, self.events]), generations or {})
         object.__setattr__(self.services, "on_declared", self.plugins.on_declared)
         self.results: dict[int, JobResult] = {}
         results.add_consumer(self._on_result)

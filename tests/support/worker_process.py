@@ -24,6 +24,7 @@ from protocol.messages import (
     Hello,
     LogRecord,
     Message,
+    Origin,
     TriggerKind,
     VaultRef,
     Welcome,

@@ -24,6 +24,7 @@ from runnerd.triggers.alarm import TimerAlarm
 from runnerd.triggers.cron import MAX_COUNTED, MAX_GROUP, CronProducer
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger
+from tests.support.calls import terms
 from tests.support.fake_router import FakeRouter
 from tests.support.until import until
 from tests.support.virtual_time import EPOCH, VirtualAlarm, VirtualClock, VirtualTimeLoop
@@ -100,7 +101,7 @@ def test_every_slot_fires_once_with_its_cursor_in_the_same_commit() -> None:
     """Named by trigger and slot, so that a second one of the same name is impossible."""
 
     async def scenario(bench: CronBench) -> None:
-        await bench.cron.declare("alpha", [TEN], call_deadline_s=60)
+        await bench.cron.declare("alpha", [TEN], terms())
         await asyncio.sleep(35)
         assert bench.fired() == [10, 20, 30]
         new_calls, cursors = bench.router.commits[0]
@@ -120,7 +121,7 @@ def test_many_plugins_share_one_alarm_and_few_commits_per_moment() -> None:
     """A thousand plugins at once are a few submissions, and their cursors were one query."""
 
     async def scenario(bench: CronBench) -> None:
-        await asyncio.gather(*(bench.cron.declare(f"p{number}", [SECONDLY], 60) for number in range(1_000)))
+        await asyncio.gather(*(bench.cron.declare(f"p{number}", [SECONDLY], terms()) for number in range(1_000)))
         assert bench.ledger.queries == 1
         await asyncio.sleep(3.5)
         groups = [MAX_GROUP] * (1_000 // MAX_GROUP) + [1_000 % MAX_GROUP]
@@ -132,7 +133,7 @@ def test_spread_moves_each_plugin_by_a_part_of_its_own_and_always_by_the_same() 
 
     async def scenario(bench: CronBench) -> None:
         names = [f"p{number}" for number in range(1_000)]
-        await asyncio.gather(*(bench.cron.declare(name, [SECONDLY], 60, spread_s=1) for name in names))
+        await asyncio.gather(*(bench.cron.declare(name, [SECONDLY], terms(spread_s=1)) for name in names))
         await asyncio.sleep(3)
         dues: dict[str, list[float]] = {name: bench.fired(name) for name in names}
         for name, (first, *others) in dues.items():
@@ -141,7 +142,7 @@ def test_spread_moves_each_plugin_by_a_part_of_its_own_and_always_by_the_same() 
         assert sorted(hundredths) == list(range(10)), "every tenth of the second has some"
         assert max(hundredths.values()) < 150
         again = CronBench()
-        await asyncio.gather(*(again.cron.declare(name, [SECONDLY], 60, spread_s=1) for name in names))
+        await asyncio.gather(*(again.cron.declare(name, [SECONDLY], terms(spread_s=1)) for name in names))
         assert all(again.cron.next_due(name) == bench.cron.next_due(name) for name in names), (
             "a restart of runnerd changes nothing"
         )
@@ -154,8 +155,8 @@ def test_spread_that_is_changed_takes_the_place_of_the_former() -> None:
     """As after a reload of the configuration."""
 
     async def scenario(bench: CronBench) -> None:
-        await bench.cron.declare("alpha", [TEN], 60)
-        await bench.cron.declare("alpha", [TEN], 60, spread_s=8)
+        await bench.cron.declare("alpha", [TEN], terms())
+        await bench.cron.declare("alpha", [TEN], terms(spread_s=8))
         await asyncio.sleep(19)
         first, second = bench.fired()
         assert (0 < first < 8, second - first) == (True, 10)
@@ -168,7 +169,7 @@ def test_what_is_forgotten_does_not_stay_in_the_heap() -> None:
 
     async def scenario(bench: CronBench) -> None:
         for number in range(1_000):
-            await bench.cron.declare(f"p{number}", [SECONDLY, TEN], 60)
+            await bench.cron.declare(f"p{number}", [SECONDLY, TEN], terms())
             if number >= 10:
                 bench.cron.forget(f"p{number - 10}")
         assert len(bench.cron._heap) <= 3 * 20
@@ -183,7 +184,7 @@ def test_declaring_the_same_again_changes_nothing() -> None:
 
     async def scenario(bench: CronBench) -> None:
         for _ in range(7):
-            await bench.cron.declare("alpha", [SECONDLY, TEN], 60)
+            await bench.cron.declare("alpha", [SECONDLY, TEN], terms())
             await asyncio.sleep(0.7)
         await asyncio.sleep(6.5)
         assert bench.fired() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 11]
@@ -195,10 +196,10 @@ def test_other_triggers_replace_the_former_ones() -> None:
     """And forgetting removes them; another plugin's stay."""
 
     async def scenario(bench: CronBench) -> None:
-        await bench.cron.declare("alpha", [SECONDLY], 60)
-        await bench.cron.declare("beta", [TEN], 60)
+        await bench.cron.declare("alpha", [SECONDLY], terms())
+        await bench.cron.declare("beta", [TEN], terms())
         await asyncio.sleep(2.5)
-        await bench.cron.declare("alpha", [TEN], 60)
+        await bench.cron.declare("alpha", [TEN], terms())
         assert bench.cron.next_due("alpha") == EPOCH + timedelta(seconds=10)
         await asyncio.sleep(20)
         assert bench.fired() == [1, 2, 10, 20]
@@ -216,7 +217,7 @@ def test_plugin_forgotten_while_the_ledger_is_asked_is_not_fired() -> None:
 
     async def scenario(bench: CronBench) -> None:
         bench.ledger.gate.clear()
-        declaring = asyncio.get_running_loop().create_task(bench.cron.declare("alpha", [SECONDLY], 60))
+        declaring = asyncio.get_running_loop().create_task(bench.cron.declare("alpha", [SECONDLY], terms()))
         await asyncio.sleep(0.1)
         bench.cron.forget("alpha")
         bench.ledger.gate.set()
@@ -232,7 +233,7 @@ def test_ledger_that_cannot_be_read_does_not_keep_a_plugin_from_firing() -> None
 
     async def scenario(bench: CronBench) -> None:
         bench.ledger.failure = StoreUnavailable("away")
-        await bench.cron.declare("alpha", [SECONDLY], 60)
+        await bench.cron.declare("alpha", [SECONDLY], terms())
         await asyncio.sleep(2.5)
         assert bench.fired() == [1, 2]
 
@@ -244,7 +245,7 @@ def test_slow_ledger_delays_the_first_slot_and_does_not_skip_it() -> None:
 
     async def scenario(bench: CronBench) -> None:
         bench.ledger.gate.clear()
-        declaring = asyncio.get_running_loop().create_task(bench.cron.declare("alpha", [TEN], 60))
+        declaring = asyncio.get_running_loop().create_task(bench.cron.declare("alpha", [TEN], terms()))
         await asyncio.sleep(12)
         bench.ledger.gate.set()
         await declaring
@@ -258,7 +259,7 @@ def test_slots_that_passed_while_nobody_could_fire_are_counted_and_not_replayed(
     """The ledger was away for a while: one late call, then the present."""
 
     async def scenario(bench: CronBench) -> None:
-        await bench.cron.declare("alpha", [SECONDLY], 60)
+        await bench.cron.declare("alpha", [SECONDLY], terms())
         await asyncio.sleep(1.5)
         bench.router.gate.clear()
         await asyncio.sleep(10)
@@ -275,10 +276,10 @@ def test_gap_of_a_downtime_is_counted_from_the_cursor() -> None:
 
     async def scenario(bench: CronBench) -> None:
         bench.ledger.cursor = EPOCH - timedelta(seconds=50)
-        await bench.cron.declare("alpha", [TEN], 60)
+        await bench.cron.declare("alpha", [TEN], terms())
         assert bench.missed() == 5
         bench.ledger.cursor = EPOCH - timedelta(days=3_650)
-        await bench.cron.declare("alpha", [SECONDLY], 60)
+        await bench.cron.declare("alpha", [SECONDLY], terms())
         assert bench.missed() == 5 + MAX_COUNTED
 
     run(scenario)
@@ -288,7 +289,7 @@ def test_clock_set_forward_fires_once_and_counts_the_rest() -> None:
     """An hour is skipped: no backlog is built up, and it goes on from the new time."""
 
     async def scenario(bench: CronBench) -> None:
-        await bench.cron.declare("alpha", [TEN], 60)
+        await bench.cron.declare("alpha", [TEN], terms())
         await asyncio.sleep(15)
         bench.clock.shift(3_605)
         await asyncio.sleep(11)
@@ -302,7 +303,7 @@ def test_clock_set_forward_is_noticed_while_it_sleeps() -> None:
     """A nightly job must not wait for the night that was."""
 
     async def scenario(bench: CronBench) -> None:
-        await bench.cron.declare("alpha", [Cron(expression="0 0 * * *")], 60)
+        await bench.cron.declare("alpha", [Cron(expression="0 0 * * *")], terms())
         await asyncio.sleep(1)
         bench.clock.shift(13 * 3_600)
         await asyncio.sleep(0.1)
@@ -315,7 +316,7 @@ def test_clock_set_back_a_little_fires_no_slot_twice() -> None:
     """It waits until the wall clock is where it was."""
 
     async def scenario(bench: CronBench) -> None:
-        await bench.cron.declare("alpha", [TEN], 60)
+        await bench.cron.declare("alpha", [TEN], terms())
         await asyncio.sleep(35)
         bench.clock.shift(-30)
         await asyncio.sleep(60)
@@ -328,7 +329,7 @@ def test_clock_set_back_a_lot_does_not_silence_anybody() -> None:
     """A clock that was a day ahead and is put right: plugins are called at once, not after a day without a tick."""
 
     async def scenario(bench: CronBench) -> None:
-        await bench.cron.declare("alpha", [TEN], 60)
+        await bench.cron.declare("alpha", [TEN], terms())
         bench.clock.shift(86_400)
         await asyncio.sleep(21)
         bench.clock.shift(-86_400)
@@ -342,7 +343,7 @@ def test_refused_submission_is_not_the_end_of_the_producer() -> None:
     """All plugins of this daemon hang on it."""
 
     async def scenario(bench: CronBench) -> None:
-        await bench.cron.declare("alpha", [SECONDLY], 60)
+        await bench.cron.declare("alpha", [SECONDLY], terms())
         bench.router.failure = StoreUnavailable("closed")
         await asyncio.sleep(3.5)
         assert bench.fired() == [2, 3]
@@ -370,7 +371,7 @@ def test_two_producers_on_one_ledger_fire_each_slot_once(ledger_dsn: str) -> Non
         producers = [real_producer(store) for _ in range(2)]
         running = [asyncio.get_running_loop().create_task(producer.run()) for producer in producers]
         for producer in producers:
-            await producer.declare("alpha", [Cron(every_seconds=0.05)], 60)
+            await producer.declare("alpha", [Cron(every_seconds=0.05)], terms())
         rows: Rows = []
 
         async def look() -> int:
@@ -402,7 +403,7 @@ def test_fires_close_to_its_time(ledger_dsn: str) -> None:
         await store.open()
         producer = real_producer(store)
         running = asyncio.get_running_loop().create_task(producer.run())
-        await producer.declare("alpha", [Cron(every_seconds=0.1)], 60)
+        await producer.declare("alpha", [Cron(every_seconds=0.1)], terms())
         start = datetime.now(UTC)
         await until(lambda: datetime.now(UTC) > start + timedelta(seconds=0.55))
         running.cancel()
@@ -420,7 +421,7 @@ def test_defect_in_one_turn_is_not_the_end_of_the_schedule() -> None:
 
     async def scenario(bench: CronBench) -> None:
         bench.router.failure = RuntimeError("defect")
-        await bench.cron.declare("alpha", [TEN], call_deadline_s=60)
+        await bench.cron.declare("alpha", [TEN], terms())
         await asyncio.sleep(25)
         assert bench.fired() == [20]
 
@@ -431,9 +432,9 @@ def test_same_triggers_with_another_call_deadline_keep_their_slots_and_take_the_
     """As after a reload, where the new worker declares what the old one did."""
 
     async def scenario(bench: CronBench) -> None:
-        await bench.cron.declare("alpha", [TEN], call_deadline_s=60)
+        await bench.cron.declare("alpha", [TEN], terms())
         await asyncio.sleep(5)
-        await bench.cron.declare("alpha", [TEN], call_deadline_s=7)
+        await bench.cron.declare("alpha", [TEN], terms(call_deadline_s=7))
         await asyncio.sleep(10)
         (call,) = bench.router.calls
         assert call.deadline_at == call.fired_at + timedelta(seconds=7)
@@ -445,8 +446,8 @@ def test_slots_of_a_quarantined_plugin_are_counted_and_leave_no_call(caplog: pyt
     """Each would be a durable row that ends at once. The log says how many, when the plugin is called again."""
 
     async def scenario(bench: CronBench) -> None:
-        await bench.cron.declare("alpha", [TEN], call_deadline_s=60)
-        await bench.cron.declare("beta", [TEN], call_deadline_s=60)
+        await bench.cron.declare("alpha", [TEN], terms())
+        await bench.cron.declare("beta", [TEN], terms())
         bench.router.quarantined = {"alpha"}
         await asyncio.sleep(35)
         assert (bench.fired("alpha"), bench.fired("beta"), bench.missed()) == ([], [10, 20, 30], 3)

@@ -11,15 +11,22 @@ import pytest
 import uvloop
 from psycopg import sql
 
+from protocol.triggers import Event
 from runnerd.clock import SystemClock
 from runnerd.store.errors import CommitRefused
 from runnerd.triggers.events import EventProducer
 from tests.support.aio import run_async
+from tests.support.calls import terms
 from tests.support.fake_router import FakeRouter
 from tests.support.pg_proxy import pg_proxy
 from tests.support.until import until
 
 ODD = 'Weird-Topic "x" ü'
+
+
+def topics(*names: str) -> list[Event]:
+    """A trigger for each."""
+    return [Event(topic=name) for name in names]
 
 
 class EventBench:
@@ -79,7 +86,7 @@ def test_notification_becomes_a_call(database: str, loop_factory: Callable[[], a
 
     async def scenario() -> None:
         async with event_bench(database) as bench:
-            bench.events.declare("alpha", ["flow"], call_deadline_s=30)
+            await bench.events.declare("alpha", topics("flow"), terms(call_deadline_s=30))
             await bench.listening("flow")
             bench.notify(("flow", '{"side":"buy"}'), ("flow", '{"side":"buy"}'), ("other", "x"), ("flow", ""))
             await until(lambda: len(bench.heard()) == 3)
@@ -98,7 +105,7 @@ def test_topic_is_taken_to_the_letter(database: str, topic: str) -> None:
 
     async def scenario() -> None:
         async with event_bench(database) as bench:
-            bench.events.declare("alpha", [topic], 60)
+            await bench.events.declare("alpha", topics(topic), terms())
             await bench.listening(topic)
             bench.notify((topic, "here"), (topic.lower(), "maybe"))
             await until(lambda: bool(bench.heard()))
@@ -114,7 +121,7 @@ def test_largest_payload_passes_unchanged(database: str) -> None:
 
     async def scenario() -> None:
         async with event_bench(database) as bench:
-            bench.events.declare("alpha", ["flow"], 60)
+            await bench.events.declare("alpha", topics("flow"), terms())
             await bench.listening("flow")
             bench.notify(("flow", payload))
             await until(lambda: bool(bench.heard()))
@@ -128,8 +135,8 @@ def test_two_plugins_on_one_topic_both_hear_it(database: str) -> None:
 
     async def scenario() -> None:
         async with event_bench(database) as bench:
-            bench.events.declare("alpha", ["flow"], 10)
-            bench.events.declare("beta", ["flow", "own"], 20)
+            await bench.events.declare("alpha", topics("flow"), terms(call_deadline_s=10))
+            await bench.events.declare("beta", topics("flow", "own"), terms(call_deadline_s=20))
             await bench.listening("flow", "own")
             bench.notify(("flow", "1"))
             await until(lambda: bool(bench.router.calls))
@@ -151,9 +158,9 @@ def test_declaring_again_replaces_the_topics(database: str) -> None:
 
     async def scenario() -> None:
         async with event_bench(database) as bench:
-            bench.events.declare("alpha", ["one", "two"], 60)
+            await bench.events.declare("alpha", topics("one", "two"), terms())
             await bench.listening("one", "two")
-            bench.events.declare("alpha", ["two", "three"], 60)
+            await bench.events.declare("alpha", topics("two", "three"), terms())
             await bench.listening("two", "three")
             bench.notify(("one", ""), ("two", ""), ("three", ""))
             await until(lambda: len(bench.heard()) == 2)
@@ -167,7 +174,7 @@ def test_flood_is_taken_in_groups_and_in_order(database: str) -> None:
 
     async def scenario() -> None:
         async with event_bench(database) as bench:
-            bench.events.declare("alpha", ["flow"], 60)
+            await bench.events.declare("alpha", topics("flow"), terms())
             await bench.listening("flow")
             with psycopg.connect(database) as connection:
                 connection.execute("select pg_notify('flow', n::text) from generate_series(1, 5000) n")
@@ -183,7 +190,7 @@ def test_nothing_is_lost_while_other_topics_are_listened_to(database: str) -> No
 
     async def scenario() -> None:
         async with event_bench(database) as bench:
-            bench.events.declare("alpha", ["flow"], 60)
+            await bench.events.declare("alpha", topics("flow"), terms())
             await bench.listening("flow")
             is_over = False
             sent = 0
@@ -197,7 +204,7 @@ def test_nothing_is_lost_while_other_topics_are_listened_to(database: str) -> No
 
             announcing = asyncio.get_running_loop().create_task(announce())
             for number in range(150):
-                bench.events.declare("beta", [f"topic {number}"], 60)
+                await bench.events.declare("beta", topics(f"topic {number}"), terms())
                 await asyncio.sleep(0.002)
             is_over = True
             await announcing
@@ -215,7 +222,7 @@ def test_killed_connection_is_replaced_at_once(
 
     async def scenario() -> None:
         async with event_bench(database) as bench:
-            bench.events.declare("alpha", ["flow"], 60)
+            await bench.events.declare("alpha", topics("flow"), terms())
             await bench.listening("flow")
             for number in range(5):
                 assert bench.kill_listener() == 1
@@ -238,7 +245,7 @@ def test_silent_connection_is_cut_off_and_replaced(
 
     async def scenario() -> None:
         async with pg_proxy(database, short_dir) as proxy, event_bench(database, proxy.dsn) as bench:
-            bench.events.declare("alpha", ["flow"], 60)
+            await bench.events.declare("alpha", topics("flow"), terms())
             await bench.listening("flow")
             proxy.fall_silent()
             await until(lambda: not bench.events.is_connected, 3.0)
@@ -259,7 +266,7 @@ def test_database_that_is_not_there_yet_is_waited_for(
         async with pg_proxy(database, short_dir) as proxy:
             proxy.refuse()
             async with event_bench(database, proxy.dsn) as bench:
-                bench.events.declare("alpha", ["flow"], 60)
+                await bench.events.declare("alpha", topics("flow"), terms())
                 await until(lambda: "not listening; notifications sent now are lost" in caplog.text)
                 assert not bench.events.is_connected
                 proxy.refuse(is_refusing=False)
@@ -273,7 +280,7 @@ def test_refused_submission_is_not_the_end_of_the_producer(database: str) -> Non
 
     async def scenario() -> None:
         async with event_bench(database) as bench:
-            bench.events.declare("alpha", ["flow"], 60)
+            await bench.events.declare("alpha", topics("flow"), terms())
             await bench.listening("flow")
             bench.router.failure = CommitRefused("no")
             bench.notify(("flow", "1"))
@@ -290,7 +297,7 @@ def test_slow_ledger_does_not_lose_what_is_heard_meanwhile(database: str) -> Non
 
     async def scenario() -> None:
         async with event_bench(database) as bench:
-            bench.events.declare("alpha", ["flow"], 60)
+            await bench.events.declare("alpha", topics("flow"), terms())
             await bench.listening("flow")
             bench.router.gate.clear()
             bench.notify(("flow", "0"))
@@ -314,7 +321,7 @@ def test_what_comes_while_the_ledger_is_away_waits_in_postgresql_above_a_bound(
 
     async def scenario() -> None:
         async with event_bench(database) as bench:
-            bench.events.declare("alpha", ["flow"], 60)
+            await bench.events.declare("alpha", topics("flow"), terms())
             await bench.listening("flow")
             bench.router.gate.clear()
             bench.notify(("flow", "first"))
@@ -337,7 +344,7 @@ def test_defect_while_firing_is_not_the_end_of_listening(database: str, caplog: 
 
     async def scenario() -> None:
         async with event_bench(database) as bench:
-            bench.events.declare("alpha", ["flow"], 60)
+            await bench.events.declare("alpha", topics("flow"), terms())
             await bench.listening("flow")
             bench.router.failure = RuntimeError("defect")
             bench.notify(("flow", "1"))
@@ -362,7 +369,7 @@ def test_database_in_another_encoding_is_understood(postgres: object, database: 
 
     async def scenario() -> None:
         async with event_bench(latin) as bench:
-            bench.events.declare("alpha", ["fl\u00fcsse"], 60)
+            await bench.events.declare("alpha", topics("fl\u00fcsse"), terms())
             await bench.listening("fl\u00fcsse")
             bench.notify(("fl\u00fcsse", "\u00e9"))
             await until(lambda: bool(bench.heard()))

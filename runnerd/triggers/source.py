@@ -1,0 +1,55 @@
+"""The stable name of a trigger: part of its calls' identities and of its cursor, and what `status` shows."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from protocol.trigger import DEFAULT_JOB
+from protocol.triggers import Block, Cron, Custom, Event, Log, Metric, Trigger, Webhook
+from runnerd.triggers.schedule import key_of
+
+
+def source_of(trigger: Trigger) -> str:
+    """As short as it can be, and another one for each trigger that a plugin can have beside it."""
+    return f"{_of(trigger)} > {trigger.job}" if trigger.job != DEFAULT_JOB else _of(trigger)
+
+
+def _of(trigger: Trigger) -> str:
+    match trigger:
+        case Cron():
+            return key_of(trigger)
+        case Event():
+            kind = "event" if trigger.mode == "notify" else "outbox"
+            return f"{kind} {trigger.topic}{_where(trigger.where)}"
+        case Block():
+            return f"block{_on(trigger.chain)} every {trigger.every}{_deep(trigger.confirmations)}"
+        case Log():
+            addresses = ",".join(sorted(address.lower() for address in trigger.addresses))
+            deep = _deep(trigger.confirmations)
+            return f"log{_on(trigger.chain)} {trigger.event} of {addresses}{_where(trigger.where)}{deep}"
+        case Metric():
+            read = msgspec.json.encode([trigger.read.name, trigger.read.args]).decode()
+            return f"metric {read} {_bound(trigger)} every {trigger.every_blocks}"
+        case Webhook():
+            return "webhook"
+        case Custom():
+            return f"custom {trigger.producer}{_where(trigger.options)}"
+
+
+def _on(chain: str | None) -> str:
+    return f" on {chain}" if chain is not None else ""
+
+
+def _deep(confirmations: int) -> str:
+    return f" {confirmations} deep" if confirmations else ""
+
+
+def _where(where: Mapping[str, object]) -> str:
+    return f" where {msgspec.json.encode(dict(sorted(where.items()))).decode()}" if where else ""
+
+
+def _bound(trigger: Metric) -> str:
+    if trigger.change_bps is not None:
+        return f"changes by {trigger.change_bps} bps"
+    bound = f"above {trigger.above}" if trigger.above is not None else f"below {trigger.below}"
+    return f"{bound} by {trigger.hysteresis}" if trigger.hysteresis else bound
