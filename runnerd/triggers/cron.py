@@ -139,6 +139,8 @@ class CronProducer:
         """With its next slot, seen from the moment it was declared at; and what it has to make up for."""
         now = entry.fire_at
         last = await self._fetch_cursor(entry, declared)
+        if self._declared.get(entry.plugin) is not declared:
+            return entry
         if last is None:
             entry.move_to(entry.times.after(now))
             if entry.has_gaps:  # a downtime before its first slot is one as well
