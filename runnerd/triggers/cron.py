@@ -8,25 +8,24 @@ the trigger's `misfire` says what becomes: `misfire` is the pure core of that, t
 import asyncio
 import heapq
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from protocol.messages import TriggerKind
 from protocol.triggers import Cron, Trigger
 from runnerd.clock import Clock
 from runnerd.log import fields
 from runnerd.services.metrics import Metrics
 from runnerd.store import calls
-from runnerd.store.calls import NewCall
 from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger
 from runnerd.triggers.alarm import Alarm
 from runnerd.triggers.cursors import Cursors
+from runnerd.triggers.due import Due, Entry, call_of, in_groups
 from runnerd.triggers.errors import ProducerBroken
 from runnerd.triggers.misfire import settle
 from runnerd.triggers.producer import Submit, Terms
-from runnerd.triggers.schedule import ScheduleError, Times, times_of
+from runnerd.triggers.schedule import ScheduleError, times_of
 from runnerd.triggers.source import source_of
 
 logger = logging.getLogger("runnerd.cron")
@@ -35,43 +34,6 @@ AFTER_FAILURE_S = 1.0
 MAX_WAIT_AFTER_SETBACK_S = 60.0
 """A clock that is set back by less has drifted: each slot waits until the clock is where it was, and none comes twice.
 By more, it was wrong and is right now: waiting an hour or a day for it would leave the plugins without any tick."""
-MAX_GROUP = 128
-"""Slots in one commit, but for those of one trigger, which are never parted: they have one cursor. When a thousand are
-due at once, the first are decided while the last are committed."""
-
-
-@dataclass(order=True, slots=True)
-class _Entry:
-    fire_at: datetime
-    slot: datetime = field(compare=False)
-    plugin: str = field(compare=False)
-    key: str = field(compare=False)
-    times: Times = field(compare=False)
-    trigger: Cron = field(compare=False)
-    call_deadline: timedelta = field(compare=False)
-    skipped: int = field(default=0, compare=False)
-    """Slots in a row that passed while the plugin was quarantined, and are not made up for."""
-    unfired: datetime | None = field(default=None, compare=False)
-    """The first of the slots before `slot` that are to be made up for. The cursor in the ledger is before it."""
-    is_forgotten: bool = field(default=False, compare=False)
-    """It is in the heap still, and is dropped when it comes to the top: nobody looks through the heap for it."""
-
-    @property
-    def has_gaps(self) -> bool:
-        """Whether slots that pass are made up for."""
-        return self.trigger.misfire != "skip"
-
-    def move_to(self, slot: datetime) -> None:
-        self.slot, self.fire_at = slot, self.times.fire_at(slot)
-
-
-@dataclass(frozen=True, slots=True)
-class _Due:
-    """Slots of one trigger that are fired now, together with its cursor."""
-
-    entry: _Entry
-    slots: tuple[datetime, ...]
-    is_made_up: bool
 
 
 @dataclass(slots=True)
@@ -80,7 +42,7 @@ class _Declared:
 
     triggers: dict[str, Cron]
     spread_s: float
-    entries: list[_Entry] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
 
 
 class CronProducer:
@@ -94,7 +56,7 @@ class CronProducer:
         self._metrics = metrics
         self._clock = clock
         self._alarm = alarm
-        self._heap: list[_Entry] = []
+        self._heap: list[Entry] = []
         self._forgotten = 0
         self._declared: dict[str, _Declared] = {}
         self._latest = datetime.min.replace(tzinfo=UTC)
@@ -125,7 +87,7 @@ class CronProducer:
         self._declared[plugin] = declared
         now = self._clock.now()
         entries = [
-            await self._open(_Entry(now, now, plugin, key, times[key], trigger, terms.call_deadline), declared)
+            await self._open(Entry(now, now, plugin, key, times[key], trigger, terms.call_deadline), declared)
             for key, trigger in crons.items()
         ]
         if self._declared.get(plugin) is not declared:  # declared anew, or forgotten, while the ledger was asked
@@ -135,7 +97,7 @@ class CronProducer:
             heapq.heappush(self._heap, entry)
         self._alarm.ring()
 
-    async def _open(self, entry: _Entry, declared: _Declared) -> _Entry:
+    async def _open(self, entry: Entry, declared: _Declared) -> Entry:
         """With its next slot, seen from the moment it was declared at; and what it has to make up for."""
         now = entry.fire_at
         last = await self._fetch_cursor(entry, declared)
@@ -155,7 +117,7 @@ class CronProducer:
             self._missed(entry, settled.missed)
         return entry
 
-    def _make_up(self, entries: Sequence[_Entry]) -> None:
+    def _make_up(self, entries: Sequence[Entry]) -> None:
         """At once, and not at their next slot: that may be a day away."""
         late = [entry for entry in entries if entry.unfired is not None]
         for entry in late:
@@ -208,7 +170,7 @@ class CronProducer:
             self._begin_anew(now)
         self._latest = now
         due = self._take_due(now)
-        for group in _groups(due):
+        for group in in_groups(due):
             await self._fire(group)
         if not due:
             await self._alarm.wait(self._heap[0].fire_at if self._heap else None)
@@ -225,7 +187,7 @@ class CronProducer:
                 entry.unfired = None
         heapq.heapify(self._heap)
 
-    def _take_due(self, now: datetime) -> list[_Due]:
+    def _take_due(self, now: datetime) -> list[Due]:
         """Pop what is due and push its next slot, which is always in the future: a backlog never builds up."""
         due = []
         while self._heap and (self._heap[0].is_forgotten or self._heap[0].fire_at <= now):
@@ -241,7 +203,7 @@ class CronProducer:
             heapq.heapreplace(self._heap, entry)
         return due
 
-    def _take(self, entry: _Entry, now: datetime) -> _Due:
+    def _take(self, entry: Entry, now: datetime) -> Due:
         first = entry.unfired or entry.slot
         settled = settle(entry.trigger.misfire, entry.times, first, now, is_gap=False)
         if settled.missed:
@@ -253,9 +215,9 @@ class CronProducer:
         # Until they are stored; then it is None again.
         entry.unfired = first if entry.has_gaps and settled.made else None
         entry.move_to(settled.following)
-        return _Due(entry, settled.made, is_made_up)
+        return Due(entry, settled.made, is_made_up)
 
-    def _pass_by(self, entry: _Entry, now: datetime) -> None:
+    def _pass_by(self, entry: Entry, now: datetime) -> None:
         """A call of each would be a row in the ledger that says what the plugin's state says already."""
         settled = settle("skip", entry.times, entry.slot, now, is_gap=True)
         if not entry.has_gaps:
@@ -265,20 +227,20 @@ class CronProducer:
             entry.unfired = entry.slot
         entry.move_to(settled.following)
 
-    async def _fire(self, group: Sequence[_Due]) -> None:
+    async def _fire(self, group: Sequence[Due]) -> None:
         now = self._clock.now()
-        new_calls = [_call(due, slot, now) for due in group for slot in due.slots]
+        new_calls = [call_of(due, slot, now) for due in group for slot in due.slots]
         cursors = [calls.move_cursor(due.entry.plugin, due.entry.key, due.slots[-1]) for due in group]
         try:
             await self._router.submit(new_calls, *cursors)
         except StoreError as error:
             lost = sum(len(due.slots) for due in group if not due.entry.has_gaps)
-            logger.error("slots are lost: %s", error, extra=fields("cron_slots_lost", slots=lost))
+            logger.error("%d slots are lost: %s", lost, error, extra=fields("cron_slots_lost", slots=lost))
         else:
             for due in group:
                 due.entry.unfired = None
 
-    async def _fetch_cursor(self, entry: _Entry, declared: _Declared) -> datetime | None:
+    async def _fetch_cursor(self, entry: Entry, declared: _Declared) -> datetime | None:
         while True:
             try:
                 return await self._cursors.fetch(entry.plugin, entry.key)
@@ -291,43 +253,12 @@ class CronProducer:
                 return None
             await asyncio.sleep(AFTER_FAILURE_S)
 
-    def _missed(self, entry: _Entry, slots: int) -> None:
+    def _missed(self, entry: Entry, slots: int) -> None:
         self._metrics.missed(entry.plugin, slots)
         self._report_missed(entry, slots)
 
-    def _report_missed(self, entry: _Entry, slots: int) -> None:
+    def _report_missed(self, entry: Entry, slots: int) -> None:
         logger.warning(
             "%d slots of %s passed while nothing could fire them", slots, entry.key,
             extra=fields("cron_slots_missed", plugin=entry.plugin, trigger=entry.key, slots=slots),
         )  # fmt: skip
-
-
-def _groups(due: Sequence[_Due]) -> Iterator[list[_Due]]:
-    group: list[_Due] = []
-    size = 0
-    for one in due:
-        if group and size + len(one.slots) > MAX_GROUP:
-            yield group
-            group, size = [], 0
-        group.append(one)
-        size += len(one.slots)
-    if group:
-        yield group
-
-
-def _call(due: _Due, slot: datetime, now: datetime) -> NewCall:
-    """Named by its slot, whenever it is fired: a second one of the same slot is impossible."""
-    entry = due.entry
-    return NewCall(
-        plugin=entry.plugin,
-        trigger=TriggerKind.CRON,
-        identity=f"{entry.key} @ {slot.isoformat()}",
-        principal="schedule",
-        due_at=slot,
-        fired_at=now,
-        deadline_at=now + entry.call_deadline,
-        source=entry.key,
-        job=entry.trigger.job,
-        overlap=entry.trigger.overlap,
-        is_owed=due.is_made_up,
-    )

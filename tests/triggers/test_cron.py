@@ -21,7 +21,8 @@ from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.machine import Phase
 from runnerd.triggers.alarm import TimerAlarm
-from runnerd.triggers.cron import MAX_GROUP, CronProducer
+from runnerd.triggers.cron import CronProducer
+from runnerd.triggers.due import MAX_GROUP
 from runnerd.triggers.misfire import MAX_COUNTED
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger
