@@ -201,8 +201,7 @@ class App:
         await asyncio.wait([reloading])
         await producers.close()
         await plugins.close()
-        await executor.close()
-        await self._drain(control, chains)
+        await self._drain(executor, control, chains)
 
     async def _open_book(self, store: Store, results: Results, usage: Usage) -> Book:
         """With the intents that a former process left open."""
@@ -262,8 +261,9 @@ class App:
         if self._systemd.has_watchdog:
             self._vital(self._systemd.watch(), "service:watchdog")
 
-    async def _drain(self, control: ControlServer, chains: Mapping[str, ChainDesk]) -> None:
+    async def _drain(self, executor: Executor, control: ControlServer, chains: Mapping[str, ChainDesk]) -> None:
         """No plugin runs any more: close what they worked with."""
+        await executor.close()
         await control.close()
         for chain in chains.values():
             await chain.close()

@@ -162,8 +162,10 @@ def test_call_that_is_to_be_skipped_is_not_made_while_an_older_one_of_its_trigge
 
     async def scenario() -> None:
         router, ledger, hosts = make_router()
-        wanted = [new_call("alpha", 1, overlap="skip"), new_call("alpha", 2, overlap="skip"),
-                  new_call("alpha", 3, overlap="skip", source="other"), new_call("beta", 4, overlap="skip")]  # fmt: skip
+        wanted = [
+            new_call(plugin, number, overlap="skip") for number, plugin in enumerate(("alpha", "alpha", "beta"), 1)
+        ]
+        wanted.append(new_call("alpha", 4, overlap="skip", source="other"))
         cursor = calls.move_cursor("alpha", "event flow", EPOCH)
         assert [call.identity for call in await router.submit(wanted, cursor)] == ["n 1", "n 3", "n 4"]
         assert await router.submit([new_call("alpha", 5, overlap="skip")], cursor) == []

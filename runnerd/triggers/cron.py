@@ -1,8 +1,8 @@
 """Fires cron triggers: one heap of due times for all plugins, one alarm for the earliest of them.
 
 A slot is a JobCall with an identity of its own, committed with the trigger's cursor: it can neither be lost by a crash
-between the two nor fire twice. Of slots that passed while nobody could fire them, or while their plugin was quarantined,
-the trigger's `misfire` says what becomes: `misfire` is the pure core of that, this the shell around it.
+between the two nor fire twice. What becomes of slots that passed while nobody could fire them, or while their plugin
+was quarantined, the trigger's policy says: `misfire` is the pure core of that, this the shell around it.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What becomes of slots whose time has come, or has long passed: a pure function of the schedule, the policy and a moment.
+"""What becomes of slots whose time has come, or has long passed: a pure function of schedule, policy and moment.
 
 `cron` asks at each turn, and when a plugin is heard of after a downtime or is out of quarantine.
 """
@@ -35,19 +35,17 @@ def settle(misfire: Misfire, times: Times, first: datetime, now: datetime, *, is
     if len(passed) == MAX_COUNTED and times.fire_at(following) <= now:
         newest = _newest(times, following, now, MAX_MADE_UP)
         following = times.after(newest[-1])
-    match misfire:
-        case "skip":
-            made = [] if is_gap else passed[:1]
-        case "once":
-            made = newest[-1:]
-        case "all":
-            made = newest
+    if misfire == "skip":
+        made = [] if is_gap else passed[:1]
+    else:
+        made = newest[-1:] if misfire == "once" else newest
     return Settled(tuple(made), len(passed) - len(made), following)
 
 
 def _passed(times: Times, first: datetime, now: datetime, most: int) -> tuple[list[datetime], datetime]:
     """The slots from `first` on that were to be fired until `now`, `most` of them; and the one behind them."""
-    found, slot = [], first
+    found: list[datetime] = []
+    slot = first
     while len(found) < most and times.fire_at(slot) <= now:
         found.append(slot)
         slot = times.after(slot)

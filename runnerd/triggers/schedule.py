@@ -29,6 +29,7 @@ class Times:
     after: NextSlot
     fire_at: Callable[[datetime], datetime]
 
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 WITH_SECONDS = 6

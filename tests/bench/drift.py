@@ -1,4 +1,4 @@
-"""How late a plugin at 1 Hz is called, and whether a slot is left out or comes twice. `python -m tests.bench.drift` alone.
+"""How late a plugin at 1 Hz is called; whether a slot is left out, or comes twice. `python -m tests.bench.drift` alone.
 
 Times are the ledger's: of each call its slot, when it was fired, and when its Decision was recorded. Alone it runs for
 ten minutes (`BENCH_DRIFT_S`); `make bench` takes one.

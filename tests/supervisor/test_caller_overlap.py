@@ -1,4 +1,4 @@
-"""Calls of one trigger that overlap, through workers that end and processes that start anew: one result each, in order."""
+"""Calls of one trigger that overlap, through workers that end and processes that start anew: one result each."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -77,7 +77,6 @@ def test_worker_that_ends_changes_neither_the_order_nor_the_rule() -> None:
                 bench.caller.offer(call)
             await bench.settle()
             bench.worker_ends()
-            bench.dispatch(machine.Woke())
             bench.say_hello()
             await bench.settle()
             assert asked(bench) == [1, first]

@@ -19,14 +19,14 @@ ZONES = {
     "Australia/Lord_Howe": 32,  # by half an hour
     "America/Santiago": 32,  # at midnight
     "Asia/Tehran": 6,  # at midnight, and given up in 2022
-    "Africa/Casablanca": 62,  # twice a year beside the usual, for Ramadan
+    "Africa/Casablanca": 34,  # twice a year beside the usual, for Ramadan
     "America/Sao_Paulo": 0,  # given up in 2019
 }
 """With how many changes there are, so that none of them goes unseen."""
 
 BEGIN, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2036, 1, 1, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
-AROUND = 5 * HOUR
+AROUND = 3 * HOUR
 
 
 def changes(zone: ZoneInfo) -> Iterator[datetime]:
