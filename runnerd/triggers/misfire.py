@@ -35,10 +35,7 @@ def settle(misfire: Misfire, times: Times, first: datetime, now: datetime, *, is
     if len(passed) == MAX_COUNTED and times.fire_at(following) <= now:
         newest = _newest(times, following, now, MAX_MADE_UP)
         following = times.after(newest[-1])
-    if misfire == "skip":
-        made = [] if is_gap else passed[:1]
-    else:
-        made = newest[-1:] if misfire == "once" else newest
+    made = {"skip": [] if is_gap else passed[:1], "once": newest[-1:], "all": newest}[misfire]
     return Settled(tuple(made), len(passed) - len(made), following)
 
 
