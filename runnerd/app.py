@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from protocol.messages import VaultRef
 from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
@@ -38,7 +37,7 @@ from runnerd.services.http import HttpProcess
 from runnerd.services.lag import LagMonitor
 from runnerd.services.metrics import Metrics
 from runnerd.services.systemd import Systemd
-from runnerd.snapshot import VaultSnapshots
+from runnerd.snapshot import open_snapshots
 from runnerd.status import StatusReader
 from runnerd.store import intents, workers
 from runnerd.store.statement import Statement
@@ -121,21 +120,8 @@ class App:
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
         producers = self._open_producers(router, store, dsn)
-        snapshots = VaultSnapshots(
-            {
-                name: (
-                    VaultRef(
-                        name=name,
-                        address=vault.address,
-                        chain_id=config.chains[vault.chain].id,
-                        actions=tuple(vault.actions),
-                    ),
-                    catalogues[name],
-                    chains[vault.chain].network,
-                )
-                for name, vault in config.vaults.items()
-            }
-        )
+        networks = {name: chains[vault.chain].network for name, vault in config.vaults.items()}
+        snapshots = open_snapshots(config.vaults, catalogues, networks)
         services = HostServices(
             clock=clock,
             store=store,
