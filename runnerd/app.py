@@ -120,8 +120,9 @@ class App:
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
         producers = self._open_producers(router, store, dsn)
-        networks = {name: chains[vault.chain].network for name, vault in config.vaults.items()}
-        snapshots = open_snapshots(config.vaults, catalogues, networks)
+        snapshots = open_snapshots(
+            config.vaults, catalogues, {name: chains[vault.chain].network for name, vault in config.vaults.items()}
+        )
         services = HostServices(
             clock=clock,
             store=store,
