@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from protocol.messages import VaultRef
 from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
@@ -38,7 +37,7 @@ from runnerd.services.http import HttpProcess
 from runnerd.services.lag import LagMonitor
 from runnerd.services.metrics import Metrics
 from runnerd.services.systemd import Systemd
-from runnerd.snapshot import VaultSnapshots
+from runnerd.snapshot import open_snapshots
 from runnerd.status import StatusReader
 from runnerd.store import intents, workers
 from runnerd.store.statement import Statement
@@ -121,20 +120,8 @@ class App:
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
         producers = self._open_producers(router, store, dsn)
-        snapshots = VaultSnapshots(
-            {
-                name: (
-                    VaultRef(
-                        name=name,
-                        address=vault.address,
-                        chain_id=config.chains[vault.chain].id,
-                        actions=tuple(vault.actions),
-                    ),
-                    catalogues[name],
-                    chains[vault.chain].network,
-                )
-                for name, vault in config.vaults.items()
-            }
+        snapshots = open_snapshots(
+            config.vaults, catalogues, {name: chains[vault.chain].network for name, vault in config.vaults.items()}
         )
         services = HostServices(
             clock=clock,
@@ -201,8 +188,7 @@ class App:
         await asyncio.wait([reloading])
         await producers.close()
         await plugins.close()
-        await executor.close()
-        await self._drain(control, chains)
+        await self._drain(executor, control, chains)
 
     async def _open_book(self, store: Store, results: Results, usage: Usage) -> Book:
         """With the intents that a former process left open."""
@@ -262,8 +248,9 @@ class App:
         if self._systemd.has_watchdog:
             self._vital(self._systemd.watch(), "service:watchdog")
 
-    async def _drain(self, control: ControlServer, chains: Mapping[str, ChainDesk]) -> None:
+    async def _drain(self, executor: Executor, control: ControlServer, chains: Mapping[str, ChainDesk]) -> None:
         """No plugin runs any more: close what they worked with."""
+        await executor.close()
         await control.close()
         for chain in chains.values():
             await chain.close()

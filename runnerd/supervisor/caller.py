@@ -12,7 +12,8 @@ from functools import partial
 
 from protocol.codec import encode
 from protocol.errors import ProtocolError
-from protocol.messages import Call, Decide, DecideFailed, Decision, TriggerKind
+from protocol.messages import DecideFailed, Decision, TriggerKind
+from protocol.trigger import Overlap
 from protocol.triggers import Read
 from runnerd.crash_points import reached
 from runnerd.executor.decided import Decided, state_limits_of, terms_of
@@ -22,7 +23,7 @@ from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.errors import StateOverLimit, StoreError
 from runnerd.store.statement import Statement
 from runnerd.supervisor import machine
-from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed
+from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed, decide_message
 from runnerd.supervisor.desk import Deciding, Desk, blame
 from runnerd.supervisor.machine import Phase
 from runnerd.supervisor.patience import Deadline
@@ -71,17 +72,29 @@ class Caller:
         """Calls that were taken from the queue and not answered."""
         return len(self._desk.running)
 
-    def offer(self, call: JobCall) -> None:
-        """Take a committed JobCall."""
+    def is_open(self, source: str, job: str) -> bool:
+        """Whether a call of this trigger waits or is being decided."""
+        return self._desk.is_open(source, job)
+
+    def waiting_beside(self, source: str, job: str, overlap: Overlap) -> int:
+        """Calls that would wait beside a new one of this trigger."""
+        return self._desk.waiting_beside(source, job, overlap)
+
+    def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
+        """Take a committed JobCall. `is_owed`: whatever the bound."""
         state = self._seat.state
         if state.phase in (Phase.QUARANTINED, Phase.STOPPED):
             self._end(call, JobOutcome.FAILED, f"plugin is {state.phase}: {state.reason}")
         else:
-            self.keep(call)
+            self.keep(call, is_owed=is_owed)
 
-    def keep(self, call: JobCall) -> None:
+    def keep(self, call: JobCall, *, is_owed: bool = False) -> None:
         """Take a committed JobCall though there may be no worker for a while: it waits, at most until its deadline."""
-        if self._desk.put(call):
+        if is_owed:
+            self._put_back([call])
+            self.pump()
+        elif self._desk.put(call):
+            self._end_superseded()
             self.pump()
             self._sweep_later()
         else:
@@ -172,7 +185,7 @@ class Caller:
         unsent = [deciding.call for call_id, deciding in self._desk.running.items() if call_id not in self._open]
         for call in unsent:
             self._desk.end(call.id)
-        self._desk.put_back(*unsent)
+        self._put_back(unsent)
 
     def take_waiting(self) -> list[JobCall]:
         """Empty the queue; whoever takes the calls answers for their results."""
@@ -213,7 +226,7 @@ class Caller:
         """Give `call` to the worker, which is there; or why that cannot be."""
         seat, clock = self._seat, self._services.clock
         try:
-            frame = encode(self._decide_message(call, snapshot))
+            frame = encode(decide_message(call, snapshot, clock.now()))
         except ProtocolError as error:
             return JobOutcome.FAILED, f"snapshot: {error}"
         except Exception as error:
@@ -239,25 +252,6 @@ class Caller:
             self._seat.dispatch(machine.TickSkipped())
             return JobOutcome.EXPIRED, f"skipped, {state.skips_left - 1} more: plugin is unhealthy: {state.reason}"
         return None
-
-    def _decide_message(self, call: JobCall, snapshot: Snapshot) -> Decide:
-        return Decide(
-            call=Call(
-                id=call.id,
-                attempt=call.attempts + 1,
-                trigger=call.trigger,
-                topic=call.topic,
-                payload=call.payload,
-                due_at=call.due_at,
-                fired_at=call.fired_at,
-                origin=call.origin,
-                job=call.job,
-            ),
-            now=self._services.clock.now(),
-            block=snapshot.block,
-            vault=snapshot.vault,
-            reads=snapshot.reads,
-        )
 
     async def _accept(self, opened: _Open, answer: Decision, decide_ms: float) -> None:
         declared = self._seat.declared
@@ -305,11 +299,20 @@ class Caller:
         state = self._seat.state
         reason = f"plugin is quarantined: {state.reason}" if state.phase is Phase.QUARANTINED else self._end_of_plugin
         if reason is None:
-            self._desk.put_back(*taken)
-            self._sweep_later()
+            self._put_back(taken)
             return
         for call in taken:
             self._end(call, JobOutcome.FAILED, reason)
+
+    def _put_back(self, taken: Sequence[JobCall]) -> None:
+        self._desk.put_back(*taken)
+        self._end_superseded()
+        self._sweep_later()
+
+    def _end_superseded(self) -> None:
+        """A crash before these results are stored changes nothing: the next start finds the same calls."""
+        for superseded in self._desk.take_superseded():
+            self._end(superseded.call, JobOutcome.EXPIRED, f"superseded by call {superseded.by}")
 
     def _overdue(self, call_id: int) -> None:
         """`decide` took longer than its deadline: the worker is ended, and the first such call is to blame."""
