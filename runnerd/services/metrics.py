@@ -93,6 +93,10 @@ class Metrics:
             "runnerd_calls_refused", "Slots and notifications beyond the bounds of their plugin", ["plugin", "trigger"],
             registry=self.registry,
         )  # fmt: skip
+        self._skipped = Counter(
+            "runnerd_calls_skipped", "Calls not made beside an older one (overlap = skip)", ["plugin", "trigger"],
+            registry=self.registry,
+        )  # fmt: skip
         self._missed = Counter(
             "runnerd_cron_slots_missed", "Cron slots that passed while runnerd or the plugin was down", ["plugin"],
             registry=self.registry,
@@ -105,6 +109,10 @@ class Metrics:
     def refused(self, plugin: str, trigger: str) -> None:
         """A trigger wanted more than its plugin may be asked for."""
         self._refused.labels(plugin, trigger).inc()
+
+    def skipped(self, plugin: str, trigger: str) -> None:
+        """A call was not made, because an older one of its trigger was not decided."""
+        self._child(self._skipped, plugin, trigger).inc()
 
     def finished(self, result: JobResult) -> None:
         """A JobResult was committed. A consumer of Results."""
