@@ -52,6 +52,7 @@ from runnerd.trail import Trail
 from runnerd.triggers.alarm import TimerAlarm
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
+from runnerd.triggers.outbox import OutboxProducer
 from runnerd.triggers.producers import Producers
 from runnerd.unlock import close_signers
 from runnerd.vaults import build_adapter
@@ -120,7 +121,9 @@ class App:
         )
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
-        producers = self._open_producers(router, store, dsn)
+        event_dsn = config.database.event_dsn or dsn
+        outbox = OutboxProducer(event_dsn, router, store, metrics, clock)
+        producers = self._open_producers(router, store, event_dsn, outbox)
         snapshots = VaultSnapshots(
             {
                 name: (
@@ -169,6 +172,7 @@ class App:
             router, plugins, results, self._pauses, store, status,
             {name: vault.actions.keys() for name, vault in config.vaults.items()},
             SafeCommands(self._vault_desks), ChainCommands(chains, self._vault_desks, book, store, clock), clock,
+            outbox,
         )  # fmt: skip
         control = ControlServer(config.control_socket, commands.handle)
         await control.open()
@@ -232,11 +236,12 @@ class App:
         await asyncio.gather(*(chain.load_knobs() for chain in chains.values()))
         return chains
 
-    def _open_producers(self, router: Router, store: Store, dsn: str) -> Producers:
+    def _open_producers(self, router: Router, store: Store, event_dsn: str, outbox: OutboxProducer) -> Producers:
         return Producers(
             [
                 CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),
-                EventProducer(self._config.database.event_dsn or dsn, router, self._clock),
+                EventProducer(event_dsn, router, self._clock, self._metrics),
+                outbox,
             ]
         )
 

@@ -42,6 +42,7 @@ class Router:
         self._clock = clock
         self.is_draining = False
         self._left_over: list[JobCall] = []
+        self._has_recovered = False
         self._coming: Counter[Lane] = Counter()
         """Calls that are being stored."""
         self._refused: Counter[str] = Counter()
@@ -120,6 +121,14 @@ class Router:
                 extra=fields("calls_refused", plugin=call.plugin, calls=count),
             )  # fmt: skip
 
+    def room(self, plugin: str) -> int:
+        """How many calls `plugin` may be given now by a producer that leaves the others where they are until then.
+
+        None before what a former run left is with its plugins: that is older.
+        """
+        host = self.hosts.get(plugin)
+        return host.room if host is not None and self._has_recovered and not self.is_draining else 0
+
     def is_quarantined(self, plugin: str) -> bool:
         """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""
         host = self.hosts.get(plugin)
@@ -130,6 +139,7 @@ class Router:
         found, self._left_over = self._left_over, []
         for name, host in self.hosts.items():
             host.offer_again([call for call in found if call.plugin == name])
+        self._has_recovered = True
         await self._finish_orphans(found)
         if found:
             logger.info("%d calls of a former run go on", len(found), extra=fields("calls_recovered", calls=len(found)))

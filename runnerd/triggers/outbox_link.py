@@ -14,13 +14,13 @@ from typing import Any, Final, LiteralString, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.adapt import Buffer, Loader
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.rows import DictRow, dict_row
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from runnerd.triggers.outbox_position import Head
 
-CHANNEL: Final = "runnerd_outbox"
 ANSWER_DEADLINE_S: Final = 4.0
 """A silent connection is cut off after this; with the producer's probe every 3 s it is noticed in less than 10."""
 MAX_ROWS: Final = 256
@@ -206,7 +206,7 @@ async def open_link(dsn: str, wake: asyncio.Event) -> AsyncIterator[OutboxLink]:
         link = OutboxLink(connection, fd, wake)
         deadline = loop.call_later(ANSWER_DEADLINE_S, link._cut)
         try:
-            await connection.execute(f"listen {CHANNEL}")
+            await connection.execute("listen runnerd_outbox")
             deadline.cancel()
             link.listen()
             yield link

@@ -33,6 +33,16 @@ def key_of(plugin: str, topic: str) -> str:
     return f"{plugin} {topic}"
 
 
+def plugin_of(key: str) -> str:
+    """A plugin's name has no spaces; a topic may."""
+    return key.partition(" ")[0]
+
+
+def topic_of(key: str) -> str:
+    """See `plugin_of`."""
+    return key.partition(" ")[2]
+
+
 def to_text(position: Position) -> str:
     """For the ledger."""
     return msgspec.json.encode(position).decode()
