@@ -68,12 +68,15 @@ class Router:
             results = await self._store.commit(*(calls.insert(call) for call in new_calls), *cursors)
             reached("call.stored")
             by_call = zip(new_calls, results[: len(new_calls)], strict=True)
-            accepted = [calls.inserted(call, row) for call, rows in by_call for row in rows]
-            for call in accepted:
+            accepted = []
+            for new, call in [(new, calls.inserted(new, row)) for new, rows in by_call for row in rows]:
+                accepted.append(call)
                 self._metrics.called(call.plugin, call.trigger.value)
                 host = self.hosts.get(call.plugin)
                 if host is not None and not self.is_draining:  # else it stays queued in the ledger, for the next start
-                    host.offer(call)
+                    if call.overlap != "parallel":
+                        self._offer_left_over(host)  # it has to wait for an older one that is among these
+                    host.offer(call, is_owed=new.is_owed)
         finally:
             self._coming -= Counter(lane_of(call) for call in new_calls)
         # Only now: if the ledger refuses one of these, the others are with their plugins.
@@ -136,14 +139,20 @@ class Router:
 
     async def recover(self) -> int:
         """Offer what `load` found, oldest first, however much it is: it was accepted. Returns how many."""
-        found, self._left_over = self._left_over, []
-        for name, host in self.hosts.items():
-            host.offer_again([call for call in found if call.plugin == name])
+        count = len(self._left_over)
+        for host in self.hosts.values():
+            self._offer_left_over(host)
+        orphans, self._left_over = self._left_over, []
         self._has_recovered = True
-        await self._finish_orphans(found)
-        if found:
-            logger.info("%d calls of a former run go on", len(found), extra=fields("calls_recovered", calls=len(found)))
-        return len(found)
+        await self._finish_orphans(orphans)
+        if count:
+            logger.info("%d calls of a former run go on", count, extra=fields("calls_recovered", calls=count))
+        return count
+
+    def _offer_left_over(self, host: PluginHost) -> None:
+        if its := [call for call in self._left_over if call.plugin == host.name]:
+            self._left_over = [call for call in self._left_over if call.plugin != host.name]
+            host.offer_again(its)
 
     async def _finish_orphans(self, found: Sequence[JobCall]) -> None:
         for call in [call for call in found if call.plugin not in self.hosts]:

@@ -15,7 +15,7 @@ from runnerd.config.model import PluginConfig
 from runnerd.executor.decided import state_limits_of
 from runnerd.log import fields
 from runnerd.store import workers
-from runnerd.store.calls import JobCall
+from runnerd.store.calls import JobCall, NewCall
 from runnerd.supervisor import machine
 from runnerd.supervisor.bounds import Bounds
 from runnerd.supervisor.caller import Caller
@@ -112,16 +112,21 @@ class PluginHost:
         self._caller.close(reason)
         await self._tasks.finish(limit_s)
 
-    def offer(self, call: JobCall) -> None:
+    def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
         """Take a committed JobCall. It ends in one JobResult, whatever happens to the worker."""
         if self.is_awaited:
-            self._caller.keep(call)
+            self._caller.keep(call, is_owed=is_owed)
         else:
-            self._caller.offer(call)
+            self._caller.offer(call, is_owed=is_owed)
 
-    def refusal(self, coming: int = 0) -> str | None:
-        """Why a trigger's next call is not taken; None if it is. `coming`: those that are being stored for it."""
-        return self._intake.refusal(self._services.clock.monotonic(), self.waiting + coming)
+    def refusal(self, call: NewCall, coming: int = 0) -> str | None:
+        """Why a trigger's next call is not taken; None if it is. `coming`: those that are being stored before it."""
+        waiting = self._caller.waiting_beside(call.source, call.job, call.overlap)
+        return self._intake.refusal(self._services.clock.monotonic(), waiting + coming)
+
+    def is_open(self, call: NewCall) -> bool:
+        """Whether an older call of the same trigger is here and not decided."""
+        return self._caller.is_open(call.source, call.job)
 
     @property
     def room(self) -> int:

@@ -82,7 +82,7 @@ class TakingHost:
     def is_open(self, call: NewCall) -> bool:
         return False  # the triggers of this suite are all parallel
 
-    def offer(self, call: JobCall) -> None:
+    def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
         self._waiting.append(call)
         if not self._is_taking:
             self._is_taking = True
