@@ -103,7 +103,7 @@ def test_new_follower_begins_where_it_was_declared_and_keeps_its_place(ledger_ds
         publish(indexer, *numbers(9, 400))
         async with outbox_bench(ledger_dsn, indexer) as bench:
             await bench.follow("flow")
-            await bench.hears(*texts(9, 400))
+            await bench.hears(*texts(6, 400))  # those of the former run were not decided
             assert [row["payload"] for row in bench.calls()] == texts(6, 400)
             await bench.follow("flow", plugin="beta")
             publish(indexer, *numbers(401, 401))
@@ -192,7 +192,7 @@ def test_declaring_again_goes_on_where_the_plugin_was(ledger_dsn: str, indexer: 
             await bench.hears('{"n": 1}')
             bench.outbox.forget("alpha")
             publish(indexer, ("flow", '{"n": 2}'), ("flow", '{"n": 3}'), ("new", '{"n": 3}'))
-            three = {"n": 3}
+            three: dict[str, bool | int | str] = {"n": 3}
             await bench.declare(
                 Event(topic="flow", mode="outbox", where=three), Event(topic="new", mode="outbox", job="settle")
             )
@@ -341,9 +341,7 @@ def test_doorbell_that_does_not_ring_is_made_up_for(
         async with outbox_bench(ledger_dsn, indexer) as bench:
             await bench.follow("flow")
             with psycopg.connect(indexer, autocommit=True) as connection:
-                row = connection.execute(
-                    "select pg_get_functiondef('runnerd_outbox.number_event'::regproc)"
-                ).fetchone()
+                row = connection.execute("select pg_get_functiondef('runnerd_outbox.number_event'::regproc)").fetchone()
                 assert row is not None
                 connection.execute(row[0].replace("perform pg_notify", "-- perform pg_notify").encode())
             publish(indexer, *numbers(1, 3))

@@ -26,7 +26,7 @@ def wanted(*triggers: Event) -> Wanted:
 
 
 def row(number: int, payload: str | None = "", size: int = 0) -> Row:
-    return Row(id=number, key=None, payload=payload, size=size, created_at=CREATED)
+    return Row(id=number, payload=payload, size=size, created_at=CREATED)
 
 
 def event(number: int, payload: str = "") -> Examined:

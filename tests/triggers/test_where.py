@@ -112,7 +112,7 @@ def test_what_was_put_there_is_found(path: list[str], wanted: object, others: di
     for part in reversed(path):
         inner = {**others, part: inner}
     name = ".".join(path)
-    assert is_so({name: wanted}, json.dumps(inner))  # type: ignore[dict-item]
+    assert is_so({name: wanted}, json.dumps(inner))
     assert not is_so({name: f"{wanted} "}, json.dumps(inner))
 
 
