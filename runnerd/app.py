@@ -121,9 +121,7 @@ class App:
         )
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
-        event_dsn = config.database.event_dsn or dsn
-        outbox = OutboxProducer(event_dsn, router, store, metrics, clock)
-        producers = self._open_producers(router, store, event_dsn, outbox)
+        producers, outbox = self._open_producers(router, store, dsn)
         snapshots = VaultSnapshots(
             {
                 name: (
@@ -205,8 +203,7 @@ class App:
         await asyncio.wait([reloading])
         await producers.close()
         await plugins.close()
-        await executor.close()
-        await self._drain(control, chains)
+        await self._drain(executor, control, chains)
 
     async def _open_book(self, store: Store, results: Results, usage: Usage) -> Book:
         """With the intents that a former process left open."""
@@ -236,14 +233,18 @@ class App:
         await asyncio.gather(*(chain.load_knobs() for chain in chains.values()))
         return chains
 
-    def _open_producers(self, router: Router, store: Store, event_dsn: str, outbox: OutboxProducer) -> Producers:
-        return Producers(
+    def _open_producers(self, router: Router, store: Store, dsn: str) -> tuple[Producers, OutboxProducer]:
+        """All, and the one that has more to tell than the others."""
+        event_dsn = self._config.database.event_dsn or dsn
+        outbox = OutboxProducer(event_dsn, router, store, self._metrics, self._clock)
+        producers = Producers(
             [
                 CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),
                 EventProducer(event_dsn, router, self._clock, self._metrics),
                 outbox,
             ]
         )
+        return producers, outbox
 
     async def _open_usage(
         self, store: Store, catalogues: Mapping[str, Catalogue], signers: Mapping[str, Signer], router: Router
@@ -267,8 +268,9 @@ class App:
         if self._systemd.has_watchdog:
             self._vital(self._systemd.watch(), "service:watchdog")
 
-    async def _drain(self, control: ControlServer, chains: Mapping[str, ChainDesk]) -> None:
+    async def _drain(self, executor: Executor, control: ControlServer, chains: Mapping[str, ChainDesk]) -> None:
         """No plugin runs any more: close what they worked with."""
+        await executor.close()
         await control.close()
         for chain in chains.values():
             await chain.close()

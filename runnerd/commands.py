@@ -69,8 +69,6 @@ class Commands:
             case messages.Fire():
                 return await self._fire(request, principal)
             case messages.GetRuns():
-                if request.plugin is not None:
-                    self._check_plugin(request.plugin)
                 return await self._runs(request)
             case messages.GetTransactions():
                 return await self._transactions(request.limit)
@@ -176,6 +174,8 @@ class Commands:
         )
 
     async def _runs(self, request: messages.GetRuns) -> Reply:
+        if request.plugin is not None:
+            self._check_plugin(request.plugin)
         query = calls.recent(request.plugin, request.limit, only_decided=request.only_decided)
         names = [field.name for field in structs.fields(messages.Run)]
         runs: list[messages.Run] = []

@@ -329,7 +329,7 @@ class Caller:
         self._sweep_later()
 
     def _end_superseded(self) -> None:
-        """A crash before these results are stored changes nothing: the next start finds the same calls, and the rule."""
+        """A crash before these results are stored changes nothing: the next start finds the same calls."""
         for superseded in self._desk.take_superseded():
             self._end(superseded.call, JobOutcome.EXPIRED, f"superseded by call {superseded.by}")
 

@@ -85,7 +85,9 @@ class Writer:
             while True:
                 try:
                     if connection is None:
-                        connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, connect_timeout=5)
+                        connection = await psycopg.AsyncConnection.connect(
+                            self._dsn, autocommit=True, connect_timeout=5
+                        )
                     if not is_retried or not await self._is_there(connection, payload):
                         await connection.execute("select runnerd_outbox.publish('flow', %s, %s)", (payload, key))
                 except psycopg.Error:

@@ -57,6 +57,6 @@ def test_new_follower_begins_at_the_end() -> None:
     ],
 )
 def test_setback_is_recognised(position: Position, given_: int, created_at: datetime | None, says: str | None) -> None:
-    """By ids that are not given yet, or by another event of the same id; never of another outbox, or of a pruned one."""
+    """By ids that are not given yet, or another event of the same id; never of another outbox, or of a pruned one."""
     found = setback(position, Head(outbox=ONE, given=given_, newest=5), created_at)
     assert found is None if says is None else found is not None and says in found

@@ -1,4 +1,4 @@
-"""The outbox's table on a real PostgreSQL: ids follow commits, the doorbell rings, and installing again does no harm."""
+"""The outbox's table on a real PostgreSQL: ids follow commits, the doorbell rings, installing again does no harm."""
 
 import threading
 from collections.abc import Iterator

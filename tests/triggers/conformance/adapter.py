@@ -2,8 +2,9 @@
 
 Write `tests/triggers/conformance/NAME_adapter.py` with a class that is an `Adapter`, and end it with
 `ADAPTER = ThatClass()`: the suite finds it by its file name. The producer runs in a process of its own (`host`), with
-the real router, store and ledger, and is killed there by SIGKILL at crash points; `source` belongs to the test's process
-and causes stimuli. An adapter is therefore made twice, and what both must know (a URL, a table) is in `Source.params`.
+the real router, store and ledger, and is killed there by SIGKILL at crash points; `source` belongs to the test's
+process and causes stimuli. An adapter is therefore made twice, and what both must know (a URL, a table) is in
+`Source.params`.
 
 The suite counts by name: `Source.cause` returns the names of what it has caused, and `Source.name_of` reads that name
 from a call. Each name must be called for exactly once per plugin.
