@@ -51,6 +51,7 @@ from runnerd.trail import Trail
 from runnerd.triggers.alarm import TimerAlarm
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
+from runnerd.triggers.outbox import OutboxProducer
 from runnerd.triggers.producers import Producers
 from runnerd.unlock import close_signers
 from runnerd.vaults import build_adapter
@@ -119,7 +120,7 @@ class App:
         )
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
-        producers = self._open_producers(router, store, dsn)
+        producers, outbox = self._open_producers(router, store, dsn)
         snapshots = open_snapshots(
             config.vaults, catalogues, {name: chains[vault.chain].network for name, vault in config.vaults.items()}
         )
@@ -156,6 +157,7 @@ class App:
             router, plugins, results, self._pauses, store, status,
             {name: vault.actions.keys() for name, vault in config.vaults.items()},
             SafeCommands(self._vault_desks), ChainCommands(chains, self._vault_desks, book, store, clock), clock,
+            outbox,
         )  # fmt: skip
         control = ControlServer(config.control_socket, commands.handle)
         await control.open()
@@ -218,13 +220,18 @@ class App:
         await asyncio.gather(*(chain.load_knobs() for chain in chains.values()))
         return chains
 
-    def _open_producers(self, router: Router, store: Store, dsn: str) -> Producers:
-        return Producers(
+    def _open_producers(self, router: Router, store: Store, dsn: str) -> tuple[Producers, OutboxProducer]:
+        """All, and the one that has more to tell than the others."""
+        event_dsn = self._config.database.event_dsn or dsn
+        outbox = OutboxProducer(event_dsn, router, store, self._metrics, self._clock)
+        producers = Producers(
             [
                 CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),
-                EventProducer(self._config.database.event_dsn or dsn, router, self._clock),
+                EventProducer(event_dsn, router, self._clock, self._metrics),
+                outbox,
             ]
         )
+        return producers, outbox
 
     async def _open_usage(
         self, store: Store, catalogues: Mapping[str, Catalogue], signers: Mapping[str, Signer], router: Router

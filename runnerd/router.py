@@ -42,6 +42,7 @@ class Router:
         self._clock = clock
         self.is_draining = False
         self._left_over: list[JobCall] = []
+        self._has_recovered = False
         self._coming: Counter[Lane] = Counter()
         """Calls that are being stored."""
         self._refused: Counter[str] = Counter()
@@ -123,6 +124,14 @@ class Router:
                 extra=fields("calls_refused", plugin=call.plugin, calls=count),
             )  # fmt: skip
 
+    def room(self, plugin: str) -> int:
+        """How many calls `plugin` may be given now by a producer that leaves the others where they are until then.
+
+        None before what a former run left is with its plugins: that is older.
+        """
+        host = self.hosts.get(plugin)
+        return host.room if host is not None and self._has_recovered and not self.is_draining else 0
+
     def is_quarantined(self, plugin: str) -> bool:
         """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""
         host = self.hosts.get(plugin)
@@ -134,6 +143,7 @@ class Router:
         for name in self.hosts:
             self._offer_left_over(name)
         orphans, self._left_over = self._left_over, []
+        self._has_recovered = True
         await self._finish_orphans(orphans)
         if count:
             logger.info("%d calls of a former run go on", count, extra=fields("calls_recovered", calls=count))

@@ -215,3 +215,19 @@ def test_call_that_must_wait_for_an_older_one_finds_it_with_its_plugin() -> None
         assert (hosts["alpha"].offered_again, hosts["beta"].offered_again) == ([1], [2])
 
     run(scenario())
+
+
+def test_there_is_no_room_before_older_calls_are_back_while_stopping_or_for_a_plugin_that_is_gone() -> None:
+    """A producer that can wait does so."""
+
+    async def scenario() -> None:
+        router, _, hosts = make_router()
+        hosts["alpha"].room = 7
+        await router.load()
+        assert router.room("alpha") == 0
+        await router.recover()
+        assert (router.room("alpha"), router.room("gone")) == (7, 0)
+        router.is_draining = True
+        assert router.room("alpha") == 0
+
+    run(scenario())

@@ -245,6 +245,10 @@ def _table(name: str, keys: Mapping[str, object]) -> str:
     return "\n".join([*lines, *(f"{key} = {_value(value)}" for key, value in keys.items())]) + "\n"
 
 
+def _key(key: str) -> str:
+    return f'"{key}"' if "." in key else key
+
+
 def _value(value: object) -> str:
     match value:
         case bool():
@@ -252,7 +256,7 @@ def _value(value: object) -> str:
         case int() | float():
             return str(value)
         case dict():
-            return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+            return "{ " + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + " }"
         case list() | tuple():
             return "[" + ", ".join(_value(item) for item in value) + "]"
         case _:

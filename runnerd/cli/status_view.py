@@ -34,7 +34,7 @@ def show_status(console: Console, status: Status) -> None:
     if status.vaults:
         console.print()
         _show_vaults(console, status.vaults)
-    notes = [*_intents(status), *_missing_layers(status.plugins)]
+    notes = [*_producers(status), *_intents(status), *_missing_layers(status.plugins)]
     if notes:
         console.print()
     for note in notes:
@@ -219,6 +219,15 @@ def _vault_state(vault: VaultStatus) -> Text:
 def _plugin_state(plugin: PluginStatus) -> str:
     """One that runs but may only reduce says so; what keeps it from running at all is more."""
     return "reducing" if plugin.reducing and plugin.state == "ready" else plugin.state
+
+
+def _producers(status: Status) -> list[Text]:
+    """How far those have come that follow something; what is wrong with one is among the problems."""
+    return [
+        Text.assemble((f"{printable(one.name)} ", "bold"), cell(one.progress, "dim"))
+        for one in status.producers
+        if one.progress
+    ]
 
 
 def _intents(status: Status) -> list[Text]:

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from runnerd.control.chain_messages import ChainRequest, Fees
+from runnerd.control.outbox_messages import GetOutbox, Outbox
 from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
 
@@ -103,6 +104,7 @@ Request: TypeAlias = (
     | Restart
     | SafeRequest
     | ChainRequest
+    | GetOutbox
 )
 
 
@@ -182,6 +184,15 @@ class VaultStatus(Struct, frozen=True, kw_only=True):
     """None until a node has said it."""
 
 
+class ProducerStatus(Struct, frozen=True, kw_only=True):
+    """What fires one kind of trigger: whether it runs, why not, and how far it has come, in words."""
+
+    name: str
+    state: str
+    reason: str
+    progress: str
+
+
 class Status(_Message, frozen=True, tag="status_reply"):
     """The whole. `health` is `healthy`, or `degraded` and `problems` says why; silence is what the CLI calls down."""
 
@@ -199,6 +210,7 @@ class Status(_Message, frozen=True, tag="status_reply"):
     chains: list[ChainStatus]
     vaults: list[VaultStatus]
     open_intents: dict[str, int]
+    producers: list[ProducerStatus] = []
 
 
 class Fired(_Message, frozen=True, tag="fired"):
@@ -307,7 +319,7 @@ class Failure(_Message, frozen=True, tag="failure"):
     reason: str
 
 
-Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Fees | Done | Failure
+Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Fees | Outbox | Done | Failure
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

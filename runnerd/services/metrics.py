@@ -97,6 +97,14 @@ class Metrics:
             "runnerd_calls_skipped", "Calls not made beside an older one (overlap = skip)", ["plugin", "trigger"],
             registry=self.registry,
         )  # fmt: skip
+        self._outbox = Gauge(
+            "runnerd_outbox_behind", "Events of the outbox that wait for a plugin, at most", ["plugin", "topic"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._gaps = Counter(
+            "runnerd_listen_gaps", "Times when notifications were lost, since nobody listened", registry=self.registry
+        )
+        self._gap_s = Counter("runnerd_listen_gap_seconds", "How long nobody listened, in all", registry=self.registry)
         self._missed = Counter(
             "runnerd_cron_slots_missed", "Cron slots that passed while runnerd or the plugin was down", ["plugin"],
             registry=self.registry,
@@ -192,6 +200,19 @@ class Metrics:
     def watch_queue(self, plugin: str, depth: Callable[[], int]) -> None:
         """Read a plugin's queue depth whenever metrics are asked for."""
         self._queue.labels(plugin).set_function(depth)
+
+    def watch_outbox(self, plugin: str, topic: str, behind: Callable[[], int]) -> None:
+        """Read how much waits for a plugin on a topic whenever metrics are asked for."""
+        self._outbox.labels(plugin, topic).set_function(behind)
+
+    def forget_outbox(self, plugin: str, topic: str) -> None:
+        """The plugin does not follow the topic any more."""
+        self._outbox.remove(plugin, topic)
+
+    def listen_gap(self, seconds: float) -> None:
+        """Nobody listened for notifications that somebody wants."""
+        self._gaps.inc()
+        self._gap_s.inc(seconds)
 
     def forget(self, plugin: str) -> None:
         """The plugin is not configured any more."""

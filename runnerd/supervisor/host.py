@@ -52,7 +52,7 @@ class PluginHost:
         self._tasks = Tasks()
         self._caller = Caller(self, services, self._tasks)
         self._state_desk = StateDesk(name, services.store, state_limits_of(config), self.end_worker)
-        self._intake = Intake(config.queue, config.max_calls_per_s)
+        self._intake = Intake(config.queue, config.max_calls_per_s, config.parallel)
         self.is_awaited = False
         """It will run, though not now: what is offered waits."""
         self.is_ending = False
@@ -127,6 +127,11 @@ class PluginHost:
     def is_open(self, call: NewCall) -> bool:
         """Whether an older call of the same trigger is here and not decided."""
         return self._caller.is_open(call.source, call.job)
+
+    @property
+    def room(self) -> int:
+        """How many calls it may be given now by a producer that can wait: none while there is no worker."""
+        return self._intake.room(self._services.clock.monotonic(), self.waiting) if self.has_worker else 0
 
     def offer_again(self, calls: Sequence[JobCall]) -> None:
         """Take calls that had places before, in a former process or at the host before this one: whatever the bound."""

@@ -33,6 +33,9 @@ class Submit(Protocol):
         Calls beyond their plugin's bounds are counted and dropped, but for those that are owed (`NewCall.is_owed`).
         """
 
+    def room(self, plugin: str) -> int:
+        """How many calls `plugin` may be given now by a producer that leaves the others where they are until then."""
+
     def is_quarantined(self, plugin: str) -> bool:
         """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""
 

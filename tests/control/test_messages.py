@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
-from runnerd.control import chain_messages, messages, safe_messages
+from runnerd.control import chain_messages, messages, outbox_messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -32,6 +32,7 @@ REQUESTS: list[Request] = [
     chain_messages.TurnFees(
         chain="local", max_fee_per_gas_wei=WEI, min_priority_fee_wei=0, replace_after_blocks=1, is_reset=True
     ),
+    outbox_messages.GetOutbox(),
 ]
 PLUGIN = messages.PluginStatus(
     name="alpha", vault="main", state="ready", reason="", generation=2, pid=7, memory_bytes=None, since=AT, paused=None,
@@ -41,6 +42,7 @@ PLUGIN = messages.PluginStatus(
 STATUS = messages.Status(
     version="0.1", pid=1, health="degraded", problems=["no head"], started_at=AT, now=AT, database="up", http=None,
     zygote_pid=2, loop_lag_ms=0.25, plugins=[PLUGIN], open_intents={"sent": 1},
+    producers=[messages.ProducerStatus(name="outbox", state="running", reason="", progress="last event 7")],
     chains=[
         messages.ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent"),
         messages.ChainStatus(
@@ -84,6 +86,16 @@ REPLIES: list[Reply] = [
         knobs=[
             chain_messages.KnobStatus(name="x", value=WEI, configured=0, turned_by="uid:0", turned_at=AT),
             chain_messages.KnobStatus(name="y", value=1, configured=1),
+        ],
+    ),
+    outbox_messages.Outbox(
+        now=AT,
+        trouble="away",
+        followers=[
+            outbox_messages.FollowerStatus(
+                plugin="a", topic="two words", position=7, events=1, since=AT, waits_for="x"
+            ),
+            outbox_messages.FollowerStatus(plugin="b", topic="flow", position=None, events=None, since=None),
         ],
     ),
     messages.Done(text="paused"),

@@ -14,6 +14,7 @@ class FakeRouter:
         self.commits: list[tuple[list[NewCall], list[Statement]]] = []
         self.failure: Exception | None = None
         self.quarantined: set[str] = set()
+        self.rooms: dict[str, int] = {}
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -21,6 +22,9 @@ class FakeRouter:
     def calls(self) -> list[NewCall]:
         """All calls, in order."""
         return [call for new_calls, _ in self.commits for call in new_calls]
+
+    def room(self, plugin: str) -> int:
+        return self.rooms.get(plugin, 1_000)
 
     def is_quarantined(self, plugin: str) -> bool:
         return plugin in self.quarantined

@@ -69,6 +69,10 @@ class TakingHost:
         self._tasks = Tasks()
         self._is_taking = False
 
+    @property
+    def room(self) -> int:
+        return self._order.room - len(self._waiting)
+
     def refusal(self, call: NewCall, coming: int) -> str | None:
         if len(self._waiting) + coming < self._order.room:
             return None
