@@ -50,8 +50,10 @@ from runnerd.supervisor.monitor import Monitor
 from runnerd.tasks import Tasks
 from runnerd.trail import Trail
 from runnerd.triggers.alarm import TimerAlarm
+from runnerd.triggers.blocks import BlockProducer
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
+from runnerd.triggers.logs import LogProducer
 from runnerd.triggers.producers import Producers
 from runnerd.unlock import close_signers
 from runnerd.vaults import build_adapter
@@ -120,7 +122,7 @@ class App:
         )
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
-        producers = self._open_producers(router, store, dsn)
+        producers = self._open_producers(router, store, dsn, chains)
         snapshots = VaultSnapshots(
             {
                 name: (
@@ -148,6 +150,7 @@ class App:
             runtime_dir=str(config.runtime_dir),
             snapshots=snapshots,
             executor=executor,
+            chains=config.chains.keys(),
             on_declared=lambda plugin, triggers: plugins.on_declared(plugin, triggers),  # noqa: PLW0108  # made below
         )
         rows = await store.fetch(workers.last_generations())
@@ -232,11 +235,16 @@ class App:
         await asyncio.gather(*(chain.load_knobs() for chain in chains.values()))
         return chains
 
-    def _open_producers(self, router: Router, store: Store, dsn: str) -> Producers:
+    def _open_producers(
+        self, router: Router, store: Store, dsn: str, chains: Mapping[str, ChainDesk]
+    ) -> Producers:
+        networks = {name: chain.network for name, chain in chains.items()}
         return Producers(
             [
                 CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),
                 EventProducer(self._config.database.event_dsn or dsn, router, self._clock),
+                BlockProducer(networks, router, store, self._clock),
+                LogProducer(networks, router, store, self._clock),
             ]
         )
 

@@ -98,6 +98,13 @@ class Router:
         host = self.hosts.get(plugin)
         return host is not None and host.state.phase is Phase.QUARANTINED
 
+    def room(self, plugin: str) -> int:
+        """How many calls `submit` takes of `plugin` now, if nobody waits in between; none while nothing runs it."""
+        host = self.hosts.get(plugin)
+        if host is None or self.is_draining or self.is_quarantined(plugin):
+            return 0
+        return host.room()
+
     async def recover(self) -> int:
         """Offer what `load` found, oldest first, however much it is: it was accepted. Returns how many."""
         found, self._left_over = self._left_over, []

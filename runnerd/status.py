@@ -12,7 +12,7 @@ from runnerd.chain.pool.health import Fault, NodeState
 from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
 from runnerd.config.model import Config
-from runnerd.control.messages import ChainStatus, NodeStatus, PluginStatus, Status, VaultStatus
+from runnerd.control.messages import ChainStatus, NodeStatus, PluginStatus, ProducerStatus, Status, VaultStatus
 from runnerd.executor.executor import VaultDesk
 from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage
@@ -92,6 +92,10 @@ class StatusReader:
             chains=[self._chain(name, chain) for name, chain in self._chains.items()],
             vaults=[self._vault(name) for name in self._config.vaults],
             open_intents=self._open_intents(),
+            producers=[
+                ProducerStatus(name=view.name, state=view.state.value, reason=view.reason, progress=view.progress)
+                for view in self._producers.view()
+            ],
         )
 
     def page(self, word: str) -> Page:

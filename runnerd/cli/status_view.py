@@ -13,7 +13,7 @@ from rich.text import Text
 
 from runnerd.cli.terminal import ABSENT, ATTENTION, Column, Row, cell, show_line, show_listing, show_wrapped, word
 from runnerd.cli.text import duration, ether, mebibytes, until
-from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
+from runnerd.control.messages import ChainStatus, PluginStatus, ProducerStatus, Status, VaultStatus
 from runnerd.text import printable
 
 WIDE: Final = 104
@@ -28,6 +28,9 @@ def show_status(console: Console, status: Status) -> None:
     if status.plugins:
         console.print()
         _show_plugins(console, status)
+    if any(producer.progress or producer.reason for producer in status.producers):
+        console.print()
+        _show_producers(console, status.producers)
     if status.chains:
         console.print()
         _show_chains(console, status.chains)
@@ -119,6 +122,24 @@ def _last(plugin: PluginStatus, now: datetime) -> Text:
     if plugin.last_reason:
         text.append_text(Text.assemble(": ", cell(plugin.last_reason)))
     return text
+
+
+# --- producers -------------------------------------------------------------------------------------------------------
+
+
+def _show_producers(console: Console, producers: list[ProducerStatus]) -> None:
+    """How far each has come, which is long where it follows much: a line of its own for each part."""
+    columns = [Column("PRODUCER"), Column("STATE"), Column("PROGRESS", is_flexible=True)]
+    rows = []
+    for producer in producers:
+        first, *others = producer.progress.split("; ")
+        rows.append(
+            Row(
+                (cell(producer.name, "bold"), word(producer.state), cell(first or ABSENT)),
+                tuple(cell(line, "dim") for line in others),
+            )
+        )
+    show_listing(console, columns, rows)
 
 
 # --- chains, vaults, the rest ----------------------------------------------------------------------------------------

@@ -182,6 +182,15 @@ class VaultStatus(Struct, frozen=True, kw_only=True):
     """None until a node has said it."""
 
 
+class ProducerStatus(Struct, frozen=True, kw_only=True):
+    """One producer of calls. `state`: stopped, running, retrying, broken, ended; `progress` is in its own words."""
+
+    name: str
+    state: str
+    reason: str = ""
+    progress: str = ""
+
+
 class Status(_Message, frozen=True, tag="status_reply"):
     """The whole. `health` is `healthy`, or `degraded` and `problems` says why; silence is what the CLI calls down."""
 
@@ -199,6 +208,7 @@ class Status(_Message, frozen=True, tag="status_reply"):
     chains: list[ChainStatus]
     vaults: list[VaultStatus]
     open_intents: dict[str, int]
+    producers: list[ProducerStatus] = []
 
 
 class Fired(_Message, frozen=True, tag="fired"):

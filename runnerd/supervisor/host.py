@@ -123,6 +123,10 @@ class PluginHost:
         """Why a trigger's next call is not taken; None if it is. `coming`: those that are being stored for it."""
         return self._intake.refusal(self._services.clock.monotonic(), self.waiting + coming)
 
+    def room(self) -> int:
+        """How many more calls of triggers are taken now."""
+        return self._intake.room(self._services.clock.monotonic(), self.waiting)
+
     def offer_again(self, calls: Sequence[JobCall]) -> None:
         """Take calls that had places before, in a former process or at the host before this one: whatever the bound."""
         self._caller.offer_again(calls, is_awaited=self.is_awaited)
@@ -202,7 +206,7 @@ class PluginHost:
     def _on_hello(self, hello: Hello) -> None:
         problem = hello_problem(
             hello, "" if self.worker is None else self.worker.digest, self.name, self.config, self.state,
-            self._services.snapshots,
+            self._services.snapshots, self._services.chains,
         )  # fmt: skip
         if problem is not None:
             self.dispatch(machine.Refused(problem[:MAX_REASON]))

@@ -15,6 +15,10 @@ class Intake:
         self._per_s = per_s
         self._rate = RateLimit(per_s, max(queue, per_s))
 
+    def room(self, now: float, waiting: int) -> int:
+        """How many more calls are taken at `now`: who has a position to go on from asks first, and loses none."""
+        return max(0, min(self._queue - waiting, int(self._rate.room(now))))
+
     def refusal(self, now: float, waiting: int) -> str | None:
         """Why one more call is not taken at `now` (monotonic seconds) while `waiting` wait; None if it is."""
         if waiting >= self._queue:

@@ -30,6 +30,9 @@ class Submit(Protocol):
     async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> object:
         """Commit the calls together with the producer's position, and hand on those that are new. Raises StoreError."""
 
+    def room(self, plugin: str) -> int:
+        """How many calls `submit` takes of `plugin` now; more are dropped. A producer that has a position waits."""
+
     def is_quarantined(self, plugin: str) -> bool:
         """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""
 

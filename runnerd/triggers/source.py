@@ -1,5 +1,6 @@
 """The stable name of a trigger: part of its calls' identities and of its cursor, and what `status` shows."""
 
+import hashlib
 from collections.abc import Mapping
 
 import msgspec
@@ -8,10 +9,15 @@ from protocol.trigger import DEFAULT_JOB
 from protocol.triggers import Block, Cron, Custom, Event, Log, Metric, Trigger, Webhook
 from runnerd.triggers.schedule import key_of
 
+MAX_LENGTH = 500
+
 
 def source_of(trigger: Trigger) -> str:
     """As short as it can be, and another one for each trigger that a plugin can have beside it."""
-    return f"{_of(trigger)} > {trigger.job}" if trigger.job != DEFAULT_JOB else _of(trigger)
+    text = _of(trigger)
+    if len(text) > MAX_LENGTH:  # 64 addresses would not fit a call's identity
+        text = f"{text[: MAX_LENGTH - 18]}… {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{text} > {trigger.job}" if trigger.job != DEFAULT_JOB else text
 
 
 def _of(trigger: Trigger) -> str:

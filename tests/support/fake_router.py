@@ -14,6 +14,7 @@ class FakeRouter:
         self.commits: list[tuple[list[NewCall], list[Statement]]] = []
         self.failure: Exception | None = None
         self.quarantined: set[str] = set()
+        self.free = 1_000
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -24,6 +25,9 @@ class FakeRouter:
 
     def is_quarantined(self, plugin: str) -> bool:
         return plugin in self.quarantined
+
+    def room(self, plugin: str) -> int:
+        return 0 if plugin in self.quarantined else self.free
 
     async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> object:
         await self.gate.wait()
