@@ -54,6 +54,7 @@ from runnerd.triggers.blocks import BlockProducer
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
 from runnerd.triggers.logs import LogProducer
+from runnerd.triggers.outbox import OutboxProducer
 from runnerd.triggers.producers import Producers
 from runnerd.unlock import close_signers
 from runnerd.vaults import build_adapter
@@ -122,7 +123,9 @@ class App:
         )
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
-        producers = self._open_producers(router, store, dsn, chains)
+        event_dsn = config.database.event_dsn or dsn
+        outbox = OutboxProducer(event_dsn, router, store, metrics, clock)
+        producers = self._open_producers(router, store, event_dsn, outbox, chains)
         snapshots = VaultSnapshots(
             {
                 name: (
@@ -150,7 +153,6 @@ class App:
             runtime_dir=str(config.runtime_dir),
             snapshots=snapshots,
             executor=executor,
-            chains=config.chains.keys(),
             on_declared=lambda plugin, triggers: plugins.on_declared(plugin, triggers),  # noqa: PLW0108  # made below
         )
         rows = await store.fetch(workers.last_generations())
@@ -172,6 +174,7 @@ class App:
             router, plugins, results, self._pauses, store, status,
             {name: vault.actions.keys() for name, vault in config.vaults.items()},
             SafeCommands(self._vault_desks), ChainCommands(chains, self._vault_desks, book, store, clock), clock,
+            outbox,
         )  # fmt: skip
         control = ControlServer(config.control_socket, commands.handle)
         await control.open()
@@ -236,13 +239,14 @@ class App:
         return chains
 
     def _open_producers(
-        self, router: Router, store: Store, dsn: str, chains: Mapping[str, ChainDesk]
+        self, router: Router, store: Store, event_dsn: str, outbox: OutboxProducer, chains: Mapping[str, ChainDesk]
     ) -> Producers:
         networks = {name: chain.network for name, chain in chains.items()}
         return Producers(
             [
                 CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),
-                EventProducer(self._config.database.event_dsn or dsn, router, self._clock),
+                EventProducer(event_dsn, router, self._clock, self._metrics),
+                outbox,
                 BlockProducer(networks, router, store, self._clock),
                 LogProducer(networks, router, store, self._clock),
             ]

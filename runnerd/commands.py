@@ -11,7 +11,7 @@ from msgspec import structs
 from protocol.messages import TriggerKind
 from runnerd.chain_commands import ChainCommands
 from runnerd.clock import Clock
-from runnerd.control import chain_messages, messages, safe_messages
+from runnerd.control import chain_messages, messages, outbox_messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request
 from runnerd.pauses import EVERYTHING, Mode, Pause, Pauses, Scope
 from runnerd.plugins import Plugins
@@ -23,6 +23,7 @@ from runnerd.store import audit, calls, intents, workers
 from runnerd.store.calls import NewCall
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
+from runnerd.triggers.outbox import OutboxProducer
 
 SHOWN_PAYLOAD = 1_000
 """Characters of a payload that a listing carries; the ledger has the whole."""
@@ -45,6 +46,7 @@ class Commands:
         safes: SafeCommands,
         chain_commands: ChainCommands,
         clock: Clock,
+        outbox: OutboxProducer | None = None,
     ) -> None:
         self._router = router
         self._plugins = plugins
@@ -57,6 +59,7 @@ class Commands:
         self._safes = safes
         self._chain_commands = chain_commands
         self._clock = clock
+        self._outbox = outbox
 
     async def handle(self, request: Request, principal: str) -> Reply:
         """Carry out one request of `principal`. Raises ControlError, StoreError."""
@@ -92,8 +95,29 @@ class Commands:
                 chain_messages.Adopt() | chain_messages.Cancel() | chain_messages.GetFees() | chain_messages.TurnFees()
             ):
                 return await self._chain_commands.handle(request, principal)
+            case outbox_messages.GetOutbox():
+                return await self._followers()
             case _:
                 assert_never(request)
+
+    async def _followers(self) -> Reply:
+        views = await self._outbox.view() if self._outbox is not None else []
+        return outbox_messages.Outbox(
+            now=self._clock.now(),
+            trouble=self._outbox.trouble if self._outbox is not None else None,
+            followers=[
+                outbox_messages.FollowerStatus(
+                    plugin=view.plugin,
+                    topic=view.topic,
+                    position=view.position,
+                    events=view.events,
+                    since=view.since,
+                    waits_for=view.waits_for,
+                )
+                for view in views
+                if view.plugin in self._router.hosts  # the position of one that was removed keeps nobody
+            ],
+        )
 
     async def _fire(self, request: messages.Fire, principal: str) -> Reply:
         self._check_plugin(request.plugin)

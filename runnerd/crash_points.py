@@ -14,6 +14,8 @@ CRASH_POINTS: Final = (
     # A JobCall, with its trigger's cursor.
     "call.storing",
     "call.stored",
+    # Events of the outbox were read, and nothing is stored of that.
+    "outbox.read",
     # A worker ended while it decided a call.
     "blame.stored",
     # A Decision with its intent.

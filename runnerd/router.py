@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from protocol.messages import TriggerKind
 from runnerd.clock import Clock
@@ -22,6 +23,13 @@ logger = logging.getLogger("runnerd.router")
 REPORT_REFUSED_S = 10.0
 """Between two lines about one plugin."""
 
+Lane: TypeAlias = tuple[str, str, str]
+"""A plugin, one of its triggers, and the job that this one calls."""
+
+
+def lane_of(call: NewCall | JobCall) -> Lane:
+    return call.plugin, call.source, call.job
+
 
 class Router:
     """Knows the hosts by name. Adding and removing hosts is the app's."""
@@ -34,6 +42,9 @@ class Router:
         self._clock = clock
         self.is_draining = False
         self._left_over: list[JobCall] = []
+        self._has_recovered = False
+        self._coming: Counter[Lane] = Counter()
+        """Calls that are being stored."""
         self._refused: Counter[str] = Counter()
         self._silent_until: dict[str, float] = {}
 
@@ -44,40 +55,60 @@ class Router:
     async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> list[JobCall]:
         """Commit the calls together with the producer's cursors, and hand them on.
 
-        Returns those that are new: one whose identity stands in the ledger already is dropped without a word. What a
-        trigger wants beyond its plugin's bounds is counted and dropped before it costs a commit.
+        Returns those that are new: one whose identity stands in the ledger already is dropped without a word. What is
+        not to be made beside an older call, and what a trigger wants beyond its plugin's bounds, is counted and dropped
+        before it costs a commit; the cursors are moved.
         """
-        new_calls = self._within_bounds(new_calls)
+        new_calls = self._wanted(new_calls)
         if not new_calls and not cursors:
             return []
-        reached("call.storing")
-        results = await self._store.commit(*(calls.insert(call) for call in new_calls), *cursors)
-        reached("call.stored")
-        by_call = zip(new_calls, results[: len(new_calls)], strict=True)
-        accepted = [calls.inserted(call, row) for call, rows in by_call for row in rows]
-        for call in accepted:
-            self._metrics.called(call.plugin, call.trigger.value)
-            host = self.hosts.get(call.plugin)
-            if host is not None and not self.is_draining:  # else it stays queued in the ledger, for the next start
-                host.offer(call)
+        self._coming.update(lane_of(call) for call in new_calls)
+        try:
+            reached("call.storing")
+            results = await self._store.commit(*(calls.insert(call) for call in new_calls), *cursors)
+            reached("call.stored")
+            by_call = zip(new_calls, results[: len(new_calls)], strict=True)
+            accepted = []
+            for new, call in [(new, calls.inserted(new, row)) for new, rows in by_call for row in rows]:
+                accepted.append(call)
+                self._metrics.called(call.plugin, call.trigger.value)
+                host = self.hosts.get(call.plugin)
+                if host is not None and not self.is_draining:  # else it stays queued in the ledger, for the next start
+                    if call.overlap != "parallel":
+                        self._offer_left_over(host)  # it has to wait for an older one that is among these
+                    host.offer(call, is_owed=new.is_owed)
+        finally:
+            self._coming -= Counter(lane_of(call) for call in new_calls)
         # Only now: if the ledger refuses one of these, the others are with their plugins.
         await self._finish_orphans(accepted)
         return accepted
 
-    def _within_bounds(self, new_calls: Sequence[NewCall]) -> list[NewCall]:
+    def _wanted(self, new_calls: Sequence[NewCall]) -> list[NewCall]:
+        """Without those that their trigger's overlap policy, or their plugin's bounds, keep from being made."""
         taken: list[NewCall] = []
         coming: Counter[str] = Counter()
+        lanes: set[Lane] = set()
         for call in new_calls:
+            if call.overlap == "skip" and (lane_of(call) in lanes or self._is_open(call)):
+                self._metrics.skipped(call.plugin, call.trigger.value)
+                continue
             host = self.hosts.get(call.plugin)
             # An operator who fires gets his answer in any case.
             is_bounded = host is not None and call.trigger is not TriggerKind.MANUAL and not self.is_draining
-            refusal = host.refusal(coming[call.plugin]) if host is not None and is_bounded else None
-            if refusal is None:
+            refusal = host.refusal(call, coming[call.plugin]) if host is not None and is_bounded else None
+            if refusal is None or call.is_owed:
                 coming[call.plugin] += 1
+                lanes.add(lane_of(call))
                 taken.append(call)
             else:
                 self._refuse(call, refusal)
         return taken
+
+    def _is_open(self, call: NewCall) -> bool:
+        """Whether an older call of the same trigger is not decided: being stored, with its plugin, or left over."""
+        lane, host = lane_of(call), self.hosts.get(call.plugin)
+        is_stored = host is not None and host.is_open(call)
+        return is_stored or self._coming[lane] > 0 or any(lane_of(left) == lane for left in self._left_over)
 
     def _refuse(self, call: NewCall, reason: str) -> None:
         self._metrics.refused(call.plugin, call.trigger.value)
@@ -93,27 +124,35 @@ class Router:
                 extra=fields("calls_refused", plugin=call.plugin, calls=count),
             )  # fmt: skip
 
+    def room(self, plugin: str) -> int:
+        """How many calls `plugin` may be given now by a producer that leaves the others where they are until then.
+
+        None before what a former run left is with its plugins: that is older.
+        """
+        host = self.hosts.get(plugin)
+        return host.room if host is not None and self._has_recovered and not self.is_draining else 0
+
     def is_quarantined(self, plugin: str) -> bool:
         """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""
         host = self.hosts.get(plugin)
         return host is not None and host.state.phase is Phase.QUARANTINED
 
-    def room(self, plugin: str) -> int:
-        """How many calls `submit` takes of `plugin` now, if nobody waits in between; none while nothing runs it."""
-        host = self.hosts.get(plugin)
-        if host is None or self.is_draining or self.is_quarantined(plugin):
-            return 0
-        return host.room()
-
     async def recover(self) -> int:
         """Offer what `load` found, oldest first, however much it is: it was accepted. Returns how many."""
-        found, self._left_over = self._left_over, []
-        for name, host in self.hosts.items():
-            host.offer_again([call for call in found if call.plugin == name])
-        await self._finish_orphans(found)
-        if found:
-            logger.info("%d calls of a former run go on", len(found), extra=fields("calls_recovered", calls=len(found)))
-        return len(found)
+        count = len(self._left_over)
+        for host in self.hosts.values():
+            self._offer_left_over(host)
+        orphans, self._left_over = self._left_over, []
+        self._has_recovered = True
+        await self._finish_orphans(orphans)
+        if count:
+            logger.info("%d calls of a former run go on", count, extra=fields("calls_recovered", calls=count))
+        return count
+
+    def _offer_left_over(self, host: PluginHost) -> None:
+        if its := [call for call in self._left_over if call.plugin == host.name]:
+            self._left_over = [call for call in self._left_over if call.plugin != host.name]
+            host.offer_again(its)
 
     async def _finish_orphans(self, found: Sequence[JobCall]) -> None:
         for call in [call for call in found if call.plugin not in self.hosts]:

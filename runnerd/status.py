@@ -93,8 +93,8 @@ class StatusReader:
             vaults=[self._vault(name) for name in self._config.vaults],
             open_intents=self._open_intents(),
             producers=[
-                ProducerStatus(name=view.name, state=view.state.value, reason=view.reason, progress=view.progress)
-                for view in self._producers.view()
+                ProducerStatus(name=one.name, state=one.state.value, reason=one.reason, progress=one.progress)
+                for one in self._producers.view()
             ],
         )
 

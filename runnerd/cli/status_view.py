@@ -13,7 +13,7 @@ from rich.text import Text
 
 from runnerd.cli.terminal import ABSENT, ATTENTION, Column, Row, cell, show_line, show_listing, show_wrapped, word
 from runnerd.cli.text import duration, ether, mebibytes, until
-from runnerd.control.messages import ChainStatus, PluginStatus, ProducerStatus, Status, VaultStatus
+from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
 from runnerd.text import printable
 
 WIDE: Final = 104
@@ -28,16 +28,13 @@ def show_status(console: Console, status: Status) -> None:
     if status.plugins:
         console.print()
         _show_plugins(console, status)
-    if any(producer.progress or producer.reason for producer in status.producers):
-        console.print()
-        _show_producers(console, status.producers)
     if status.chains:
         console.print()
         _show_chains(console, status.chains)
     if status.vaults:
         console.print()
         _show_vaults(console, status.vaults)
-    notes = [*_intents(status), *_missing_layers(status.plugins)]
+    notes = [*_producers(status), *_intents(status), *_missing_layers(status.plugins)]
     if notes:
         console.print()
     for note in notes:
@@ -122,24 +119,6 @@ def _last(plugin: PluginStatus, now: datetime) -> Text:
     if plugin.last_reason:
         text.append_text(Text.assemble(": ", cell(plugin.last_reason)))
     return text
-
-
-# --- producers -------------------------------------------------------------------------------------------------------
-
-
-def _show_producers(console: Console, producers: list[ProducerStatus]) -> None:
-    """How far each has come, which is long where it follows much: a line of its own for each part."""
-    columns = [Column("PRODUCER"), Column("STATE"), Column("PROGRESS", is_flexible=True)]
-    rows = []
-    for producer in producers:
-        first, *others = producer.progress.split("; ")
-        rows.append(
-            Row(
-                (cell(producer.name, "bold"), word(producer.state), cell(first or ABSENT)),
-                tuple(cell(line, "dim") for line in others),
-            )
-        )
-    show_listing(console, columns, rows)
 
 
 # --- chains, vaults, the rest ----------------------------------------------------------------------------------------
@@ -240,6 +219,15 @@ def _vault_state(vault: VaultStatus) -> Text:
 def _plugin_state(plugin: PluginStatus) -> str:
     """One that runs but may only reduce says so; what keeps it from running at all is more."""
     return "reducing" if plugin.reducing and plugin.state == "ready" else plugin.state
+
+
+def _producers(status: Status) -> list[Text]:
+    """How far those have come that follow something; what is wrong with one is among the problems."""
+    return [
+        Text.assemble((f"{printable(one.name)} ", "bold"), cell(one.progress, "dim"))
+        for one in status.producers
+        if one.progress
+    ]
 
 
 def _intents(status: Status) -> list[Text]:

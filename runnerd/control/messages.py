@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from runnerd.control.chain_messages import ChainRequest, Fees
+from runnerd.control.outbox_messages import GetOutbox, Outbox
 from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
 
@@ -103,6 +104,7 @@ Request: TypeAlias = (
     | Restart
     | SafeRequest
     | ChainRequest
+    | GetOutbox
 )
 
 
@@ -183,12 +185,12 @@ class VaultStatus(Struct, frozen=True, kw_only=True):
 
 
 class ProducerStatus(Struct, frozen=True, kw_only=True):
-    """One producer of calls. `state`: stopped, running, retrying, broken, ended; `progress` is in its own words."""
+    """What fires one kind of trigger: whether it runs, why not, and how far it has come, in words."""
 
     name: str
     state: str
-    reason: str = ""
-    progress: str = ""
+    reason: str
+    progress: str
 
 
 class Status(_Message, frozen=True, tag="status_reply"):
@@ -317,7 +319,7 @@ class Failure(_Message, frozen=True, tag="failure"):
     reason: str
 
 
-Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Fees | Done | Failure
+Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Fees | Outbox | Done | Failure
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -93,6 +93,20 @@ class Metrics:
             "runnerd_calls_refused", "Slots and notifications beyond the bounds of their plugin", ["plugin", "trigger"],
             registry=self.registry,
         )  # fmt: skip
+        self._skipped = Counter(
+            "runnerd_calls_skipped", "Calls not made beside an older one (overlap = skip)", ["plugin", "trigger"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._outbox = Gauge(
+            "runnerd_outbox_behind", "Events of the outbox that wait for a plugin, at most", ["plugin", "topic"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._gaps = Counter(
+            "runnerd_listen_gaps", "Times when notifications were lost, since nobody listened", registry=self.registry
+        )
+        self._gap_s = Counter(
+            "runnerd_listen_gap_seconds", "How long nobody listened, in all", registry=self.registry
+        )
         self._missed = Counter(
             "runnerd_cron_slots_missed", "Cron slots that passed while runnerd or the plugin was down", ["plugin"],
             registry=self.registry,
@@ -105,6 +119,10 @@ class Metrics:
     def refused(self, plugin: str, trigger: str) -> None:
         """A trigger wanted more than its plugin may be asked for."""
         self._refused.labels(plugin, trigger).inc()
+
+    def skipped(self, plugin: str, trigger: str) -> None:
+        """A call was not made, because an older one of its trigger was not decided."""
+        self._child(self._skipped, plugin, trigger).inc()
 
     def finished(self, result: JobResult) -> None:
         """A JobResult was committed. A consumer of Results."""
@@ -184,6 +202,19 @@ class Metrics:
     def watch_queue(self, plugin: str, depth: Callable[[], int]) -> None:
         """Read a plugin's queue depth whenever metrics are asked for."""
         self._queue.labels(plugin).set_function(depth)
+
+    def watch_outbox(self, plugin: str, topic: str, behind: Callable[[], int]) -> None:
+        """Read how much waits for a plugin on a topic whenever metrics are asked for."""
+        self._outbox.labels(plugin, topic).set_function(behind)
+
+    def forget_outbox(self, plugin: str, topic: str) -> None:
+        """The plugin does not follow the topic any more."""
+        self._outbox.remove(plugin, topic)
+
+    def listen_gap(self, seconds: float) -> None:
+        """Nobody listened for notifications that somebody wants."""
+        self._gaps.inc()
+        self._gap_s.inc(seconds)
 
     def forget(self, plugin: str) -> None:
         """The plugin is not configured any more."""

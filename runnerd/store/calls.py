@@ -26,7 +26,11 @@ class JobOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCall:
-    """A JobCall that a producer asks for. `identity` makes a second one of the same plugin impossible."""
+    """A JobCall that a producer asks for. `identity` makes a second one of the same plugin impossible.
+
+    `is_owed`: its producer goes on from a stored position, and would never ask again; so it is taken whatever the
+    bounds of its plugin.
+    """
 
     plugin: str
     trigger: TriggerKind
@@ -41,6 +45,7 @@ class NewCall:
     job: str = DEFAULT_JOB
     overlap: Overlap = "parallel"
     block: BlockRef | None = None
+    is_owed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from functools import partial
 from protocol.codec import encode
 from protocol.errors import ProtocolError
 from protocol.messages import Call, Decide, DecideFailed, Decision, TriggerKind
+from protocol.trigger import Overlap
 from protocol.triggers import Read
 from runnerd.crash_points import reached
 from runnerd.executor.decided import Decided, state_limits_of, terms_of
@@ -71,17 +72,29 @@ class Caller:
         """Calls that were taken from the queue and not answered."""
         return len(self._desk.running)
 
-    def offer(self, call: JobCall) -> None:
-        """Take a committed JobCall."""
+    def is_open(self, source: str, job: str) -> bool:
+        """Whether a call of this trigger waits or is being decided."""
+        return self._desk.is_open(source, job)
+
+    def waiting_beside(self, source: str, job: str, overlap: Overlap) -> int:
+        """Calls that would wait beside a new one of this trigger."""
+        return self._desk.waiting_beside(source, job, overlap)
+
+    def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
+        """Take a committed JobCall. `is_owed`: whatever the bound."""
         state = self._seat.state
         if state.phase in (Phase.QUARANTINED, Phase.STOPPED):
             self._end(call, JobOutcome.FAILED, f"plugin is {state.phase}: {state.reason}")
         else:
-            self.keep(call)
+            self.keep(call, is_owed=is_owed)
 
-    def keep(self, call: JobCall) -> None:
+    def keep(self, call: JobCall, *, is_owed: bool = False) -> None:
         """Take a committed JobCall though there may be no worker for a while: it waits, at most until its deadline."""
-        if self._desk.put(call):
+        if is_owed:
+            self._put_back([call])
+            self.pump()
+        elif self._desk.put(call):
+            self._end_superseded()
             self.pump()
             self._sweep_later()
         else:
@@ -172,7 +185,7 @@ class Caller:
         unsent = [deciding.call for call_id, deciding in self._desk.running.items() if call_id not in self._open]
         for call in unsent:
             self._desk.end(call.id)
-        self._desk.put_back(*unsent)
+        self._put_back(unsent)
 
     def take_waiting(self) -> list[JobCall]:
         """Empty the queue; whoever takes the calls answers for their results."""
@@ -305,11 +318,20 @@ class Caller:
         state = self._seat.state
         reason = f"plugin is quarantined: {state.reason}" if state.phase is Phase.QUARANTINED else self._end_of_plugin
         if reason is None:
-            self._desk.put_back(*taken)
-            self._sweep_later()
+            self._put_back(taken)
             return
         for call in taken:
             self._end(call, JobOutcome.FAILED, reason)
+
+    def _put_back(self, taken: Sequence[JobCall]) -> None:
+        self._desk.put_back(*taken)
+        self._end_superseded()
+        self._sweep_later()
+
+    def _end_superseded(self) -> None:
+        """A crash before these results are stored changes nothing: the next start finds the same calls, and the rule."""
+        for superseded in self._desk.take_superseded():
+            self._end(superseded.call, JobOutcome.EXPIRED, f"superseded by call {superseded.by}")
 
     def _overdue(self, call_id: int) -> None:
         """`decide` took longer than its deadline: the worker is ended, and the first such call is to blame."""

@@ -1,13 +1,20 @@
 """The calls of one plugin: those that wait, in order and bounded, and those that its worker is deciding.
 
-A value-like core without I/O: who may start next, who is to blame when a worker ends. `caller` is the shell around it.
+A value-like core without I/O: who may start next, which call takes the place of which, who is to blame when a worker
+ends. `caller` is the shell around it.
 """
 
-from collections import deque
-from dataclasses import dataclass, replace
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from heapq import heappop, heappush
+from typing import TypeAlias
 
+from protocol.trigger import Overlap
 from runnerd.store.calls import JobCall
+
+_Key: TypeAlias = tuple[str, str]
+"""A trigger of the plugin, and the job that it calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +30,40 @@ class Deciding:
         return self.call.attempts + 1
 
 
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """A call that waited, and the id of the newer one that is decided in its place."""
+
+    call: JobCall
+    by: int
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The open calls of one trigger: ids of those that wait, ascending, and of those that run."""
+
+    waiting: list[int] = field(default_factory=list)
+    running: set[int] = field(default_factory=set)
+    newest: int = 0
+    """The newest that waits and coalesces, which is older than all others that wait; 0 if there is none."""
+
+
 class Desk:
-    """Bounded by `parallel` running and `queue` waiting calls; both are the operator's."""
+    """Bounded by `parallel` running and `queue` waiting calls; both are the operator's.
+
+    The oldest call comes first. Beside that, of one trigger (`Overlap`): a call that is not `parallel` waits until no
+    older one is open; and one that is `coalesce` takes the place of all older ones that wait.
+    """
 
     def __init__(self, parallel: int, queue: int) -> None:
         self._parallel = parallel
         self._limit = queue
-        self._waiting: deque[JobCall] = deque()
+        self._waiting: dict[int, JobCall] = {}
         self._running: dict[int, Deciding] = {}
+        self._lanes: dict[_Key, _Lane] = {}
+        self._next: list[int] = []
+        """A heap of ids, with each that may start, and with some that may not, or do not wait any more."""
+        self._superseded: list[Superseded] = []
 
     @property
     def waiting(self) -> int:
@@ -42,16 +75,26 @@ class Desk:
         """Calls that were taken and not yet ended, by id."""
         return self._running
 
+    def is_open(self, source: str, job: str) -> bool:
+        """Whether a call of this trigger waits or is being decided."""
+        return (source, job) in self._lanes
+
+    def waiting_beside(self, source: str, job: str, overlap: Overlap) -> int:
+        """Calls that would wait beside a new one of this trigger: all but those whose place it takes."""
+        lane = self._lanes.get((source, job))
+        return len(self._waiting) - (len(lane.waiting) if lane is not None and overlap == "coalesce" else 0)
+
     def put(self, call: JobCall) -> bool:
         """Queue a new call; False when the queue is full."""
-        if len(self._waiting) >= self._limit:
+        if self.waiting_beside(call.source, call.job, call.overlap) >= self._limit:
             return False
-        self._waiting.append(call)
+        self._add(call)
         return True
 
     def put_back(self, *calls: JobCall) -> None:
-        """Queue calls again that were taken before: they have places whatever the bound, and come first."""
-        self._waiting.extendleft(sorted(calls, key=lambda call: call.id, reverse=True))
+        """Queue calls that have places whatever the bound: they were taken before, or are owed."""
+        for call in calls:
+            self._add(call)
 
     def take(self, now: float) -> JobCall | None:
         """The next call that may start, or None.
@@ -60,30 +103,94 @@ class Desk:
         Beside others it would pay for them, and be counted to death for a fresh call that is the real culprit.
         """
         has_suspect = any(deciding.call.attempts for deciding in self._running.values())
-        if not self._waiting or has_suspect or len(self._running) >= self._parallel:
+        if has_suspect or len(self._running) >= self._parallel:
             return None
-        if self._waiting[0].attempts and self._running:
+        call = self._first()
+        if call is None or (call.attempts and self._running):
             return None
-        call = self._waiting.popleft()
+        heappop(self._next)
+        self._lanes[_key(call)].running.add(call.id)
+        self._remove(call)
         self._running[call.id] = Deciding(call, now)
         return call
 
     def end(self, call_id: int) -> Deciding | None:
         """The call is no longer with the worker."""
-        return self._running.pop(call_id, None)
+        deciding = self._running.pop(call_id, None)
+        if deciding is not None:
+            self._lanes[_key(deciding.call)].running.discard(call_id)
+            self._settle(_key(deciding.call))
+        return deciding
+
+    def take_superseded(self) -> list[Superseded]:
+        """The calls that a newer one has taken the place of since this was last asked: they end undecided."""
+        superseded, self._superseded = self._superseded, []
+        return superseded
 
     def take_all_waiting(self) -> list[JobCall]:
-        """Empty the queue: the plugin will not run."""
-        waiting = list(self._waiting)
-        self._waiting.clear()
+        """Empty the queue, oldest first: the plugin will not run."""
+        waiting = [self._waiting[call_id] for call_id in sorted(self._waiting)]
+        for call in waiting:
+            self._remove(call)
+        self._next.clear()
         return waiting
 
     def take_expired(self, now: datetime) -> list[JobCall]:
         """Remove the waiting calls whose deadline has passed at `now` (UTC)."""
-        expired = [call for call in self._waiting if call.deadline_at <= now]
+        expired = [call for call in self._waiting.values() if call.deadline_at <= now]
         for call in expired:
-            self._waiting.remove(call)
+            self._remove(call)
         return expired
+
+    def _first(self) -> JobCall | None:
+        """The oldest that may start, at the top of the heap; what is there without reason is dropped."""
+        while self._next:
+            call = self._waiting.get(self._next[0])
+            if call is not None and self._may_start(call):
+                return call
+            heappop(self._next)
+        return None
+
+    def _may_start(self, call: JobCall) -> bool:
+        lane = self._lanes[_key(call)]
+        return call.overlap == "parallel" or (not lane.running and lane.waiting[0] == call.id)
+
+    def _add(self, call: JobCall) -> None:
+        key = _key(call)
+        lane = self._lanes.setdefault(key, _Lane())
+        self._waiting[call.id] = call
+        insort(lane.waiting, call.id)
+        if call.overlap == "coalesce":
+            lane.newest = max(lane.newest, call.id)
+        for older in lane.waiting[: bisect_left(lane.waiting, lane.newest)]:
+            self._superseded.append(Superseded(self._waiting[older], lane.newest))
+            self._remove(self._waiting[older])
+        if call.id in self._waiting and self._may_start(call):
+            heappush(self._next, call.id)
+
+    def _remove(self, call: JobCall) -> None:
+        """It does not wait any more."""
+        key = _key(call)
+        del self._waiting[call.id]
+        lane = self._lanes[key]
+        del lane.waiting[bisect_left(lane.waiting, call.id)]
+        if call.id == lane.newest:
+            lane.newest = 0
+        self._settle(key)
+
+    def _settle(self, key: _Key) -> None:
+        """A call of this trigger has left: the oldest that waits may be the next, or nothing of it is open."""
+        lane = self._lanes[key]
+        if lane.waiting:
+            # The others are in the heap since they were added.
+            if not lane.running and self._waiting[lane.waiting[0]].overlap != "parallel":
+                heappush(self._next, lane.waiting[0])
+        elif not lane.running:
+            del self._lanes[key]
+
+
+def _key(call: JobCall) -> _Key:
+    return call.source, call.job
 
 
 def blame(running: list[Deciding], guilty: int | None) -> tuple[list[JobCall], list[JobCall]]:

@@ -15,7 +15,7 @@ from runnerd.config.model import PluginConfig
 from runnerd.executor.decided import state_limits_of
 from runnerd.log import fields
 from runnerd.store import workers
-from runnerd.store.calls import JobCall
+from runnerd.store.calls import JobCall, NewCall
 from runnerd.supervisor import machine
 from runnerd.supervisor.bounds import Bounds
 from runnerd.supervisor.caller import Caller
@@ -52,7 +52,7 @@ class PluginHost:
         self._tasks = Tasks()
         self._caller = Caller(self, services, self._tasks)
         self._state_desk = StateDesk(name, services.store, state_limits_of(config), self.end_worker)
-        self._intake = Intake(config.queue, config.max_calls_per_s)
+        self._intake = Intake(config.queue, config.max_calls_per_s, config.parallel)
         self.is_awaited = False
         """It will run, though not now: what is offered waits."""
         self.is_ending = False
@@ -112,20 +112,26 @@ class PluginHost:
         self._caller.close(reason)
         await self._tasks.finish(limit_s)
 
-    def offer(self, call: JobCall) -> None:
+    def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
         """Take a committed JobCall. It ends in one JobResult, whatever happens to the worker."""
         if self.is_awaited:
-            self._caller.keep(call)
+            self._caller.keep(call, is_owed=is_owed)
         else:
-            self._caller.offer(call)
+            self._caller.offer(call, is_owed=is_owed)
 
-    def refusal(self, coming: int = 0) -> str | None:
-        """Why a trigger's next call is not taken; None if it is. `coming`: those that are being stored for it."""
-        return self._intake.refusal(self._services.clock.monotonic(), self.waiting + coming)
+    def refusal(self, call: NewCall, coming: int = 0) -> str | None:
+        """Why a trigger's next call is not taken; None if it is. `coming`: those that are being stored before it."""
+        waiting = self._caller.waiting_beside(call.source, call.job, call.overlap)
+        return self._intake.refusal(self._services.clock.monotonic(), waiting + coming)
 
+    def is_open(self, call: NewCall) -> bool:
+        """Whether an older call of the same trigger is here and not decided."""
+        return self._caller.is_open(call.source, call.job)
+
+    @property
     def room(self) -> int:
-        """How many more calls of triggers are taken now."""
-        return self._intake.room(self._services.clock.monotonic(), self.waiting)
+        """How many calls it may be given now by a producer that can wait: none while there is no worker."""
+        return self._intake.room(self._services.clock.monotonic(), self.waiting) if self.has_worker else 0
 
     def offer_again(self, calls: Sequence[JobCall]) -> None:
         """Take calls that had places before, in a former process or at the host before this one: whatever the bound."""

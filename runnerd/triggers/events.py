@@ -23,9 +23,11 @@ from protocol.messages import TriggerKind
 from protocol.triggers import Event, Trigger
 from runnerd.clock import Clock
 from runnerd.log import fields
+from runnerd.services.metrics import Metrics
 from runnerd.store.calls import NewCall
 from runnerd.store.errors import StoreError
 from runnerd.store.reason import connect_reason
+from runnerd.triggers import where
 from runnerd.triggers.producer import Submit, Terms
 from runnerd.triggers.source import source_of
 
@@ -55,10 +57,11 @@ class EventProducer:
 
     name = "event"
 
-    def __init__(self, dsn: str, router: Submit, clock: Clock) -> None:
+    def __init__(self, dsn: str, router: Submit, clock: Clock, metrics: Metrics | None = None) -> None:
         self._dsn = dsn
         self._router = router
         self._clock = clock
+        self._metrics = metrics
         self._topics: dict[str, dict[str, list[_Wanted]]] = {}
         self._heard: deque[tuple[str, str]] = deque()
         self._wake = asyncio.Event()
@@ -66,6 +69,10 @@ class EventProducer:
         self._is_reading = False
         self._stream = uuid.uuid4().hex
         self._count = 0
+        self._deaf_since: datetime | None = None
+        self._alive_at: datetime | None = None
+        self._gaps = 0
+        self._last_gap = ""
         self.is_connected = False
 
     def serves(self, trigger: Trigger) -> bool:
@@ -100,7 +107,10 @@ class EventProducer:
 
     def progress(self) -> str:
         """Notifications leave no trace."""
-        return f"{len(self._listening)} topics, {self._count} notifications"
+        if not self._topics:
+            return ""
+        gaps = f", {self._gaps} gaps, the last {self._last_gap}" if self._gaps else ""
+        return f"{len(self._listening)} topics, {self._count} notifications{gaps}"
 
     async def run(self) -> None:
         """Until cancelled: connect, listen, and connect again when the connection is gone."""
@@ -112,6 +122,9 @@ class EventProducer:
                 lost_at = self._clock.now()
                 if self.is_connected:
                     delay_s = RECONNECT_S[0]
+                if self._deaf_since is None:
+                    # The last that is known to have been heard: what was sent behind that may be lost.
+                    self._deaf_since = self._alive_at or lost_at
                 self.is_connected = False
                 self._listening.clear()
                 logger.warning(
@@ -181,9 +194,27 @@ class EventProducer:
             await self._execute(connection, fd, _for_each("listen {}", wanted))
             self._listening.update(wanted)
             logger.info("listening on %s", ", ".join(wanted), extra=fields("listening", topics=wanted))
+            if not self._is_behind:
+                self._end_gap()
         if unwanted := sorted(self._listening - self._topics.keys())[:MAX_GROUP]:
             await self._execute(connection, fd, _for_each("unlisten {}", unwanted))
             self._listening.difference_update(unwanted)
+
+    def _end_gap(self) -> None:
+        """All topics are listened to again: say what may have been lost meanwhile."""
+        if self._deaf_since is None:
+            return
+        since, until = self._deaf_since, self._clock.now()
+        self._deaf_since = None
+        seconds = max(0.0, (until - since).total_seconds())
+        self._gaps += 1
+        self._last_gap = f"of {seconds:.1f} s until {until:%Y-%m-%d %H:%M:%S} UTC"
+        if self._metrics is not None:
+            self._metrics.listen_gap(seconds)
+        logger.warning(
+            "nobody listened for %.1f s: notifications sent in that time are lost", seconds,
+            extra=fields("listen_gap", since=since.isoformat(), until=until.isoformat(), topics=sorted(self._topics)),
+        )  # fmt: skip
 
     async def _execute(
         self, connection: AsyncConnection[tuple[object, ...]], fd: int, statement: sql.SQL | sql.Composed
@@ -199,6 +230,7 @@ class EventProducer:
             deadline.cancel()
             if not connection.closed:
                 self._read_on(connection, fd)
+        self._alive_at = self._clock.now()
         self._hear_all(connection)  # what came right behind the answer is read already, and wakes nobody
 
     def _on_readable(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
@@ -225,6 +257,7 @@ class EventProducer:
         self._hear(notification.channel, notification.payload)
 
     def _hear(self, topic: str, payload: str) -> None:
+        self._alive_at = self._clock.now()
         self._heard.append((topic, payload))
         self._wake.set()
 
@@ -234,8 +267,15 @@ class EventProducer:
         for _ in range(min(len(self._heard), MAX_GROUP)):
             topic, payload = self._heard.popleft()
             self._count += 1
-            for plugin, its in self._topics.get(topic, {}).items():
-                new_calls += [self._call(plugin, wanted, topic, payload, now) for wanted in its]
+            plugins = self._topics.get(topic, {})
+            is_filtered = any(wanted.trigger.where for its in plugins.values() for wanted in its)
+            value = where.read(payload) if is_filtered else where.NOT_JSON
+            for plugin, its in plugins.items():
+                new_calls += [
+                    self._call(plugin, wanted, topic, payload, now)
+                    for wanted in its
+                    if where.matches(wanted.trigger.where, value)
+                ]
         if not new_calls:
             return
         try:

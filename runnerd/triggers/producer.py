@@ -28,10 +28,13 @@ class Submit(Protocol):
     """What a producer asks of the router."""
 
     async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> object:
-        """Commit the calls together with the producer's position, and hand on those that are new. Raises StoreError."""
+        """Commit the calls together with the producer's position, and hand on those that are new. Raises StoreError.
+
+        Calls beyond their plugin's bounds are counted and dropped, but for those that are owed (`NewCall.is_owed`).
+        """
 
     def room(self, plugin: str) -> int:
-        """How many calls `submit` takes of `plugin` now; more are dropped. A producer that has a position waits."""
+        """How many calls `plugin` may be given now by a producer that leaves the others where they are until then."""
 
     def is_quarantined(self, plugin: str) -> bool:
         """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -9,15 +10,16 @@ from protocol.trigger import DEFAULT_JOB
 from protocol.triggers import Block, Cron, Custom, Event, Log, Metric, Trigger, Webhook
 from runnerd.triggers.schedule import key_of
 
-MAX_LENGTH = 500
+MAX_LENGTH: Final = 400
+"""Filters and addresses may be long; an identity must fit into an entry of an index, and an origin into a frame."""
 
 
 def source_of(trigger: Trigger) -> str:
     """As short as it can be, and another one for each trigger that a plugin can have beside it."""
-    text = _of(trigger)
-    if len(text) > MAX_LENGTH:  # 64 addresses would not fit a call's identity
-        text = f"{text[: MAX_LENGTH - 18]}… {hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    return f"{text} > {trigger.job}" if trigger.job != DEFAULT_JOB else text
+    source = f"{_of(trigger)} > {trigger.job}" if trigger.job != DEFAULT_JOB else _of(trigger)
+    if len(source) <= MAX_LENGTH:
+        return source
+    return f"{source[:MAX_LENGTH]} … {hashlib.sha256(source.encode()).hexdigest()[:16]}"
 
 
 def _of(trigger: Trigger) -> str:

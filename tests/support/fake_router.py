@@ -14,7 +14,7 @@ class FakeRouter:
         self.commits: list[tuple[list[NewCall], list[Statement]]] = []
         self.failure: Exception | None = None
         self.quarantined: set[str] = set()
-        self.free = 1_000
+        self.rooms: dict[str, int] = {}
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -23,11 +23,11 @@ class FakeRouter:
         """All calls, in order."""
         return [call for new_calls, _ in self.commits for call in new_calls]
 
+    def room(self, plugin: str) -> int:
+        return self.rooms.get(plugin, 1_000)
+
     def is_quarantined(self, plugin: str) -> bool:
         return plugin in self.quarantined
-
-    def room(self, plugin: str) -> int:
-        return 0 if plugin in self.quarantined else self.free
 
     async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> object:
         await self.gate.wait()

@@ -1,0 +1,119 @@
+"""Every producer through {crash before commit, crash after commit, restart after downtime, doubled delivery, overload}.
+
+Real processes that are killed by SIGKILL, on a real ledger. How a producer takes part is in `adapter`.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.support.aio import run_async
+from tests.triggers.conformance.adapter import find_adapter, find_names
+from tests.triggers.conformance.bench import Bench, Host
+from tests.triggers.conformance.host import PLUGINS
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+CRASH_NTH = 6
+"""Some calls stand already, and some are on their way."""
+DEADLINE_S = 120.0
+
+every_producer = pytest.mark.parametrize("name", find_names())
+
+
+def run(name: str, dsn: str, scenario: Callable[[Bench], Awaitable[None]]) -> None:
+    """With a source; and nothing may be doubled in the end."""
+    adapter = find_adapter(name)
+
+    async def whole() -> None:
+        async with adapter.source(dsn) as source:
+            bench = Bench(adapter, source, dsn)
+            await scenario(bench)
+            bench.check_none_doubled()
+
+    run_async(whole(), deadline_s=DEADLINE_S)
+
+
+async def cause_until_dead(bench: Bench, host: Host) -> list[str]:
+    """One stimulus after the other, until the host has reached its crash point."""
+    names: list[str] = []
+    while not host.is_dead:
+        names += await bench.source.cause(1)
+    return names
+
+
+@every_producer
+@pytest.mark.parametrize("point", ["call.storing", "store.committing", "store.committed", "call.stored"])
+def test_crash_before_or_after_the_commit_loses_and_doubles_nothing(name: str, point: str, ledger_dsn: str) -> None:
+    """Killed just before the calls are stored, or just after, when no plugin has heard of them."""
+
+    async def scenario(bench: Bench) -> None:
+        async with bench.host(crash_at=point, crash_nth=CRASH_NTH) as host:
+            before = await cause_until_dead(bench, host)
+        async with bench.host() as host:
+            after = await bench.source.cause(3)
+            await bench.until_called([*before, *after] if bench.adapter.keeps else after)
+            await host.stop()
+        assert bench.called("state <> 'done'") == {}
+
+    run(name, ledger_dsn, scenario)
+
+
+@every_producer
+def test_restart_after_downtime_goes_on_where_it_was(name: str, ledger_dsn: str) -> None:
+    """What happened before, meanwhile and afterwards is called for, once; meanwhile only if the source keeps it."""
+
+    async def scenario(bench: Bench) -> None:
+        async with bench.host() as host:
+            before = await bench.source.cause(3)
+            await bench.until_called(before)
+            await host.kill()
+        meanwhile = await bench.source.cause(8)
+        async with bench.host() as host:
+            after = await bench.source.cause(3)
+            await bench.until_called([*before, *(meanwhile if bench.adapter.keeps else []), *after])
+            await host.stop()
+        if not bench.adapter.keeps:
+            assert not bench.called().keys() & {(plugin, name) for plugin in PLUGINS for name in meanwhile}
+
+    run(name, ledger_dsn, scenario)
+
+
+@every_producer
+def test_what_is_delivered_twice_is_called_for_once(name: str, ledger_dsn: str) -> None:
+    """By a twin on the same ledger where that is the same producer, and by the source itself."""
+
+    async def scenario(bench: Bench) -> None:
+        async with bench.host(twins=bench.adapter.twins) as host:
+            first = await bench.source.cause(5)
+            await bench.until_called(first)
+            await bench.source.repeat()
+            second = await bench.source.cause(3)
+            await bench.until_called([*first, *second])
+            await host.stop()
+
+    run(name, ledger_dsn, scenario)
+
+
+@every_producer
+def test_under_overload_nothing_is_lost_without_being_counted(name: str, ledger_dsn: str) -> None:
+    """More than the plugins can take: each stimulus has its call; or it is refused and counted, where that is allowed."""
+
+    async def scenario(bench: Bench) -> None:
+        adapter = bench.adapter
+        async with bench.host(room=3, take_s=adapter.take_s) as host:
+            names = await bench.source.cause(adapter.flood)
+            last = await bench.source.cause(1)  # what comes in order has come when this has
+            if not adapter.is_bounded:
+                await bench.until_called([*names, *last], DEADLINE_S)
+            wanted = {(plugin, name) for plugin in PLUGINS for name in names}
+            report = await host.report()
+            while wanted - bench.called().keys() - bench.refused(report).keys():
+                last = await bench.source.cause(1)
+                report = await host.report()
+            refused = bench.refused(report)
+            assert report.counted == refused.total()
+            assert bool(refused) is adapter.is_bounded
+            assert not bench.called().keys() & refused.keys()
+
+    run(name, ledger_dsn, scenario)
