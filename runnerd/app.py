@@ -153,6 +153,7 @@ class App:
             runtime_dir=str(config.runtime_dir),
             snapshots=snapshots,
             executor=executor,
+            chains=config.chains.keys(),
             on_declared=lambda plugin, triggers: plugins.on_declared(plugin, triggers),  # noqa: PLW0108  # made below
         )
         rows = await store.fetch(workers.last_generations())

@@ -36,8 +36,8 @@ from runnerd.triggers.source import source_of
 logger = logging.getLogger("runnerd.chain_triggers")
 
 RETRY_S = (0.2, 10.0)
-BACK_PRESSURE_S = 0.05
-"""Between two looks at a queue that is full."""
+FULL_EVERY_S = (0.01, 0.25)
+"""Between two looks at a queue that is full: more and more seldom."""
 WAIT_S = 1.0
 """For a new head, before the next look at whether it is still wanted."""
 MAX_GROUP = 256
@@ -291,10 +291,12 @@ class ChainFollower:
 
     async def _wait_for_room(self) -> int:
         """How many calls the plugin takes now: at least one, unless it is not wanted any more."""
+        delay_s, longest_s = FULL_EVERY_S
         try:
             while not (room := self._router.room(self.task.plugin)) and self.is_wanted:
                 self._is_held = True
-                await asyncio.sleep(BACK_PRESSURE_S)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 1.5, longest_s)
         finally:
             self._is_held = False
         return room
