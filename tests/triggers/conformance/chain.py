@@ -18,7 +18,7 @@ CHAIN_ID = 31337
 P = TypeVar("P", bound=ChainProducer)
 
 
-class Polled(Producer):
+class Polled:
     """A chain's producer, with the chain: in a daemon that is the desk's."""
 
     def __init__(self, producer: ChainProducer, network: Network) -> None:
