@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from protocol.messages import TriggerKind
 from protocol.triggers import Block as BlockTrigger
-from protocol.triggers import Log, Trigger
+from protocol.triggers import Trigger
 from runnerd.chain.types import Block
-from runnerd.network import Network
 from runnerd.triggers.chain_cursor import Found, Place
-from runnerd.triggers.chain_producer import ChainProducer
-from runnerd.triggers.chain_source import ChainSource, Finding
+from runnerd.triggers.chain_follower import ChainFollower, Task
+from runnerd.triggers.chain_producer import ChainProducer, Follower
+from runnerd.triggers.chain_source import Finding
+from runnerd.triggers.producer import Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,9 @@ class BlockProducer(ChainProducer):
         """Blocks."""
         return isinstance(trigger, BlockTrigger)
 
-    def _source(self, trigger: BlockTrigger | Log, network: Network) -> ChainSource:
+    def _make(self, plugin: str, trigger: Trigger, terms: Terms) -> Follower:
         assert isinstance(trigger, BlockTrigger)  # it serves no other
-        return BlockSource(chain=network.name, every=trigger.every)
+        network = self._network(trigger.chain or terms.chain)
+        task = Task(producer=self.name, plugin=plugin, trigger=trigger, chain=network.name)
+        source = BlockSource(chain=network.name, every=trigger.every)
+        return ChainFollower(task, source, network, self._router, self._store, self._clock, terms.call_deadline)

@@ -93,6 +93,11 @@ class ChainFollower:
         self._clock = clock
 
     @property
+    def key(self) -> str:
+        """Of its position in the ledger."""
+        return self.task.key
+
+    @property
     def trouble(self) -> str | None:
         """Why it cannot go on now."""
         problem = self._problem or self._network.head.problem
@@ -107,10 +112,11 @@ class ChainFollower:
         return max(0, head.number - self.task.trigger.confirmations - self._cursor.tip.number)
 
     def progress(self) -> str:
-        """How far it has come."""
+        """How far it has come, with whose it is."""
+        whose = f"{self.task.plugin} on {self.task.chain}"
         if self._cursor is None:
-            return "not begun: the chain has not answered"
-        text = f"at {self._cursor.tip.number:,}"
+            return f"{whose} not begun: the chain has not answered"
+        text = f"{whose} at {self._cursor.tip.number:,}"
         if self.behind:
             text += f", {self.behind:,} behind"
         return f"{text}, waits for its plugin's queue" if self._is_held else text

@@ -1,32 +1,64 @@
-"""What the producers of blocks and of logs share: one follower for each trigger of each plugin, run beside each other."""
+"""What the producers of a chain's triggers share: one follower for each trigger of each plugin, run beside each other."""
 
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Protocol
 
-from protocol.triggers import Block, Log, Trigger
+from protocol.triggers import Trigger
 from runnerd.chain.errors import ChainError
 from runnerd.clock import Clock
 from runnerd.log import fields
 from runnerd.network import Network
+from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger
 from runnerd.tasks import Tasks
-from runnerd.triggers.chain_follower import ChainFollower, Task
-from runnerd.triggers.chain_source import ChainSource
 from runnerd.triggers.errors import ProducerBroken
 from runnerd.triggers.producer import Submit, Terms
 
 logger = logging.getLogger("runnerd.chain_triggers")
 
 BEGIN_PATIENCE_S = 3.0
-"""How long a declaration waits for its chain, to begin at the head of that moment; later, it begins when there is one."""
+"""How long a declaration waits for its chain, to begin at the head of that moment; else it begins when there is one."""
 MAX_SHOWN = 8
 
 
+class Follower(Protocol):
+    """One trigger of one plugin on its way along the chain."""
+
+    is_wanted: bool
+    """False: it makes no call any more, and ends."""
+    call_deadline: timedelta
+
+    @property
+    def key(self) -> str:
+        """Of its position in the ledger, beside the producer's name."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot go on now."""
+
+    @property
+    def behind(self) -> int:
+        """Blocks that are to be looked at."""
+
+    def progress(self) -> str:
+        """How far it has come, with whose it is."""
+
+    async def begin(self) -> None:
+        """Find its position, or make one at the head of now, which is stored. Raises ChainError, StoreError."""
+
+    def reload(self) -> None:
+        """Another one moved its position: begin from what the ledger has. Before it runs."""
+
+    async def run(self) -> None:
+        """Until it is not wanted, or cancelled."""
+
+
 class ChainProducer:
-    """A Producer without its kind: `blocks` and `logs` give it."""
+    """A Producer without its kind: the subclasses give it."""
 
     name: str
 
@@ -35,8 +67,8 @@ class ChainProducer:
         self._router = router
         self._store = store
         self._clock = clock
-        self._followers: dict[str, dict[str, ChainFollower]] = {}
-        self._running: dict[str, tuple[ChainFollower, asyncio.Task[None]]] = {}
+        self._followers: dict[str, dict[str, Follower]] = {}
+        self._running: dict[str, tuple[Follower, asyncio.Task[None]]] = {}
         self._tasks = Tasks()
         self._is_running = False
 
@@ -44,30 +76,27 @@ class ChainProducer:
         """Whether it is the one that fires this trigger."""
         raise NotImplementedError
 
-    def _source(self, trigger: Block | Log, network: Network) -> ChainSource:
-        """What to look for. Raises AbiError."""
+    def _make(self, plugin: str, trigger: Trigger, terms: Terms) -> Follower:
+        """The follower of a trigger that it serves. Raises ProducerBroken."""
         raise NotImplementedError
 
     async def declare(self, plugin: str, triggers: Sequence[Trigger], terms: Terms) -> None:
         """Follow exactly these for `plugin`: from their positions, or from the head of now. Raises ProducerBroken for
-        the first that cannot be followed, StoreError.
+        the first that cannot be followed.
         """
         before = self._followers.get(plugin, {})
-        wanted: dict[str, ChainFollower] = {}
-        for trigger in triggers:
-            if isinstance(trigger, Block | Log) and self.serves(trigger):
-                follower = self._follower(plugin, trigger, terms)
-                wanted[follower.task.key] = before.get(follower.task.key, follower)
+        made = [self._make(plugin, trigger, terms) for trigger in triggers if self.serves(trigger)]
+        wanted = {follower.key: before.get(follower.key, follower) for follower in made}
         for key, follower in before.items():
             follower.is_wanted = key in wanted
         self._followers[plugin] = wanted
         for follower in wanted.values():
-            follower.is_wanted, follower.call_deadline = True, terms.call_deadline
+            follower.call_deadline = terms.call_deadline
         for follower in wanted.values():
-            with suppress(ChainError, TimeoutError):  # it begins in `run`, when its chain answers
+            with suppress(ChainError, StoreError, TimeoutError):  # it begins in `run`, when there is an answer
                 async with asyncio.timeout(BEGIN_PATIENCE_S):
                     await follower.begin()
-            if self._is_running:
+            if self._is_running and follower.is_wanted:
                 self._start(follower)
 
     def forget(self, plugin: str) -> None:
@@ -79,9 +108,8 @@ class ChainProducer:
         """Until cancelled."""
         self._is_running = True
         try:
-            for followers in self._followers.values():
-                for follower in followers.values():
-                    self._start(follower)
+            for follower in self._all():
+                self._start(follower)
             await asyncio.Event().wait()
         finally:
             self._is_running = False
@@ -91,51 +119,43 @@ class ChainProducer:
     @property
     def trouble(self) -> str | None:
         """What keeps some of them from going on."""
-        troubles = {follower.trouble for follower in self._all()} - {None}
-        return "; ".join(sorted(filter(None, troubles))) or None
+        troubles = {trouble for follower in self._all() if (trouble := follower.trouble) is not None}
+        return "; ".join(sorted(troubles)) or None
 
     def next_due(self, plugin: str) -> datetime | None:
         """Nobody knows."""
         return None
 
     def progress(self) -> str:
-        """Those that are furthest behind."""
-        shown = sorted(self._all(), key=lambda follower: (-follower.behind, follower.task.key))
-        lines = [f"{follower.task.plugin} on {follower.task.chain} {follower.progress()}" for follower in shown]
-        more = f"; and {len(lines) - MAX_SHOWN} more" if len(lines) > MAX_SHOWN else ""
-        return "; ".join(lines[:MAX_SHOWN]) + more
+        """Of those that are furthest behind."""
+        shown = sorted(self._all(), key=lambda follower: (-follower.behind, follower.key))
+        more = f"; and {len(shown) - MAX_SHOWN} more" if len(shown) > MAX_SHOWN else ""
+        return "; ".join(follower.progress() for follower in shown[:MAX_SHOWN]) + more
 
-    def _all(self) -> list[ChainFollower]:
+    def _all(self) -> list[Follower]:
         return [follower for followers in self._followers.values() for follower in followers.values()]
 
-    def _follower(self, plugin: str, trigger: Block | Log, terms: Terms) -> ChainFollower:
-        chain = trigger.chain or terms.chain
+    def _network(self, chain: str) -> Network:
         network = self._networks.get(chain)
         if network is None:
             known = ", ".join(self._networks) or "none"
             raise ProducerBroken(f"chain {chain!r} is not configured; configured: {known}")
-        try:
-            source = self._source(trigger, network)
-        except ChainError as error:
-            raise ProducerBroken(str(error)) from error
-        task = Task(producer=self.name, plugin=plugin, trigger=trigger, chain=chain)
-        return ChainFollower(task, source, network, self._router, self._store, self._clock, terms.call_deadline)
+        return network
 
-    def _start(self, follower: ChainFollower) -> None:
+    def _start(self, follower: Follower) -> None:
         """Run it, unless it runs; after one of the same position that is about to end."""
-        key = follower.task.key
-        former, task = self._running.get(key, (None, None))
+        former, task = self._running.get(follower.key, (None, None))
         if task is not None and task.done():
             task = None
         if former is not follower or task is None:
-            self._running[key] = follower, self._tasks.spawn(self._follow(follower, task), f"{self.name}:{key}")
+            name = f"{self.name}:{follower.key}"
+            self._running[follower.key] = follower, self._tasks.spawn(self._follow(follower, task), name)
 
-    async def _follow(self, follower: ChainFollower, former: "asyncio.Task[None] | None") -> None:
+    async def _follow(self, follower: Follower, former: "asyncio.Task[None] | None") -> None:
         if former is not None:
             await asyncio.wait([former])
             follower.reload()
         logger.info(
-            "following %s", follower.task.key,
-            extra=fields("chain_trigger_follows", producer=self.name, key=follower.task.key),
+            "following %s", follower.key, extra=fields("chain_trigger_follows", producer=self.name, key=follower.key)
         )  # fmt: skip
         await follower.run()

@@ -12,7 +12,6 @@ import msgspec
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from protocol.messages import TriggerKind
-from protocol.triggers import Block as BlockTrigger
 from protocol.triggers import Log, Trigger
 from protocol.values import Value
 from runnerd.chain.abi_event import build_filter
@@ -25,8 +24,11 @@ from runnerd.chain.types import Block, decode_block
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.triggers.chain_cursor import Found, Place
-from runnerd.triggers.chain_producer import ChainProducer
-from runnerd.triggers.chain_source import MAX_BLOCKS, ChainSource, Finding
+from runnerd.triggers.chain_follower import ChainFollower, Task
+from runnerd.triggers.chain_producer import ChainProducer, Follower
+from runnerd.triggers.chain_source import MAX_BLOCKS, Finding
+from runnerd.triggers.errors import ProducerBroken
+from runnerd.triggers.producer import Terms
 from runnerd.triggers.range_width import RangeWidth
 
 logger = logging.getLogger("runnerd.chain_triggers")
@@ -154,9 +156,15 @@ class LogProducer(ChainProducer):
         """Logs."""
         return isinstance(trigger, Log)
 
-    def _source(self, trigger: BlockTrigger | Log, network: Network) -> ChainSource:
+    def _make(self, plugin: str, trigger: Trigger, terms: Terms) -> Follower:
         assert isinstance(trigger, Log)  # it serves no other
-        return LogSource(trigger, network)
+        network = self._network(trigger.chain or terms.chain)
+        task = Task(producer=self.name, plugin=plugin, trigger=trigger, chain=network.name)
+        try:
+            source = LogSource(trigger, network)
+        except ChainError as error:
+            raise ProducerBroken(str(error)) from error
+        return ChainFollower(task, source, network, self._router, self._store, self._clock, terms.call_deadline)
 
 
 def _block(number: int) -> Request:

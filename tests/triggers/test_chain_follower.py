@@ -279,7 +279,7 @@ def test_wide_ranges_are_halved_until_the_node_takes_them(monkeypatch: pytest.Mo
             behind.append(bench.follower.behind)
         assert bench.view() == bench.wanted(0)
         assert behind == sorted(behind, reverse=True)
-        assert bench.follower.progress() == "at 10,000"
+        assert bench.follower.progress() == "alpha on sim at 10,000"
         ranges = [
             params[0]
             for method, params in bench.node.requests
