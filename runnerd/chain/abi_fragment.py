@@ -10,7 +10,16 @@ The form is that of https://docs.ethers.org/v5/api/utils/abi/formats/#human-read
 import re
 from collections.abc import Iterable
 
-from runnerd.chain.abi_types import AbiEvent, AbiFunction, AbiParameter, AbiType, ArrayOf, Elementary, Kind, TupleOf
+from runnerd.chain.abi_types import (
+    AbiEvent,
+    AbiFunction,
+    AbiParameter,
+    AbiType,
+    ArrayOf,
+    Elementary,
+    Kind,
+    TupleOf,
+)
 from runnerd.chain.errors import AbiError, printable
 
 MAX_FRAGMENT_LENGTH = 2_000

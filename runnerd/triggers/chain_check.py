@@ -1,4 +1,4 @@
-"""What can be wrong with a chain's trigger before a node is asked: for the configuration, and for what a worker says."""
+"""What can be wrong with a chain's trigger before a node is asked: in the configuration, and in what a worker says."""
 
 from collections.abc import Collection
 

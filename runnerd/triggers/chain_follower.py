@@ -220,10 +220,10 @@ class ChainFollower:
         verdict: Grown | Forked | Older = Older(oldest)
         last = min(target, cursor.tip.number + 1)
         for first in sorted({max(oldest, last - NEAR), oldest}, reverse=True):
-            run = []
+            blocks: list[Block | None] = []
             for start in range(first, last + 1, MAX_BLOCKS):
-                run += await self._fetch_blocks(start, min(last, start + MAX_BLOCKS - 1))
-            run = chain_cursor.linked(run)
+                blocks += await self._fetch_blocks(start, min(last, start + MAX_BLOCKS - 1))
+            run = chain_cursor.linked(blocks)
             verdict = chain_cursor.compare(cursor, run)
             if not isinstance(verdict, Older):
                 break

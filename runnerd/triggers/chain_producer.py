@@ -1,4 +1,4 @@
-"""What the producers of a chain's triggers share: one follower for each trigger of each plugin, run beside each other."""
+"""What the producers of a chain's triggers share: a follower for each trigger of each plugin, all beside each other."""
 
 import asyncio
 import logging

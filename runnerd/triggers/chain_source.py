@@ -30,7 +30,9 @@ class Finding:
 class ChainSource(Protocol):
     """One trigger's. All methods raise ChainError."""
 
-    kind: TriggerKind
+    @property
+    def kind(self) -> TriggerKind:
+        """Of its calls."""
 
     async def look(self, blocks: Sequence[Block]) -> list[Found[Finding]]:
         """What is in these blocks, one entry for each: exactly these, whatever the node's chain has become."""

@@ -53,7 +53,7 @@ def test_the_same_signature_with_others_indexed_is_another_event() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fragment", "where", "text"),
+    "fragment,where,text",
     [
         ("event Trade(address by", {}, "expected"),
         ("event Trade(address indexed)", {}, "has no name"),

@@ -1,4 +1,4 @@
-"""A router over a real ledger without plugins: it commits what producers submit, and remembers what was new, in order."""
+"""A router over a real ledger without plugins: it commits what producers submit, and remembers what was new."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """A router and a ledger in memory, for producers with positions: one commit is all or nothing, identities are unique.
 
-It understands the statements that `chain_follower` makes, by their parameters. `crash` ends a commit before or after it.
+It understands the statements of `chain_follower` by their parameters. `crash` ends a commit before or after it.
 """
 
 from collections.abc import Sequence

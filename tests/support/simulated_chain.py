@@ -1,4 +1,4 @@
-"""A chain in memory whose head a test moves and reorganises, answering as a node does: blocks, and logs of one event."""
+"""A chain in memory whose head a test moves and reorganises, answering as a node does: blocks, and logs of an event."""
 
 import hashlib
 from collections.abc import Sequence
@@ -80,7 +80,8 @@ class SimulatedChain:
                 if int(last, 16) - int(first, 16) >= self.max_range:
                     return RpcRefused(-32005, "too many blocks", method=method)
                 return self._logs(self.canonical[int(first, 16) : int(last, 16) + 1])
-        raise AssertionError(f"not asked of a node: {method} {params}")
+            case _:
+                raise AssertionError(f"not asked of a node: {method} {params}")
 
     def _logs(self, blocks: Sequence[Block]) -> JsonValue:
         return [

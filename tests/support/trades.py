@@ -1,4 +1,4 @@
-"""A contract that writes the log `Trade(address indexed by, uint256 size)` of what it is called with, for log triggers."""
+"""A contract that writes the log `Trade(address indexed by, uint256 size)` of what it is called with."""
 
 from eth_abi.abi import encode
 

@@ -168,6 +168,8 @@ def test_a_plugins_view_is_the_canonical_chain(
                     bench.restart()
                 case "room":
                     (bench.ledger.free,) = given_
+                case _:  # there is no branch to go back to
+                    pass
             if bench.is_beyond_memory():
                 chain.switch(was)
         # Above all that was there: a chain that only becomes shorter looks like a node that is behind.
@@ -267,7 +269,7 @@ def test_a_block_with_more_logs_than_the_queue_takes_comes_in_parts() -> None:
     run_async(scenario())
 
 
-def test_wide_ranges_are_halved_until_the_node_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wide_ranges_are_halved_until_the_node_takes_them() -> None:
     """Downtime of 10,000 blocks with a node that gives 100 at once: all logs, in order, without a request too many."""
     bench = Bench(log_trigger(), SimulatedChain(max_range=100))
 
@@ -288,7 +290,7 @@ def test_wide_ranges_are_halved_until_the_node_takes_them(monkeypatch: pytest.Mo
         assert len(ranges) < 250
 
     run_async(scenario())
-    assert chain_follower.MAX_GROUP >= bench.ledger.largest
+    assert bench.ledger.largest <= chain_follower.MAX_GROUP
 
 
 def test_what_was_deeper_than_is_remembered_goes_on_with_what_there_is() -> None:

@@ -1,4 +1,4 @@
-"""Block and log producers on a real node and a real ledger: reorgs, restarts, downtime, a narrow node, and a dead one."""
+"""Block and log producers on a real node and a real ledger: reorgs, restarts, downtime, narrow nodes, dead ones."""
 
 import asyncio
 import json
@@ -35,7 +35,14 @@ DEADLINE_S = 60.0
 
 @pytest.fixture
 def node() -> Iterator[Anvil]:
-    """A node of this test alone: reorgs are no one else's."""
+    """A node of this test alone: reorgs are no one else's, and need the states of old blocks."""
+    with start_anvil(prune_history=False) as anvil:
+        yield anvil
+
+
+@pytest.fixture
+def long_node() -> Iterator[Anvil]:
+    """One that forgets states, for thousands of blocks."""
     with start_anvil() as anvil:
         yield anvil
 
@@ -81,6 +88,10 @@ class Bench:
                 standing.append(item)
         return standing
 
+    async def until_view(self, wanted: list[Any]) -> None:
+        """Until that is what stands."""
+        await until(lambda: self.view() == wanted, DEADLINE_S)
+
     async def close(self) -> None:
         await self._tasks.cancel()
         await self.network.close()
@@ -124,7 +135,7 @@ def test_blocks_over_reorgs_of_every_depth(node: Anvil, ledger_dsn: str) -> None
             for depth in range(1, 9):
                 await call(node.rpc, "anvil_reorg", depth, [])
                 wanted = await call(blocks_above, node, 0)
-                await until(lambda wanted=wanted: bench.view() == wanted, DEADLINE_S)
+                await bench.until_view(wanted)
             retracted = [payload for payload in bench.payloads if payload["retracted"]]
             assert len(retracted) == sum(range(1, 9))
             first = bench.router.accepted[0]
@@ -149,7 +160,7 @@ def test_logs_over_reorgs_of_every_depth(node: Anvil, ledger_dsn: str) -> None:
                 await call(node.rpc, "anvil_reorg", depth, [])
                 await call(trade, node, contract, 1_000 + depth)
                 wanted = await call(trades_above, node, 1, contract)
-                await until(lambda wanted=wanted: bench.view() == wanted, DEADLINE_S)
+                await bench.until_view(wanted)
             assert any(payload["retracted"] for payload in bench.payloads)
             assert bench.payloads[3]["args"] == {"by": bench.payloads[0]["args"]["by"], "size": 3}
 
@@ -181,8 +192,9 @@ def test_a_producer_that_ends_between_read_and_commit(node: Anvil, ledger_dsn: s
     run_async(scenario())
 
 
-def test_ten_thousand_blocks_of_downtime(node: Anvil, ledger_dsn: str) -> None:
+def test_ten_thousand_blocks_of_downtime(long_node: Anvil, ledger_dsn: str) -> None:
     """Caught up in order and in groups, never more than there is room for; `progress` counts down."""
+    node = long_node
 
     async def scenario() -> None:
         async with bench_of(ledger_dsn, node.url) as bench:
@@ -190,11 +202,14 @@ def test_ten_thousand_blocks_of_downtime(node: Anvil, ledger_dsn: str) -> None:
             await call(node.rpc, "anvil_mine", hex(3))
             await until(lambda: len(bench.view()) == 3)
             await bench.stop()
-            await call(node.rpc, "anvil_mine", hex(10_000))
+            for _ in range(10):
+                await call(node.rpc, "anvil_mine", hex(1_000))
             bench.router.free = 0
             await bench.network.head.fetch()
             producer = await bench.start(Block())
-            await until(lambda: producer.progress() == "alpha on local at 3, 10,000 behind, waits for its plugin's queue")
+            await until(
+                lambda: producer.progress() == "alpha on local at 3, 10,000 behind, waits for its plugin's queue"
+            )
             assert len(bench.router.accepted) == 3
             bench.router.free = 100
             await until(lambda: len(bench.router.accepted) == 10_003, 100)
@@ -206,8 +221,9 @@ def test_ten_thousand_blocks_of_downtime(node: Anvil, ledger_dsn: str) -> None:
     run_async(scenario(), deadline_s=200)
 
 
-def test_logs_of_a_downtime_from_a_node_that_gives_narrow_ranges(node: Anvil, ledger_dsn: str) -> None:
+def test_logs_of_a_downtime_from_a_node_that_gives_narrow_ranges(long_node: Anvil, ledger_dsn: str) -> None:
     """The node refuses more than 500 blocks at once: ranges are halved, and all trades come in order."""
+    node = long_node
     contract = deploy_trades(node)
 
     def narrow(proxy: RpcProxy) -> None:
@@ -251,9 +267,7 @@ def test_where_keeps_only_some_logs(node: Anvil, ledger_dsn: str) -> None:
 
     async def scenario() -> None:
         async with bench_of(ledger_dsn, node.url) as bench:
-            await bench.start(
-                Log(addresses=(contract,), event=EVENT, where={"by": node.accounts[1], "size": 2**255})
-            )
+            await bench.start(Log(addresses=(contract,), event=EVENT, where={"by": node.accounts[1], "size": 2**255}))
             await call(trade, node, contract, 2**255, node.accounts[0])
             await call(trade, node, contract, 7, node.accounts[1])
             await call(trade, node, contract, 2**255, node.accounts[1])
