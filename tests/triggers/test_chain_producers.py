@@ -192,6 +192,7 @@ def test_a_producer_that_ends_between_read_and_commit(node: Anvil, ledger_dsn: s
     run_async(scenario())
 
 
+@pytest.mark.slow
 def test_ten_thousand_blocks_of_downtime(long_node: Anvil, ledger_dsn: str) -> None:
     """Caught up in order and in groups, never more than there is room for; `progress` counts down."""
     node = long_node
@@ -221,6 +222,7 @@ def test_ten_thousand_blocks_of_downtime(long_node: Anvil, ledger_dsn: str) -> N
     run_async(scenario(), deadline_s=200)
 
 
+@pytest.mark.slow
 def test_logs_of_a_downtime_from_a_node_that_gives_narrow_ranges(long_node: Anvil, ledger_dsn: str) -> None:
     """The node refuses more than 500 blocks at once: ranges are halved, and all trades come in order."""
     node = long_node
