@@ -4,7 +4,8 @@
     error InsufficientFunds(uint256 have, uint256 want)
     event Trade(address indexed by, uint256 size)
 
-The form is that of https://docs.ethers.org/v5/api/utils/abi/formats/#human-readable-abi, for functions, errors and events.
+The form is that of https://docs.ethers.org/v5/api/utils/abi/formats/#human-readable-abi, for functions,
+errors and events.
 """
 
 import re

@@ -7,8 +7,9 @@ from protocol.messages import TriggerKind
 from protocol.triggers import Block as BlockTrigger
 from protocol.triggers import Trigger
 from runnerd.chain.types import Block
+from runnerd.triggers.chain_calls import Task
 from runnerd.triggers.chain_cursor import Found, Place
-from runnerd.triggers.chain_follower import ChainFollower, Task
+from runnerd.triggers.chain_follower import ChainFollower
 from runnerd.triggers.chain_producer import ChainProducer, Follower
 from runnerd.triggers.chain_source import Finding
 from runnerd.triggers.producer import Terms

@@ -7,14 +7,8 @@ kept in the ledger, in the commit of the calls that were made of it. What it all
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
-import msgspec
-
-from protocol.messages import BlockRef
-from protocol.triggers import Block as BlockTrigger
-from protocol.triggers import Log as LogTrigger
 from runnerd.chain.errors import ChainError, RpcMalformed
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.past import given
@@ -23,15 +17,15 @@ from runnerd.clock import Clock
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.store import calls, positions
-from runnerd.store.calls import JobCall, NewCall
+from runnerd.store.calls import NewCall
 from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger
 from runnerd.store.statement import Statement
 from runnerd.triggers import chain_cursor
+from runnerd.triggers.chain_calls import Moment, Task, build_call, build_retraction
 from runnerd.triggers.chain_cursor import MAX_DEPTH, Cursor, Forked, Found, Grown, Older, Place
 from runnerd.triggers.chain_source import MAX_BLOCKS, ChainSource, Finding
 from runnerd.triggers.producer import Submit
-from runnerd.triggers.source import source_of
 
 logger = logging.getLogger("runnerd.chain_triggers")
 
@@ -46,21 +40,6 @@ UNSTORED_BLOCKS = 16
 """So far the ledger's position may lie behind when nothing was made of the blocks: reading them again does no harm."""
 NEAR = 8
 """Most reorgs are not as deep: the first look goes down so far."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What is followed, and for whom."""
-
-    producer: str
-    plugin: str
-    trigger: BlockTrigger | LogTrigger
-    chain: str
-
-    @property
-    def key(self) -> str:
-        """Of its position in the ledger."""
-        return f"{self.plugin} on {self.chain}: {source_of(self.trigger)}"
 
 
 class ChainFollower:
@@ -85,7 +64,6 @@ class ChainFollower:
         self._stored = -1
         self._is_held = False
         self._beginning = asyncio.Lock()
-        self._source_name = source_of(task.trigger)
         self._source = source
         self._network = network
         self._router = router
@@ -256,7 +234,11 @@ class ChainFollower:
             if not self.is_wanted:
                 return
             packed = chain_cursor.pack(self._cursor, found, min(room, MAX_GROUP))
-            new_calls = [self._call(block, finding, packed.cursor) for block, finding in packed.taken]
+            kind, terms = self._source.kind, self._terms
+            new_calls = [
+                build_call(self.task, kind, block, finding, packed.cursor.times_undone(block.hash), terms)
+                for block, finding in packed.taken
+            ]
             if new_calls or packed.cursor.tip.number - self._stored >= UNSTORED_BLOCKS:
                 await self._commit(new_calls, packed.cursor)
             self._cursor, found = packed.cursor, packed.left
@@ -273,14 +255,14 @@ class ChainFollower:
         for i, orphan in enumerate(orphans):
             assert self._cursor is not None  # it has begun
             assert self._cursor.tip == orphan
-            rows = await self._store.fetch(calls.standing(task.plugin, self._source_name, orphan.hash))
+            rows = await self._store.fetch(calls.standing(task.plugin, task.source, orphan.hash))
             retracted = [calls.from_row(row) for row in rows]
             while True:
                 room = min(await self._wait_for_room(), MAX_GROUP) if retracted else MAX_GROUP
                 if not self.is_wanted:
                     return
                 group, retracted = retracted[:room], retracted[room:]
-                new_calls = [self._retraction(call) for call in group]
+                new_calls = [build_retraction(self.task, call, self._terms) for call in group]
                 if retracted:
                     await self._router.submit(new_calls)
                     continue
@@ -289,6 +271,10 @@ class ChainFollower:
                     await self._commit(new_calls, cursor)
                 self._cursor = cursor
                 break
+
+    @property
+    def _terms(self) -> Moment:
+        return Moment(now=self._clock.now(), call_deadline=self.call_deadline)
 
     @property
     def _has_older(self) -> bool:
@@ -313,40 +299,3 @@ class ChainFollower:
 
     def _move(self, cursor: Cursor) -> Statement:
         return positions.move(self.task.producer, self.task.key, chain_cursor.encode(cursor), self._clock.now())
-
-    def _call(self, block: Block, finding: Finding, cursor: Cursor) -> NewCall:
-        task = self.task
-        times = cursor.times_undone(block.hash)
-        again = f" again {times}" if times else ""
-        now = self._clock.now()
-        return NewCall(
-            plugin=task.plugin,
-            trigger=self._source.kind,
-            identity=f"{finding.label}{again} {self._source_name}",
-            principal=f"chain:{task.chain}",
-            due_at=now,
-            fired_at=now,
-            deadline_at=now + self.call_deadline,
-            payload=finding.encoded(),
-            source=self._source_name,
-            job=task.trigger.job,
-            overlap=task.trigger.overlap,
-            block=BlockRef(number=block.number, hash=block.hash, timestamp=block.timestamp),
-        )
-
-    def _retraction(self, call: JobCall) -> NewCall:
-        now = self._clock.now()
-        return NewCall(
-            plugin=call.plugin,
-            trigger=call.trigger,
-            identity=f"retracted {call.identity}",
-            principal=call.principal,
-            due_at=now,
-            fired_at=now,
-            deadline_at=now + self.call_deadline,
-            payload=msgspec.json.encode({**msgspec.json.decode(call.payload), "retracted": True}).decode(),
-            source=call.source,
-            job=self.task.trigger.job,
-            overlap=self.task.trigger.overlap,
-            block=call.block,
-        )

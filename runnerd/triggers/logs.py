@@ -23,8 +23,9 @@ from runnerd.chain.past import given
 from runnerd.chain.types import Block, decode_block
 from runnerd.log import fields
 from runnerd.network import Network
+from runnerd.triggers.chain_calls import Task
 from runnerd.triggers.chain_cursor import Found, Place
-from runnerd.triggers.chain_follower import ChainFollower, Task
+from runnerd.triggers.chain_follower import ChainFollower
 from runnerd.triggers.chain_producer import ChainProducer, Follower
 from runnerd.triggers.chain_source import MAX_BLOCKS, Finding
 from runnerd.triggers.errors import ProducerBroken

@@ -17,8 +17,9 @@ from runnerd.network import open_network
 from runnerd.store.ledger import Ledger
 from runnerd.triggers import chain_cursor, chain_follower
 from runnerd.triggers.blocks import BlockSource
+from runnerd.triggers.chain_calls import Task
 from runnerd.triggers.chain_cursor import MAX_DEPTH
-from runnerd.triggers.chain_follower import ChainFollower, Task
+from runnerd.triggers.chain_follower import ChainFollower
 from runnerd.triggers.logs import LogSource
 from tests.chain.fake_node import FakeNode
 from tests.support.aio import run_async
