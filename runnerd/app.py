@@ -49,8 +49,10 @@ from runnerd.supervisor.monitor import Monitor
 from runnerd.tasks import Tasks
 from runnerd.trail import Trail
 from runnerd.triggers.alarm import TimerAlarm
+from runnerd.triggers.blocks import BlockProducer
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
+from runnerd.triggers.logs import LogProducer
 from runnerd.triggers.outbox import OutboxProducer
 from runnerd.triggers.producers import Producers
 from runnerd.unlock import close_signers
@@ -120,7 +122,9 @@ class App:
         )
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
-        producers, outbox = self._open_producers(router, store, dsn)
+        event_dsn = config.database.event_dsn or dsn
+        outbox = OutboxProducer(event_dsn, router, store, metrics, clock)
+        producers = self._open_producers(router, store, event_dsn, outbox, chains)
         snapshots = open_snapshots(
             config.vaults, catalogues, {name: chains[vault.chain].network for name, vault in config.vaults.items()}
         )
@@ -136,6 +140,7 @@ class App:
             runtime_dir=str(config.runtime_dir),
             snapshots=snapshots,
             executor=executor,
+            chains=config.chains.keys(),
             on_declared=lambda plugin, triggers: plugins.on_declared(plugin, triggers),  # noqa: PLW0108  # made below
         )
         rows = await store.fetch(workers.last_generations())
@@ -220,15 +225,17 @@ class App:
         await asyncio.gather(*(chain.load_knobs() for chain in chains.values()))
         return chains
 
-    def _open_producers(self, router: Router, store: Store, dsn: str) -> tuple[Producers, OutboxProducer]:
-        """All, and the one that has more to tell than the others."""
-        event_dsn = self._config.database.event_dsn or dsn
-        outbox = OutboxProducer(event_dsn, router, store, self._metrics, self._clock)
-        producers = Producers(
+    def _open_producers(
+        self, router: Router, store: Store, event_dsn: str, outbox: OutboxProducer, chains: Mapping[str, ChainDesk]
+    ) -> Producers:
+        networks = {name: chain.network for name, chain in chains.items()}
+        return Producers(
             [
                 CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),
                 EventProducer(event_dsn, router, self._clock, self._metrics),
                 outbox,
+                BlockProducer(networks, router, store, self._clock),
+                LogProducer(networks, router, store, self._clock),
             ]
         )
         return producers, outbox

@@ -1,6 +1,6 @@
 """What a call's context is made of, and the seams through which a plugin's host reaches the rest of the supervisor."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -100,3 +100,5 @@ class HostServices:
     executor: Executor
     on_declared: Callable[[str, tuple[Trigger, ...]], None]
     """Called with the plugin's triggers each time a worker is ready."""
+    chains: Collection[str] | None = None
+    """The names of those that are configured, where that is known."""
