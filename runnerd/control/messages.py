@@ -11,6 +11,8 @@ from msgspec import Meta, Struct
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from runnerd.control.chain_messages import ChainRequest, Fees
+from runnerd.control.key_messages import KeyCreated, KeyRequest, Keys
+from runnerd.control.producer_messages import ProducerStatus
 from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
 
@@ -103,6 +105,7 @@ Request: TypeAlias = (
     | Restart
     | SafeRequest
     | ChainRequest
+    | KeyRequest
 )
 
 
@@ -199,6 +202,7 @@ class Status(_Message, frozen=True, tag="status_reply"):
     chains: list[ChainStatus]
     vaults: list[VaultStatus]
     open_intents: dict[str, int]
+    producers: list[ProducerStatus] = []
 
 
 class Fired(_Message, frozen=True, tag="fired"):
@@ -307,7 +311,9 @@ class Failure(_Message, frozen=True, tag="failure"):
     reason: str
 
 
-Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Fees | Done | Failure
+Reply: TypeAlias = (
+    Status | Fired | Runs | Transactions | History | Proposals | Fees | Keys | KeyCreated | Done | Failure
+)
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

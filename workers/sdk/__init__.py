@@ -8,7 +8,7 @@
 from protocol.actions import Act, Action, Noop
 from protocol.expectations import BalanceChange, MinimumOut, SharePrice
 from protocol.messages import BlockRef, Call, TriggerKind, VaultRef
-from protocol.triggers import Cron, Event, Read
+from protocol.triggers import Cron, Event, Read, Webhook
 from workers.sdk.context import Context, Log
 from workers.sdk.plugin import Plugin, PluginError
 from workers.sdk.state import BlockingState, State
@@ -33,4 +33,5 @@ __all__ = [
     "State",
     "TriggerKind",
     "VaultRef",
+    "Webhook",
 ]
