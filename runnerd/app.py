@@ -13,7 +13,7 @@ from runnerd.chain_commands import ChainCommands
 from runnerd.chains import ChainDesk
 from runnerd.clock import SystemClock
 from runnerd.commands import Commands
-from runnerd.config.model import BudgetConfig, Config
+from runnerd.config.model import Config
 from runnerd.control.server import ControlServer
 from runnerd.database import Database
 from runnerd.directories import clear_links
@@ -25,7 +25,7 @@ from runnerd.key_commands import KeyCommands
 from runnerd.keys import KeyRing
 from runnerd.log import fields
 from runnerd.network import open_network
-from runnerd.opening import open_parts
+from runnerd.opening import open_parts, open_usage
 from runnerd.pauses import Pauses
 from runnerd.plugins import Plugins
 from runnerd.reload import Reloader
@@ -109,7 +109,8 @@ class App:
         results = await self._open_results(store)
         catalogues = {name: build_catalogue(name, vault, config.address_lists) for name, vault in config.vaults.items()}
         router = Router(store, results, metrics, clock)
-        usage = await self._open_usage(store, catalogues, signers, router)
+        self._pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
+        usage = await open_usage(config, store, clock, catalogues, signers, router)
         book = await self._open_book(store, results, usage)
         chains = await self._open_chains(store, signers, catalogues, book, usage)
         executor = Executor(
@@ -248,22 +249,6 @@ class App:
                 webhook,
             ]
         )
-
-    async def _open_usage(
-        self, store: Store, catalogues: Mapping[str, Catalogue], signers: Mapping[str, Signer], router: Router
-    ) -> Usage:
-        """What the last day counts against; and which actions reducing mode lets through."""
-        self._pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
-        wallets = {signers[name].address: wallet.max_gas_wei_per_day for name, wallet in self._config.wallets.items()}
-
-        def budget_of(plugin: str) -> BudgetConfig:
-            host = router.hosts.get(plugin)  # as it was last reloaded; there is none yet at the start
-            config = host.config if host is not None else self._config.plugins.get(plugin)
-            return config.budget if config is not None else BudgetConfig()
-
-        usage = Usage(store, self._clock, catalogues, budget_of, wallets)
-        await usage.load()
-        return usage
 
     def _start_services(self, store: Store) -> None:
         self._tasks.spawn(self._lag.run(), "service:lag")

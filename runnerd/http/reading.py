@@ -84,7 +84,7 @@ def _credential(request: Request) -> Credential:
         raise _unauthorized(f"send either Authorization: Bearer KEY or {SIGNATURE_HEADER}, once")
     if signatures:
         match = _SIGNATURE.fullmatch(signatures[0])
-        if match is None:
+        if match is None or not is_name(match[1]):
             raise _unauthorized(SIGNATURE_RULE)
         return Signature(key=match[1], at=int(match[2]), digest=match[3])
     scheme, _, token = authorization[0].partition(" ")

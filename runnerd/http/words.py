@@ -11,7 +11,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from protocol.limits import MAX_NAME_LENGTH, MAX_PAYLOAD_LENGTH
+from protocol.limits import MAX_PAYLOAD_LENGTH
+from protocol.names import Name
 from protocol.trigger import DEFAULT_JOB
 
 MAX_BODY_BYTES: Final = MAX_PAYLOAD_LENGTH
@@ -25,7 +26,8 @@ MAX_KEY_LENGTH: Final = 200
 OUTCOMES: Final = ("acted", "noop", "denied", "failed", "expired", "dead")
 """Of calls: `store.calls.JobOutcome`, which this side does not import (a test compares them)."""
 
-ShortText: TypeAlias = Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
+IdempotencyKey: TypeAlias = Annotated[str, Meta(max_length=MAX_KEY_LENGTH, pattern=r"^[!-~]*\Z")]
+"""May be empty. Without a line break, as names are: what is signed has one meaning only."""
 CallId: TypeAlias = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 Wait: TypeAlias = Annotated[float, Meta(ge=0, le=MAX_WAIT_S)]
 
@@ -46,7 +48,7 @@ class Bearer(_Message, frozen=True, tag="bearer"):
 class Signature(_Message, frozen=True, tag="signature"):
     """A proof of having the secret, made at `at` (Unix seconds), over what is asked: see `runnerd.keys.content_of`."""
 
-    key: ShortText
+    key: Name
     at: Annotated[int, Meta(ge=0, le=1 << 40)]
     digest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -67,10 +69,10 @@ class MakeCall(_Message, frozen=True, tag="make"):
     """Make a JobCall. The same `idempotency_key` is the same call."""
 
     credential: Credential
-    plugin: ShortText
-    job: ShortText = DEFAULT_JOB
+    plugin: Name
+    job: Name = DEFAULT_JOB
     payload: Annotated[str, Meta(max_length=MAX_PAYLOAD_LENGTH)] = ""
-    idempotency_key: Annotated[str, Meta(max_length=MAX_KEY_LENGTH)] = ""
+    idempotency_key: IdempotencyKey = ""
     wait_s: Wait = 0.0
 
 
@@ -86,7 +88,7 @@ class GetEvents(_Message, frozen=True, tag="events"):
     """The outcomes after position `after`, or from now on; waits for the first. `is_opening`: of a new listener."""
 
     credential: Credential
-    plugin: ShortText | None = None
+    plugin: Name | None = None
     after: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
     wait_s: Wait = 0.0
     is_opening: bool = False

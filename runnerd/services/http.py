@@ -26,7 +26,7 @@ from runnerd.http.channel import Answering, AnsweringEnd, ChannelBroken
 from runnerd.http.records import RecordHandler
 from runnerd.http.words import Settings
 from runnerd.log import fields
-from runnerd.process import die_with_parent
+from runnerd.process import die_with_parent, protect_memory
 from runnerd.tasks import Tasks
 
 logger = logging.getLogger("runnerd.http")
@@ -141,6 +141,7 @@ def _main(parents: socket.socket, connection: socket.socket, parent: int) -> Non
     parents.close()
     die_with_parent(parent)
     setproctitle("runnerd: http")
+    protect_memory()  # callers' keys pass through it
     os.environ.clear()  # what is in it is not for us: `AWS_…` for instance
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us in its order
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -27,8 +27,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from runnerd.config.model import HttpConfig
-from runnerd.services import http as services_http
-from runnerd.services.http import HttpError, Page, fork_http
+from runnerd.http.words import Answer, GetPage, Page, Question, Refusal, Why
+from runnerd.services.http import HttpError, fork_http
 from runnerd.services.metrics import Metrics
 from tests.support.leaks import wait_until_gone
 
@@ -57,7 +57,10 @@ class _Supervisor:
         self._metrics = Metrics(["ready", "stopped"])
         self._metrics.called("alpha", "cron")
 
-    def answer(self, word: str) -> Page:
+    async def answer(self, question: Question) -> Answer:
+        if not isinstance(question, GetPage):
+            return Refusal(why=Why.UNAUTHORIZED, detail="no key is good here")
+        word = question.word
         if self._is_failing:
             self._is_failing = False
             raise ValueError("a defect")
@@ -76,13 +79,13 @@ def _say(**values: object) -> None:
 def _main(mode: str, port: int) -> None:
     """Until the end of stdin."""
     multiprocessing.set_start_method("fork")
-    if mode == "failing once":
-        services_http.ANSWER_DEADLINE_S = 0.3  # the claim is about the next page, not about how long this one takes
     logging.basicConfig(level="INFO", handlers=[_Printer()])
+    http = fork_http()
     try:
-        http = fork_http(HttpConfig(host="127.0.0.1", port=port))
+        http.open(HttpConfig(host="127.0.0.1", port=port))
     except HttpError as error:
         _say(http_error=str(error))
+        http.close()
         return
     _say(address=http.address, pid=os.getpid(), http_pid=http.process.pid)
 
@@ -93,6 +96,7 @@ def _main(mode: str, port: int) -> None:
         loop.add_reader(sys.stdin.fileno(), stopped.set)
         http.serve(_Supervisor(mode).answer)
         await stopped.wait()
+        await http.stop_serving()
 
     asyncio.run(serve())
     http.close()
@@ -188,11 +192,11 @@ def test_health_and_readiness_are_what_the_supervisor_says_now(program: Parent) 
 def test_unknown_path_is_not_found_and_the_answer_says_what_there_is(program: Parent) -> None:
     """Nothing else is served."""
     status, _, text = program.get("/etc/passwd")
-    assert (status, text) == (404, "try /metrics, /healthz, /readyz\n")
+    assert (status, json.loads(text)["detail"]) == (404, "try /metrics, /healthz, /readyz, /v1/openapi.json")
 
 
 def test_its_log_records_are_handled_in_the_parent(program: Parent) -> None:
-    """Through multiprocessing-logging: one log, written by one process."""
+    """One log, written by one process."""
     record = program.hear(lambda line: str(line.get("message")).startswith("listening on "))
     assert record == {
         "message": f"listening on {program.address.removeprefix('http://')}",
