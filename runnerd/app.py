@@ -107,9 +107,8 @@ class App:
     async def _serve(self, store: Store, dsn: str, signers: dict[str, Signer], started: float, trail: Trail) -> None:
         config, clock, metrics = self._config, self._clock, self._metrics
         results = await self._open_results(store)
-        catalogues = {name: build_catalogue(name, vault, config.address_lists) for name, vault in config.vaults.items()}
+        catalogues = self._build_catalogues()
         router = Router(store, results, metrics, clock)
-        self._pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
         usage = await open_usage(config, store, clock, catalogues, signers, router)
         book = await self._open_book(store, results, usage)
         chains = await self._open_chains(store, signers, catalogues, book, usage)
@@ -198,6 +197,13 @@ class App:
         await results.load(list(self._config.plugins))
         self._pauses.load(await store.fetch(workers.pauses()))
         return results
+
+    def _build_catalogues(self) -> dict[str, Catalogue]:
+        """By vault; reducing mode lets pass what they say."""
+        vaults = self._config.vaults.items()
+        catalogues = {name: build_catalogue(name, vault, self._config.address_lists) for name, vault in vaults}
+        self._pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
+        return catalogues
 
     async def _admit(
         self, chains: Mapping[str, ChainDesk], open_vaults: Callable[[ChainDesk], Coroutine[Any, Any, None]]

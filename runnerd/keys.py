@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from protocol.names import is_name
 from runnerd.http.words import Bearer, Credential, GetCall, GetEvents, MakeCall, Signature
@@ -88,15 +88,20 @@ def content_of(question: MakeCall | GetCall | GetEvents, at: int) -> bytes:
 
     All that decides what is done is in it, so what is signed for one plugin, job or key cannot be sent to another.
     """
+    return "\n".join((str(at), *_lines_of(question))).encode()
+
+
+def _lines_of(question: MakeCall | GetCall | GetEvents) -> tuple[str, str, str, str, str]:
     match question:
         case MakeCall():
-            lines = ("POST", f"/v1/plugins/{question.plugin}/calls", question.job, question.idempotency_key)
-            payload = question.payload
+            path = f"/v1/plugins/{question.plugin}/calls"
+            return "POST", path, question.job, question.idempotency_key, question.payload
         case GetCall():
-            lines, payload = ("GET", f"/v1/calls/{question.call_id}", "", ""), ""
+            return "GET", f"/v1/calls/{question.call_id}", "", "", ""
         case GetEvents():
-            lines, payload = ("GET", "/v1/events", question.plugin or "", ""), ""
-    return "\n".join((str(at), *lines, payload)).encode()
+            return "GET", "/v1/events", question.plugin or "", "", ""
+        case _:
+            assert_never(question)
 
 
 def sign(secret: str, content: bytes) -> str:
@@ -135,23 +140,20 @@ class KeyRing:
         kind, name = _claim(credential)
         key = self._keys.get(name)
         digest = key.digest if key is not None and key.kind is kind else _NOBODY
-        match credential:
-            case Bearer():
-                is_proven = hmac.compare_digest(sha256(credential.token.encode()).digest(), digest)
-            case Signature():
-                expected = hmac.new(digest, content_of(question, credential.at), sha256).hexdigest()
-                is_near = abs(now.timestamp() - credential.at) <= WINDOW.total_seconds()
-                is_proven = hmac.compare_digest(credential.digest, expected) and is_near
+        if isinstance(credential, Bearer):
+            is_proven = hmac.compare_digest(sha256(credential.token.encode()).digest(), digest)
+        else:
+            expected = hmac.new(digest, content_of(question, credential.at), sha256).hexdigest()
+            is_near = abs(now.timestamp() - credential.at) <= WINDOW.total_seconds()
+            is_proven = hmac.compare_digest(credential.digest, expected) and is_near
         # `_NOBODY` is no secret: what it "proves" counts only for a key that is there, and of this kind.
         is_there = key is not None and key.kind is kind and key.state(now) == "valid"
         return key if is_proven and is_there else None
 
 
 def _claim(credential: Credential) -> tuple[KeyKind, str]:
-    match credential:
-        case Bearer():
-            _, _, rest = credential.token.partition(".")
-            name, _, _ = rest.rpartition(".")
-            return KeyKind.BEARER, name if is_name(name) else ""
-        case Signature():
-            return KeyKind.SIGNING, credential.key
+    if isinstance(credential, Signature):
+        return KeyKind.SIGNING, credential.key
+    _, _, rest = credential.token.partition(".")
+    name, _, _ = rest.rpartition(".")
+    return KeyKind.BEARER, name if is_name(name) else ""

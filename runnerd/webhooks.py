@@ -157,7 +157,12 @@ class Webhooks:
         done = self._making[plugin, identity] = asyncio.get_running_loop().create_future()
         # A task of its own: once committed it has to get to its plugin, even if nobody waits here any more.
         task = self._tasks.spawn(self._make_once(question, key, taken, identity), f"webhook:{plugin}")
-        task.add_done_callback(lambda _: (self._making.pop((plugin, identity), None), done.set_result(None)))
+
+        def on_made(_: object) -> None:
+            del self._making[plugin, identity]
+            done.set_result(None)
+
+        task.add_done_callback(on_made)
         finished, _ = await asyncio.wait([task], timeout=LEDGER_DEADLINE_S)
         if not finished:
             return _LEDGER_AWAY

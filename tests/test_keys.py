@@ -1,7 +1,9 @@
 """Keys of the HTTP API: who is let in, and who is not."""
 
+import hmac
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import pytest
 
@@ -110,7 +112,7 @@ def test_a_good_signature_lets_in_and_its_window_is_five_minutes_either_way() ->
     [{"payload": "{ }"}, {"plugin": "beta"}, {"job": "settle"}, {"idempotency_key": "k2"}, {"idempotency_key": ""}],
 )
 def test_a_signature_is_for_one_request(changes: dict[str, str]) -> None:
-    """What was overheard cannot be sent to another plugin or job, nor under another key: that would be a second call."""
+    """What was overheard cannot be sent to another plugin or job, nor under another key, as a second call."""
     secret, made = key(kind=KeyKind.SIGNING)
     good = signed(secret, call(Bearer(token="")))
     assert ring(made).verify(good, NOW) == made
@@ -129,7 +131,7 @@ def test_a_signature_of_another_time_or_key_is_worth_nothing() -> None:
 
 
 def test_keys_of_one_kind_are_not_taken_as_the_other() -> None:
-    """Who reads the digest of a bearer key in the ledger could sign with it; and a signing secret is never to travel."""
+    """Who reads the digest of a bearer key in the ledger could sign with it; a signing secret is never to travel."""
     bearer_secret, bearer = key("bearer")
     signing_secret, signing = key("signing", kind=KeyKind.SIGNING)
     keys = ring(bearer, signing)
@@ -142,9 +144,6 @@ def test_a_signature_with_nobodys_digest_lets_nobody_in() -> None:
     """An unknown name is compared with zeros, and anybody can sign with those."""
     question = call(Bearer(token=""))
     content = content_of(question, AT)
-    import hmac
-    from hashlib import sha256
-
     forged = Signature(key="nobody", at=AT, digest=hmac.new(bytes(32), content, sha256).hexdigest())
     assert ring().verify(call(forged), NOW) is None
     _, bearer = key("nobody")

@@ -61,3 +61,6 @@ class KeyCreated(_Message, frozen=True, tag="key_created"):
 
     key: KeyStatus
     secret: str
+
+
+KeyReply: TypeAlias = Keys | KeyCreated

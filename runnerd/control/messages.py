@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from runnerd.control.chain_messages import ChainRequest, Fees
-from runnerd.control.key_messages import KeyCreated, KeyRequest, Keys
+from runnerd.control.key_messages import KeyReply, KeyRequest
 from runnerd.control.producer_messages import ProducerStatus
 from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
@@ -311,9 +311,7 @@ class Failure(_Message, frozen=True, tag="failure"):
     reason: str
 
 
-Reply: TypeAlias = (
-    Status | Fired | Runs | Transactions | History | Proposals | Fees | Keys | KeyCreated | Done | Failure
-)
+Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Fees | KeyReply | Done | Failure
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -113,7 +113,8 @@ class AskingEnd:
     async def ask(self, question: Question, wait_s: float = 0.0) -> Answer:
         """The supervisor's answer; a Refusal when none comes in time."""
         number = next(self._numbers)
-        waiter = self._waiting[number] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = waiter
         try:
             async with asyncio.timeout(wait_s + ANSWER_DEADLINE_S):
                 self._writer.write(pack(words.encode(Asked(number=number, question=question))))

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextlib import aclosing
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -161,8 +162,8 @@ async def _body(request: Request) -> bytes:
         raise _too_large()
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_DEADLINE_S):
-            async for chunk in request.stream():
+        async with asyncio.timeout(BODY_DEADLINE_S), aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
                     raise _too_large()

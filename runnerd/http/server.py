@@ -51,6 +51,7 @@ async def serve(listener: socket.socket, connection: socket.socket, settings: Se
     tasks = Tasks()
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    server.lifespan = config.lifespan_class(config)  # of none: uvicorn's own `serve` would take our signals as well
     await server.startup(sockets=[listener])
     host, port = listener.getsockname()[:2]
     _warm_up()

@@ -23,13 +23,13 @@ from runnerd.config.model import HttpConfig
 from runnerd.errors import RunnerdError
 from runnerd.http import words
 from runnerd.http.channel import Answering, AnsweringEnd, ChannelBroken
-from runnerd.http.records import RecordHandler
+from runnerd.http.records import LOGGER, RecordHandler
 from runnerd.http.words import Settings
 from runnerd.log import fields
 from runnerd.process import die_with_parent, protect_memory
 from runnerd.tasks import Tasks
 
-logger = logging.getLogger("runnerd.http")
+logger = logging.getLogger("runnerd.services.http")
 
 END_DEADLINE_S = 2.0
 MAX_SETTINGS_BYTES = 65_536
@@ -118,9 +118,10 @@ def fork_http() -> HttpProcess:
 
 def _install_forwarding() -> None:
     """The one logger whose records cross the process border; the supervisor's own never take that detour."""
+    forwarded = logging.getLogger(LOGGER)
     for number, handler in enumerate(logging.getLogger().handlers):
-        logger.addHandler(RecordHandler(f"mp-handler-{number}", sub_handler=handler))
-    logger.propagate = False
+        forwarded.addHandler(RecordHandler(f"mp-handler-{number}", sub_handler=handler))
+    forwarded.propagate = False
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -146,7 +147,7 @@ def _main(parents: socket.socket, connection: socket.socket, parent: int) -> Non
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us in its order
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Whatever any library logs here goes the same way as our own records.
-    logging.getLogger().handlers = logger.handlers
+    logging.getLogger().handlers = logging.getLogger(LOGGER).handlers
     server = importlib.import_module("runnerd.http.server")  # while the supervisor reads its configuration
     message, listeners, _, _ = socket.recv_fds(connection, MAX_SETTINGS_BYTES, 1)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

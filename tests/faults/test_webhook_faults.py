@@ -1,4 +1,4 @@
-"""Webhooks while things die: a request that was sent again is never a second call, and none that was promised is lost."""
+"""Webhooks while things die: a request that is sent again is never a second call, and no promised one is lost."""
 
 import http.client
 import json

@@ -14,7 +14,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from runnerd.control.messages import GetStatus
 from tests.integration.test_webhooks import CALLS, WEBHOOK, create_key, do, send
 from tests.support.leaks import find_descendants
 from tests.support.scene import Scene, Stage, puppet
@@ -121,7 +120,7 @@ def test_the_real_one_is_confined_and_holds_nothing_but_sockets(house: Scene) ->
     for thread in Path(f"/proc/{pid}/task").iterdir():
         status = dict(line.split(":\t", 1) for line in (thread / "status").read_text().splitlines() if ":\t" in line)
         assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
-    held = {int(fd.name): os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    held = {int(fd.name): str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
     files = {name for fd, name in held.items() if fd > 2 and not name.startswith(("socket:", "anon_inode:", "pipe:"))}
     assert files <= {"/dev/null"}, held
     sockets = [name for name in held.values() if name.startswith("socket:")]
@@ -143,7 +142,7 @@ def test_neither_key_nor_dsn_nor_configuration_is_in_its_memory(house: Scene) ->
 
 
 def test_without_a_key_nothing_is_made_or_told(house: Scene) -> None:
-    """Whatever is asked: the ledger has the same calls afterwards, and the answer is the same for what is and is not."""
+    """Whatever is asked: the ledger has the same calls afterwards, and what is and what is not are answered alike."""
     before = house.rows("select count(*) as n from job_calls")
     real = send(house, "POST", CALLS, "rk1.tester.wrong", "{}")
     invented = send(house, "POST", "/v1/plugins/ghost/calls", "rk1.nobody.wrong", "{}")
@@ -152,4 +151,4 @@ def test_without_a_key_nothing_is_made_or_told(house: Scene) -> None:
         for key in (None, "", "rk1.tester.", "x" * 250):
             assert send(house, method, path, key, "{}" if method == "POST" else None).status == 401
     assert house.rows("select count(*) as n from job_calls") == before
-    assert house.daemon.ask(GetStatus())
+    assert house.daemon.status().health == "healthy"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from runnerd.http import app as http_app
@@ -35,6 +36,7 @@ from runnerd.http.words import (
 )
 from runnerd.store.calls import JobOutcome
 from tests.support.aio import run_async
+from tests.support.until import until
 
 AUTH = {"Authorization": "Bearer rk1.shop.secret"}
 TOKEN = Bearer(token="rk1.shop.secret")
@@ -132,13 +134,13 @@ def request(
 ) -> Response:
     """One request to an app of its own."""
 
-    async def scenario() -> None:
-        nonlocal response
-        response = await Client(supervisor or Supervisor()).send(method, target, headers, body)
+    responses: list[Response] = []
 
-    response = Response(0, {}, b"")
+    async def scenario() -> None:
+        responses.append(await Client(supervisor or Supervisor()).send(method, target, headers, body))
+
     run_async(scenario())
-    return response
+    return responses[0]
 
 
 def check_problem(response: Response, status: int, detail: str) -> None:
@@ -201,8 +203,7 @@ def test_pages_need_no_key_and_none_is_handed_on(word: str, path: str) -> None:
     supervisor = Supervisor([Page(status=503, content_type="text/plain; charset=utf-8", body="starting\n")])
     response = request("GET", path, AUTH, supervisor=supervisor)
     assert (response.status, response.body) == (503, b"starting\n")
-    assert [question for question in supervisor.asked if isinstance(question, GetPage)][0].word == word
-    assert len(supervisor.asked) == 1
+    assert supervisor.asked == [msgspec.convert({"type": "page", "word": word}, GetPage)]
 
 
 # --- what is refused before anybody is asked -------------------------------------------------------------------------
@@ -311,7 +312,7 @@ def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     run_async(scenario())
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "x", "1.0", "9" * 20, "9223372036854775808", "０"])
+@pytest.mark.parametrize("text", ["0", "-1", "x", "1.0", "9" * 20, "9223372036854775808"])
 def test_an_id_that_none_can_be(text: str) -> None:
     """Refused before it can overflow anything."""
     supervisor = Supervisor()
@@ -334,9 +335,8 @@ def test_other_paths_and_methods() -> None:
 @pytest.mark.parametrize("why", Why)
 def test_every_refusal_has_its_status(why: Why) -> None:
     """With Retry-After where it may be tried again."""
-    refusal = Refusal(
-        why=why, detail="because", retry_after_s=3 if why in (Why.RATE_LIMITED, Why.UNAVAILABLE) else None
-    )
+    is_passing = why in (Why.RATE_LIMITED, Why.UNAVAILABLE)
+    refusal = Refusal(why=why, detail="because", retry_after_s=3 if is_passing else None)
     response = request("POST", CALLS, AUTH, supervisor=Supervisor([refusal]))
     check_problem(response, KINDS[why][0], "because")
     assert response.json["type"] == f"urn:runnerd:problem:{why}"
@@ -353,14 +353,12 @@ def test_a_flood_of_the_api_is_503_and_the_pages_are_still_served(monkeypatch: p
         client = Client(supervisor)
         async with asyncio.TaskGroup() as group:
             held = [group.create_task(client.send("GET", "/v1/calls/7", AUTH)) for _ in range(2)]
-            while len(supervisor.asked) < 2:
-                await asyncio.sleep(0)
+            await until(lambda: len(supervisor.asked) == 2)
             refused = await client.send("GET", "/v1/calls/7", AUTH)
             check_problem(refused, 503, "too many")
             assert refused.headers["retry-after"] == "1"
             page = group.create_task(client.send("GET", "/healthz"))
-            while len(supervisor.asked) < 3:
-                await asyncio.sleep(0)
+            await until(lambda: len(supervisor.asked) == 3)
             assert isinstance(supervisor.asked[2], GetPage)
             supervisor.gate.set()
         assert [task.result().status for task in held] == [200, 200]
@@ -394,7 +392,8 @@ def test_events_come_in_order_with_their_positions_and_end_with_the_key() -> Non
             response = await Client(supervisor).send("GET", "/v1/events?plugin=alpha", {**AUTH, "Last-Event-ID": "3"})
         assert response.headers["content-type"].startswith("text/event-stream")
         events = response.body.decode().split("\n\n")
-        assert [event.partition("\n")[0] for event in events] == [
+        heads = [event.partition("\n")[0] for event in events]
+        assert heads == [
             "retry: 2000",
             "id: 5",
             "id: 9",

@@ -1,6 +1,7 @@
-"""schemathesis reads the OpenAPI document and attacks the real daemon with what it allows, and with what it does not."""
+"""schemathesis reads the OpenAPI document and attacks the real daemon with what it allows, and what it does not."""
 
 from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import pytest
 import schemathesis
@@ -19,6 +20,8 @@ from tests.support.scene import Scene, Stage, puppet
 
 pytestmark = pytest.mark.integration
 
+Case: TypeAlias = "schemathesis.Case[Any]"
+Target: TypeAlias = tuple[Scene, str, str]
 SCHEMA = schemathesis.openapi.from_dict(document()).exclude(path="/v1/events")  # an answer without an end
 CHECKS = [
     schemathesis.checks.not_a_server_error, status_code_conformance, content_type_conformance,
@@ -39,7 +42,7 @@ def target(stage: Stage) -> Iterator[tuple[Scene, str, str]]:
     max_examples=60, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )  # fmt: skip
-def test_every_answer_is_one_that_the_document_names(case: schemathesis.Case, target: tuple[Scene, str, str]) -> None:
+def test_every_answer_is_one_that_the_document_names(case: Case, target: Target) -> None:
     """Statuses, bodies, headers and methods; with a good key, for a plugin that is there half of the time."""
     _, address, key = target
     if case.path_parameters and "plugin" in case.path_parameters and len(str(case.path_parameters["plugin"])) % 2:
@@ -53,7 +56,7 @@ def test_every_answer_is_one_that_the_document_names(case: schemathesis.Case, ta
 
 @SCHEMA.parametrize()
 @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_without_a_key_every_answer_is_a_refusal(case: schemathesis.Case, target: tuple[Scene, str, str]) -> None:
+def test_without_a_key_every_answer_is_a_refusal(case: Case, target: Target) -> None:
     """401, or 404 or 405 for what is no operation; nothing gets past."""
     _, address, _ = target
     case.headers.pop("Authorization", None)

@@ -8,9 +8,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from email.message import Message
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Answer:
     """What came back."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Message
     body: bytes
 
     @property
@@ -64,10 +65,10 @@ def send(
     request = urllib.request.Request(f"{address}{path}", data=data, method=method, headers=given)
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as response:
-            return Answer(response.status, dict(response.headers), response.read())
+            return Answer(response.status, response.headers, response.read())
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(error.code, dict(error.headers), error.read())
+            return Answer(error.code, error.headers, error.read())
 
 
 def create_key(scene: Scene, name: str, *plugins: str, **options: Any) -> str:
@@ -82,6 +83,11 @@ def sign(secret: str, name: str, at: int, path: str, body: str, idempotency_key:
     content = f"{at}\nPOST\n{path}\ndecide\n{idempotency_key}\n{body}".encode()
     digest = hmac.new(sha256(secret.encode()).digest(), content, sha256).hexdigest()
     return {"X_Runnerd_Signature": f"key={name},t={at},v1={digest}"}
+
+
+def send_signed(scene: Scene, body: str, headers: dict[str, str]) -> Answer:
+    """A POST with a signature in place of a key."""
+    return send(scene, "POST", CALLS, None, body, 70, None, **headers)
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +126,8 @@ def test_a_post_is_a_durable_call_of_the_keys_principal(hooked: Scene, key: str)
     call_id = answer.json["id"]
     assert answer.headers["Location"] == f"/v1/calls/{call_id}"
     (row,) = hooked.rows("select * from job_calls where id = %s", call_id)
-    assert (row["trigger"], row["principal"], row["source"], row["payload"]) == (
-        "webhook",
-        "key:tester",
-        "webhook",
-        payload,
-    )
+    asked = (row["trigger"], row["principal"], row["source"], row["payload"])
+    assert asked == ("webhook", "key:tester", "webhook", payload)
     seen = send(hooked, "GET", f"/v1/calls/{call_id}?wait=30", key)
     assert (seen.status, seen.json["state"], seen.json["outcome"]) == (200, "done", "noop")
     assert hooked.state("puppet", "context")["call"]["payload"] == payload
@@ -188,14 +190,14 @@ def test_a_signed_request_that_is_sent_again_is_the_same_call(hooked: Scene) -> 
     secret = create_key(hooked, "signer", "puppet", is_signing=True)
     now, body = int(time.time()), do(do="noop", reason="signed")
     header = sign(secret, "signer", now, CALLS, body)
-    answers = [send(hooked, "POST", CALLS, None, body, **header) for _ in range(3)]
+    answers = [send_signed(hooked, body, header) for _ in range(3)]
     assert {answer.status for answer in answers} <= {200, 202}
     assert len({answer.json["id"] for answer in answers}) == 1
     (row,) = hooked.rows("select principal from job_calls where id = %s", answers[0].json["id"])
     assert row["principal"] == "key:signer"
-    changed = send(hooked, "POST", CALLS, None, do(do="noop", reason="changed"), **header)
-    rekeyed = send(hooked, "POST", CALLS, None, body, Idempotency_Key="new", **header)
-    old = send(hooked, "POST", CALLS, None, body, **sign(secret, "signer", now - 400, CALLS, body))
+    changed = send_signed(hooked, do(do="noop", reason="changed"), header)
+    rekeyed = send_signed(hooked, body, {**header, "Idempotency_Key": "new"})
+    old = send_signed(hooked, body, sign(secret, "signer", now - 400, CALLS, body))
     as_bearer = send(hooked, "POST", CALLS, secret, body)
     assert [answer.status for answer in (changed, rekeyed, old, as_bearer)] == [401] * 4
 
