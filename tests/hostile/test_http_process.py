@@ -92,6 +92,7 @@ def test_confined_it_can_do_nothing_but_talk(tmp_path: Path) -> None:
     program = textwrap.dedent(PROBE).format(root=str(Path(__file__).parents[2]), directory=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+    (tmp_path / "sock").unlink()
     before, after = json.loads(done.stdout)
     assert set(before.values()) == {"done"}, before
     assert after.pop("talk on a connection it has") == "still talking"

@@ -1,7 +1,9 @@
 """Webhooks through the real daemon: from a POST over the keyless process into the ledger, to a worker, and back."""
 
 import hmac
+import http.client
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
 from hashlib import sha256
@@ -320,12 +323,18 @@ class Listener:
 
     def __init__(self, scene: Scene, key: str, path: str = "/v1/events", last: str | None = None) -> None:
         headers = {"Authorization": f"Bearer {key}", **({"Last-Event-ID": last} if last else {})}
-        request = urllib.request.Request(f"{scene.daemon.status().http}{path}", headers=headers)
-        self._response = urllib.request.urlopen(request, timeout=30)
+        self._connection = http.client.HTTPConnection(
+            str(scene.daemon.status().http).removeprefix("http://"), timeout=30
+        )
+        self._connection.request("GET", path, headers=headers)
+        self._socket = self._connection.sock
+        self._response = self._connection.getresponse()
+        assert self._response.status == 200
         self.events: list[dict[str, str]] = []
         self.is_open = threading.Event()
         self.is_ended = threading.Event()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
         assert self.is_open.wait(10)
 
     def _read(self) -> None:
@@ -340,8 +349,8 @@ class Listener:
                 if event:
                     self.events.append(event)
                 event = {}
-        except (OSError, ValueError):
-            pass
+        except (OSError, http.client.HTTPException):
+            pass  # hung up
         self.is_ended.set()
 
     @property
@@ -351,7 +360,11 @@ class Listener:
 
     def close(self) -> None:
         """Hang up."""
+        with suppress(OSError):  # the other side was first
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
         self._response.close()
+        self._connection.close()
 
 
 def test_a_listener_hears_every_outcome_once_and_in_order_and_goes_on_where_it_was(hooked: Scene, key: str) -> None:
@@ -382,6 +395,7 @@ def test_a_listener_whose_key_is_revoked_hears_nothing_more(hooked: Scene, key: 
     # The look that was under way may still have brought this one; the stream is over with the next.
     assert set(heard) <= {answer.json["id"]}
     assert listener.events[-1]["event"] == "end"
+    listener.close()
 
 
 # --- status and the daemon -------------------------------------------------------------------------------------------
