@@ -22,6 +22,9 @@ MAX_OPEN: Final = 512
 """Questions that may be open at once; a further one is read when another has its answer."""
 ANSWER_DEADLINE_S: Final = 2.0
 """Beyond what a question itself waits for."""
+_STOPPING: Final = Refusal(
+    why=Why.UNAVAILABLE, detail="runnerd is stopping; try again with the same Idempotency-Key", retry_after_s=5
+)
 Answering: TypeAlias = Callable[[Question], Awaitable[Answer]]
 
 
@@ -103,12 +106,19 @@ class AskingEnd:
 
     async def run(self) -> None:
         """Hand out the answers, until the supervisor is gone. Raises ChannelBroken."""
-        while True:
-            frame = await read_frame(self._reader, words.MAX_ANSWER_BYTES)
-            answered = words.decode_answered(frame)
-            waiter = self._waiting.get(answered.number)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(answered.answer)
+        try:
+            while True:
+                frame = await read_frame(self._reader, words.MAX_ANSWER_BYTES)
+                answered = words.decode_answered(frame)
+                self._tell(answered.number, answered.answer)
+        finally:
+            for number in self._waiting:
+                self._tell(number, _STOPPING)
+
+    def _tell(self, number: int, answer: Answer) -> None:
+        waiter = self._waiting.get(number)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(answer)
 
     async def ask(self, question: Question, wait_s: float = 0.0) -> Answer:
         """The supervisor's answer; a Refusal when none comes in time."""

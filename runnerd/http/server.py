@@ -26,6 +26,7 @@ MAX_CONNECTIONS: Final = 1_024
 HEAD_DEADLINE_S: Final = 10.0
 """For the line and the headers of a request: who sends them byte by byte holds a connection no longer."""
 MAX_HEAD_BYTES: Final = 16_384
+LAST_ANSWERS_S: Final = 0.5
 
 
 async def serve(listener: socket.socket, connection: socket.socket, settings: Settings) -> None:
@@ -60,6 +61,10 @@ async def serve(listener: socket.socket, connection: socket.socket, settings: Se
     tasks.spawn(_listen(asking, ended), "http:channel")
     tasks.spawn(server.main_loop(), "http:clock")  # the Date header, once a second
     await ended.wait()
+    for connected in server.servers:
+        connected.close()
+    if server.server_state.tasks:  # who still waits is told that we stop
+        await asyncio.wait(server.server_state.tasks, timeout=LAST_ANSWERS_S)
 
 
 async def _listen(asking: AskingEnd, ended: asyncio.Event) -> None:

@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -157,8 +156,9 @@ def _main(parents: socket.socket, connection: socket.socket, parent: int) -> Non
     logging.getLogger().setLevel(settings.log_level.upper())
     connection.setblocking(False)
     try:
-        with suppress(KeyboardInterrupt):
-            asyncio.run(server.serve(socket.socket(fileno=listeners[0]), connection, settings))
+        # Not `asyncio.run`: it would cancel what is not answered yet, and uvicorn answer 500 in our name.
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(server.serve(socket.socket(fileno=listeners[0]), connection, settings))
     except Exception as error:  # the supervisor sees the end, the operator this
         logger.error("the http process cannot go on: %s", error, exc_info=error, extra=fields("http_failed"))
     finally:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 import urllib.error
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +46,8 @@ def test_a_supervisor_killed_between_accept_and_answer_makes_one_call(stage: Sta
         address = f"http://127.0.0.1:{port}"
         with open_page(page_path) as page:
             page.arm(point, 1)
-            assert try_send(scene, key, "once", address) is None
+            answer = try_send(scene, key, "once", address)
+            assert answer is None or answer.status == 503  # whichever the http process had time for
             scene.daemon.process.wait(20)
             assert page.killed_at == point
         before = scene.rows("select id from job_calls where identity = 'webhook tester key once'")
@@ -69,12 +71,13 @@ def test_requests_through_repeated_kills_are_each_one_call(stage: Stage) -> None
         def insist(number: int) -> tuple[str, set[int]]:
             """At least three good answers, however often it takes."""
             ids: list[int] = []
-            for _ in range(2_000):
+            until = time.monotonic() + 120
+            while len(ids) < 3 and time.monotonic() < until:
                 answer = try_send(scene, key, f"k{number}", address)
                 if answer is not None and answer.status in (200, 202):
                     ids.append(answer.json["id"])
-                    if len(ids) == 3:
-                        break
+                else:
+                    time.sleep(0.02)  # as a client would, before it tries again
             return f"k{number}", set(ids)
 
         with ThreadPoolExecutor(8) as pool:
