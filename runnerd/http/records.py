@@ -25,7 +25,7 @@ MAX_PACKET_BYTES: Final = 32_768
 RECORDS_PER_S: Final = 100.0
 BURST: Final = 500.0
 LEVELS: Final = frozenset({logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR})
-ACTIONS: Final = frozenset({"http_listening", "http_request", "http_failed", "library"})
+ACTIONS: Final = frozenset({"http_listening", "http_failed", "library"})
 _FIELDS: Final = "runnerd_fields"
 
 
