@@ -32,6 +32,8 @@ logger = logging.getLogger("runnerd.services.http")
 
 END_DEADLINE_S = 2.0
 MAX_SETTINGS_BYTES = 65_536
+NICENESS = 5
+"""A flood of requests is not to be in the way of the supervisor and the ledger."""
 
 
 class HttpError(RunnerdError):
@@ -142,6 +144,7 @@ def _main(parents: socket.socket, connection: socket.socket, parent: int) -> Non
     die_with_parent(parent)
     setproctitle("runnerd: http")
     protect_memory()  # callers' keys pass through it
+    os.nice(NICENESS)
     os.environ.clear()  # what is in it is not for us: `AWS_…` for instance
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us in its order
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -229,7 +229,7 @@ def test_a_plugin_without_a_webhook_trigger_takes_none(hooked: Scene, key: str) 
 
 
 def test_a_revoked_key_is_worth_nothing_at_once_and_an_expired_one_neither(hooked: Scene) -> None:
-    """Also after a restart: see test_webhook_restarts."""
+    """Also after a restart: see below."""
     revoked, short = create_key(hooked, "leaked", "puppet"), create_key(hooked, "short", "puppet", expires_in_s=0.2)
     assert send(hooked, "POST", CALLS, revoked, do(do="noop")).status in (200, 202)
     hooked.daemon.ask(RevokeKey(name="leaked"))
@@ -396,6 +396,49 @@ def test_a_listener_whose_key_is_revoked_hears_nothing_more(hooked: Scene, key: 
     assert set(heard) <= {answer.json["id"]}
     assert listener.events[-1]["event"] == "end"
     listener.close()
+
+
+def test_keys_and_positions_outlast_a_restart(stage: Stage) -> None:
+    """A valid key goes on, a revoked one stays revoked; a listener goes on where it was, and has missed nothing."""
+    with stage.scene({"puppet": puppet(triggers=WEBHOOK)}) as scene:
+        key, gone = create_key(scene, "tester", "puppet"), create_key(scene, "gone", "puppet")
+        scene.daemon.ask(RevokeKey(name="gone"))
+        first = send(scene, "POST", f"{CALLS}?wait=30", key, do(do="noop"), Idempotency_Key="one").json["id"]
+        listener = Listener(scene, key, last="0")
+        wait_for(lambda: [call["id"] for call in listener.outcomes] == [first], "it hears of the first, from the start")
+        last = [event["id"] for event in listener.events if "id" in event][-1]
+        assert scene.stop() == 0
+        assert listener.is_ended.wait(10)
+        assert listener.events[-1]["event"] == "end"
+        listener.close()
+        scene.start("puppet")
+        assert send(scene, "POST", CALLS, gone, do(do="noop")).status == 401
+        again = send(scene, "POST", CALLS, key, do(do="noop"), Idempotency_Key="one")
+        assert (again.status, again.json["id"], again.json["is_new"]) == (200, first, False)
+        second = send(scene, "POST", f"{CALLS}?wait=30", key, do(do="noop")).json["id"]
+        back = Listener(scene, key, last=last)
+        wait_for(lambda: [call["id"] for call in back.outcomes] == [second], "only what it has not heard")
+        back.close()
+
+
+def test_a_call_that_is_waited_for_while_runnerd_stops_is_answered(stage: Stage) -> None:
+    """With its outcome if it ends within the drain, and in any case with what to do."""
+    with stage.scene({"puppet": puppet(triggers=WEBHOOK)}) as scene:
+        key = create_key(scene, "tester", "puppet")
+        with ThreadPoolExecutor(2) as pool:
+            path = f"{CALLS}?wait=30"
+            waiting = pool.submit(send, scene, "POST", path, key, do(do="wait", seconds=1), Idempotency_Key="slow")
+            row = wait_for(lambda: scene.rows("select id from job_calls where trigger = 'webhook'"), "it stands")[0]
+            wait_for(lambda: scene.state("puppet", f"begun:{row['id']}"), "it is being decided")
+            address = str(scene.daemon.status().http)
+            stopping = pool.submit(scene.stop)
+            wait_for(lambda: scene.log("stopping"), "it is stopping")
+            refused = send(scene, "POST", CALLS, key, do(do="noop"), 20, address, Idempotency_Key="late")
+            answer = waiting.result(40)
+            assert stopping.result(40) == 0
+        assert (refused.status, refused.json["type"]) == (503, "urn:runnerd:problem:unavailable")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert (answer.status, answer.json["outcome"]) == (200, "noop")
 
 
 # --- status and the daemon -------------------------------------------------------------------------------------------
