@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from runnerd.control.chain_messages import ChainRequest, Fees
+from runnerd.control.key_messages import KeyReply, KeyRequest
 from runnerd.control.outbox_messages import GetOutbox, Outbox
 from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
@@ -105,6 +106,7 @@ Request: TypeAlias = (
     | SafeRequest
     | ChainRequest
     | GetOutbox
+    | KeyRequest
 )
 
 
@@ -319,7 +321,9 @@ class Failure(_Message, frozen=True, tag="failure"):
     reason: str
 
 
-Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Fees | Outbox | Done | Failure
+Reply: TypeAlias = (
+    Status | Fired | Runs | Transactions | History | Proposals | Fees | Outbox | KeyReply | Done | Failure
+)
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
