@@ -10,6 +10,7 @@ from protocol.expectations import BalanceChange, MinimumOut, SharePrice
 from protocol.messages import BlockRef, Call, TriggerKind, VaultRef
 from protocol.triggers import Cron, Event, Read
 from workers.sdk.context import Context, Log
+from workers.sdk.job import job
 from workers.sdk.plugin import Plugin, PluginError
 from workers.sdk.state import BlockingState, State
 
@@ -33,4 +34,5 @@ __all__ = [
     "State",
     "TriggerKind",
     "VaultRef",
+    "job",
 ]
