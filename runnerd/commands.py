@@ -126,6 +126,9 @@ class Commands:
         self._check_plugin(request.plugin)
         if self._router.is_draining:
             raise ControlError("runnerd is stopping and takes no more calls")
+        declared = self._router.hosts[request.plugin].declared
+        if declared is not None and request.job not in declared.jobs:
+            raise ControlError(f"{request.plugin} has no job {request.job!r}; it has {', '.join(declared.jobs)}")
         now = self._clock.now()
         identity = f"manual {request.key or uuid.uuid4().hex}"
         new_call = NewCall(
@@ -137,6 +140,8 @@ class Commands:
             fired_at=now,
             deadline_at=now + timedelta(seconds=self._router.hosts[request.plugin].config.call_deadline_s),
             payload=request.payload,
+            source="manual",
+            job=request.job,
         )
         trail = self._command(
             "fire", principal, plugin=request.plugin, identity=identity, payload_sha256=audit.digest(request.payload)

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
+from protocol.trigger import DEFAULT_JOB
 from runnerd.control.chain_messages import ChainRequest, Fees
 from runnerd.control.key_messages import KeyReply, KeyRequest
 from runnerd.control.outbox_messages import GetOutbox, Outbox
@@ -40,6 +41,7 @@ class Fire(_Message, frozen=True, tag="fire"):
 
     plugin: str
     payload: Annotated[str, Meta(max_length=MAX_PAYLOAD_LENGTH)] = ""
+    job: Annotated[str, Meta(min_length=1, max_length=64)] = DEFAULT_JOB
     key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     """Idempotency key: a second fire with the same key is the same call."""
     wait_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
