@@ -38,12 +38,12 @@ class InThread(Returning):
 ways = pytest.mark.parametrize("way", [InLoop, InThread])
 
 
-def outcome_of(plugin: object) -> Outcome:
+def outcome_of(plugin: Any) -> Outcome:
     """What `decide` makes of it."""
     return run_async(decide(plugin.decide, CONTEXT))
 
 
-def error_of(plugin: object) -> DecideError:
+def error_of(plugin: Any) -> DecideError:
     """The DecideError that it ends in."""
     with pytest.raises(DecideError) as caught:
         outcome_of(plugin)
