@@ -14,6 +14,7 @@ from typing import Final
 
 from protocol.triggers import Trigger
 from runnerd.log import fields
+from runnerd.store.errors import StoreError
 from runnerd.tasks import Tasks
 from runnerd.triggers.errors import ProducerBroken, ProducerError
 from runnerd.triggers.producer import Producer, Terms
@@ -91,7 +92,7 @@ class Producers:
             its = [trigger for trigger in triggers if kept.producer.serves(trigger)]
             try:
                 await kept.producer.declare(plugin, its, terms)
-            except ProducerError as error:
+            except (ProducerError, StoreError) as error:
                 logger.error(
                     "%s cannot fire for %s: %s", kept.producer.name, plugin, error,
                     extra=fields("trigger_refused", plugin=plugin, producer=kept.producer.name),
