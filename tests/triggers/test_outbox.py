@@ -514,7 +514,7 @@ def test_database_in_another_encoding_is_understood(postgres: PostgresServer, le
             await bench.follow("flüsse")
             with psycopg.connect(dsn, autocommit=True, client_encoding="utf8") as connection:
                 connection.execute("select runnerd_outbox.publish('flüsse', 'é')")
-                connection.execute("select runnerd_outbox.publish('flüsse', 'x' || E'\\xff')")
+                connection.execute("select runnerd_outbox.publish('flüsse', 'x' || E'\\xff', E'\\xfe')")
                 connection.execute("select runnerd_outbox.publish('flüsse', 'y')")
             await bench.hears("é", "x\ufffd", "y")
 
