@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from protocol.messages import VaultRef
 from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
@@ -30,6 +29,7 @@ from runnerd.network import open_network
 from runnerd.opening import open_parts
 from runnerd.pauses import Pauses
 from runnerd.plugins import Plugins
+from runnerd.producing import open_producers
 from runnerd.reload import Reloader
 from runnerd.results import Results
 from runnerd.router import Router
@@ -38,7 +38,7 @@ from runnerd.services.http import HttpProcess
 from runnerd.services.lag import LagMonitor
 from runnerd.services.metrics import Metrics
 from runnerd.services.systemd import Systemd
-from runnerd.snapshot import VaultSnapshots
+from runnerd.snapshot import open_snapshots
 from runnerd.status import StatusReader
 from runnerd.store import intents, workers
 from runnerd.store.statement import Statement
@@ -49,11 +49,6 @@ from runnerd.supervisor.machine import Phase
 from runnerd.supervisor.monitor import Monitor
 from runnerd.tasks import Tasks
 from runnerd.trail import Trail
-from runnerd.triggers.alarm import TimerAlarm
-from runnerd.triggers.cron import CronProducer
-from runnerd.triggers.events import EventProducer
-from runnerd.triggers.outbox import OutboxProducer
-from runnerd.triggers.producers import Producers
 from runnerd.unlock import close_signers
 from runnerd.vaults import build_adapter
 from runnerd.wallets.signer import Signer
@@ -121,21 +116,9 @@ class App:
         )
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
-        producers, outbox = self._open_producers(router, store, dsn)
-        snapshots = VaultSnapshots(
-            {
-                name: (
-                    VaultRef(
-                        name=name,
-                        address=vault.address,
-                        chain_id=config.chains[vault.chain].id,
-                        actions=tuple(vault.actions),
-                    ),
-                    catalogues[name],
-                    chains[vault.chain].network,
-                )
-                for name, vault in config.vaults.items()
-            }
+        producers, outbox = open_producers(config.database.event_dsn or dsn, router, store, metrics, clock, chains)
+        snapshots = open_snapshots(
+            config.vaults, catalogues, {name: chains[vault.chain].network for name, vault in config.vaults.items()}
         )
         services = HostServices(
             clock=clock,
@@ -149,6 +132,7 @@ class App:
             runtime_dir=str(config.runtime_dir),
             snapshots=snapshots,
             executor=executor,
+            chains=config.chains.keys(),
             on_declared=lambda plugin, triggers: plugins.on_declared(plugin, triggers),  # noqa: PLW0108  # made below
         )
         rows = await store.fetch(workers.last_generations())
@@ -232,19 +216,6 @@ class App:
         }  # fmt: skip
         await asyncio.gather(*(chain.load_knobs() for chain in chains.values()))
         return chains
-
-    def _open_producers(self, router: Router, store: Store, dsn: str) -> tuple[Producers, OutboxProducer]:
-        """All, and the one that has more to tell than the others."""
-        event_dsn = self._config.database.event_dsn or dsn
-        outbox = OutboxProducer(event_dsn, router, store, self._metrics, self._clock)
-        producers = Producers(
-            [
-                CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),
-                EventProducer(event_dsn, router, self._clock, self._metrics),
-                outbox,
-            ]
-        )
-        return producers, outbox
 
     async def _open_usage(
         self, store: Store, catalogues: Mapping[str, Catalogue], signers: Mapping[str, Signer], router: Router

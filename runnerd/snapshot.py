@@ -1,6 +1,6 @@
 """A call's context from the chain: one block, and all of the plugin's reads at exactly that block."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from protocol.messages import BlockRef, VaultRef
 from protocol.triggers import Read
@@ -10,8 +10,27 @@ from runnerd.chain.errors import AbiError, ChainError
 from runnerd.chain.reads import ReadRequest, fetch_reads
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.types import Block
+from runnerd.config.model import VaultConfig
 from runnerd.network import Network
 from runnerd.supervisor.context import Snapshot, SnapshotFailed
+
+
+def open_snapshots(
+    vaults: Mapping[str, VaultConfig], catalogues: Mapping[str, Catalogue], networks: Mapping[str, Network]
+) -> "VaultSnapshots":
+    """Of the configured vaults, each with its own catalogue and network."""
+    return VaultSnapshots(
+        {
+            name: (
+                VaultRef(
+                    name=name, address=vault.address, chain_id=networks[name].config.id, actions=tuple(vault.actions)
+                ),
+                catalogues[name],
+                networks[name],
+            )
+            for name, vault in vaults.items()
+        }
+    )
 
 
 class VaultSnapshots:

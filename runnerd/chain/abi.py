@@ -12,18 +12,20 @@ from eth_abi.exceptions import DecodingError, EncodingError
 
 from protocol.values import Value
 from runnerd.chain.abi_bounds import check_bounds
-from runnerd.chain.abi_fragment import parse_error, parse_function
-from runnerd.chain.abi_types import AbiFunction, AbiParameter
+from runnerd.chain.abi_fragment import parse_error, parse_event, parse_function
+from runnerd.chain.abi_types import AbiEvent, AbiFunction, AbiParameter
 from runnerd.chain.abi_values import AbiValue, from_abi, to_abi
 from runnerd.chain.errors import AbiError, printable
 
 __all__ = [
+    "AbiEvent",
     "AbiFunction",
     "AbiParameter",
     "decode_outputs",
     "decode_parameters",
     "encode_call",
     "parse_error",
+    "parse_event",
     "parse_function",
 ]
 

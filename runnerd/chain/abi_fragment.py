@@ -2,14 +2,25 @@
 
     mintBinary(uint256 strike, bool above) payable returns (uint256 positionId)
     error InsufficientFunds(uint256 have, uint256 want)
+    event Trade(address indexed by, uint256 size)
 
-The form is that of https://docs.ethers.org/v5/api/utils/abi/formats/#human-readable-abi, for functions and errors.
+The form is that of https://docs.ethers.org/v5/api/utils/abi/formats/#human-readable-abi, for functions,
+errors and events.
 """
 
 import re
 from collections.abc import Iterable
 
-from runnerd.chain.abi_types import AbiFunction, AbiParameter, AbiType, ArrayOf, Elementary, Kind, TupleOf
+from runnerd.chain.abi_types import (
+    AbiEvent,
+    AbiFunction,
+    AbiParameter,
+    AbiType,
+    ArrayOf,
+    Elementary,
+    Kind,
+    TupleOf,
+)
 from runnerd.chain.errors import AbiError, printable
 
 MAX_FRAGMENT_LENGTH = 2_000
@@ -18,6 +29,8 @@ MAX_ARRAY_DEPTH = 2
 MAX_DEPTH = 3
 """Arrays and tuples inside each other: what protocol.values can carry."""
 MAX_FIXED_LENGTH = 256
+MAX_INDEXED = 3
+"""A log has four topics, and the first one names the event."""
 
 MUTABILITIES = {"view", "pure", "nonpayable", "payable"}
 VISIBILITIES = {"external", "public"}
@@ -45,14 +58,7 @@ def parse_function(fragment: str) -> AbiFunction:
     modifiers = reader.modifiers()
     outputs = reader.parameters() if reader.take("returns") else ()
     reader.end()
-    names = [parameter.name for parameter in inputs]
-    if "" in names:
-        raise reader.error(
-            f"input {names.index('') + 1} has no name: write for example {inputs[names.index('')].type} amount"
-        )
-    duplicate = _first_duplicate(names)
-    if duplicate is not None:
-        raise reader.error(f"two inputs are named {duplicate}")
+    _check_names(reader, inputs)
     is_view = bool(modifiers & {"view", "pure"})
     return AbiFunction(name, inputs, outputs, is_payable="payable" in modifiers, is_view=is_view)
 
@@ -65,6 +71,33 @@ def parse_error(fragment: str) -> AbiFunction:
     inputs = reader.parameters()
     reader.end()
     return AbiFunction(name, inputs)
+
+
+def parse_event(fragment: str) -> AbiEvent:
+    """The event that a fragment declares; every input needs a name of its own. Raises AbiError with the reason."""
+    reader = _Reader(fragment)
+    reader.take("event")
+    name = reader.word("an event name")
+    inputs = reader.parameters(may_index=True)
+    if reader.take("anonymous"):
+        raise reader.error("an anonymous event has no topic that names it, and cannot be asked for")
+    reader.end()
+    _check_names(reader, inputs)
+    is_indexed = tuple(parameter.name in reader.indexed for parameter in inputs)
+    if sum(is_indexed) > MAX_INDEXED:
+        raise reader.error(f"more than {MAX_INDEXED} indexed inputs")
+    return AbiEvent(name, inputs, is_indexed)
+
+
+def _check_names(reader: "_Reader", inputs: tuple[AbiParameter, ...]) -> None:
+    names = [parameter.name for parameter in inputs]
+    if "" in names:
+        raise reader.error(
+            f"input {names.index('') + 1} has no name: write for example {inputs[names.index('')].type} amount"
+        )
+    duplicate = _first_duplicate(names)
+    if duplicate is not None:
+        raise reader.error(f"two inputs are named {duplicate}")
 
 
 class _Reader:
@@ -84,6 +117,8 @@ class _Reader:
             self._tokens.append(match.group(1) or match.group(2) or match.group(3))
             position = match.end()
         self._next = 0
+        self.indexed: set[str] = set()
+        """Names of the inputs that are, of an event."""
 
     def error(self, reason: str) -> AbiError:
         return AbiError(f"in {printable(self._fragment, 120)!r}: {printable(reason)}")
@@ -124,12 +159,12 @@ class _Reader:
             raise self.error(f"{' and '.join(sorted(found & MUTABILITIES))} exclude each other")
         return found
 
-    def parameters(self, depth: int = 0) -> tuple[AbiParameter, ...]:
+    def parameters(self, depth: int = 0, *, may_index: bool = False) -> tuple[AbiParameter, ...]:
         self.expect("(", "before the parameters")
         found: list[AbiParameter] = []
         if not self.take(")"):
             while True:
-                found.append(self._parameter(depth))
+                found.append(self._parameter(depth, may_index=may_index))
                 if self.take(")"):
                     break
                 self.expect(",", "or ')' after a parameter")
@@ -137,14 +172,17 @@ class _Reader:
             raise self.error(f"more than {MAX_PARAMETERS} parameters")
         return tuple(found)
 
-    def _parameter(self, depth: int) -> AbiParameter:
+    def _parameter(self, depth: int, *, may_index: bool) -> AbiParameter:
         shape = self._type(depth)
         if shape == _PLAIN["address"]:
             self.take("payable")
         if self.peek() in LOCATIONS:
             self._next += 1
+        is_indexed = may_index and self.take("indexed")
         token = self.peek()
         name = self.word("a parameter name") if token and token[0] not in "[()," else ""
+        if is_indexed:
+            self.indexed.add(name)
         return AbiParameter(name, str(shape), shape)
 
     def _type(self, depth: int) -> AbiType:

@@ -85,6 +85,27 @@ class AbiFunction:
     selector: bytes = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        signature = f"{self.name}({','.join(parameter.type for parameter in self.inputs)})"
+        signature = _signature(self.name, self.inputs)
         object.__setattr__(self, "signature", signature)
         object.__setattr__(self, "selector", keccak(signature.encode())[:4])
+
+
+@dataclass(frozen=True, slots=True)
+class AbiEvent:
+    """An event as declared by an operator or an author. `is_indexed` has a word for each input."""
+
+    name: str
+    inputs: tuple[AbiParameter, ...]
+    is_indexed: tuple[bool, ...]
+    signature: str = field(init=False, compare=False)
+    topic: str = field(init=False, compare=False, repr=False)
+    """The first topic of its logs, `0x` hex."""
+
+    def __post_init__(self) -> None:
+        signature = _signature(self.name, self.inputs)
+        object.__setattr__(self, "signature", signature)
+        object.__setattr__(self, "topic", "0x" + keccak(signature.encode()).hex())
+
+
+def _signature(name: str, inputs: tuple[AbiParameter, ...]) -> str:
+    return f"{name}({','.join(parameter.type for parameter in inputs)})"

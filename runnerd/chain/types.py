@@ -35,6 +35,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     base_fee_wei: int | None
     gas_limit: int
     """At most MAX_COUNT: some private chains have blocks without a limit, and name 2^64 - 1 or more."""
+    parent_hash: str = ""
+    """Empty where a node left it out; who follows the chain refuses such a block."""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +69,7 @@ class _WireBlock(msgspec.Struct, rename="camel"):
     timestamp: Count
     gas_limit: Quantity
     base_fee_per_gas: Quantity | None = None
+    parent_hash: Hash | None = None
 
 
 class _WireReceipt(msgspec.Struct, rename="camel"):
@@ -94,6 +97,7 @@ def decode_block(answer: JsonValue, method: str = "eth_getBlockByNumber") -> Blo
         timestamp=int(wire.timestamp, 16),
         base_fee_wei=None if wire.base_fee_per_gas is None else int(wire.base_fee_per_gas, 16),
         gas_limit=min(int(wire.gas_limit, 16), MAX_COUNT),
+        parent_hash=(wire.parent_hash or "").lower(),
     )
 
 

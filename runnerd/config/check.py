@@ -32,6 +32,7 @@ from runnerd.config.model import (
 from runnerd.config.problem import Problem
 from runnerd.config.sandbox import check_sandbox
 from runnerd.config.wallets import check_wallets
+from runnerd.triggers.chain_check import chain_problem
 from runnerd.triggers.schedule import ScheduleError
 from runnerd.triggers.schedule import check as check_trigger
 
@@ -295,11 +296,14 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
         yield Problem(f"{key}.venv", f"is not a virtual environment, it has no lib: {plugin.venv}")
     if plugin.python is not None and not os.access(plugin.python, os.X_OK):
         yield Problem(f"{key}.python", f"is not a program: {plugin.python}")
-    for trigger in plugin.triggers or ():
+    for i, trigger in enumerate(plugin.triggers or ()):
         try:
             check_trigger(trigger)
         except ScheduleError as error:
             yield Problem(f"{key}.triggers", str(error))
+        wrong = chain_problem(trigger, config.chains)
+        if wrong is not None:
+            yield Problem(f"{key}.triggers[{i}].{wrong[0]}", wrong[1])
     try:
         encode(Welcome(params=plugin.params))
     except ProtocolError:

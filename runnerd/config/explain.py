@@ -13,14 +13,16 @@ import msgspec
 from msgspec import NODEFAULT, Struct, structs
 
 from protocol.actions import NAME_RULE
-from protocol.triggers import Cron, Event
+from protocol.trigger import TriggerBase
+from protocol.triggers import Trigger
 from protocol.zygote import Layer
 from runnerd.config.problem import Problem
 
 NAME_PROBLEM: Final = f"a name is {NAME_RULE}"
 _AT = re.compile(r"^(?P<text>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`")
-_KINDS: Final = {str(kind.__struct_config__.tag): kind for kind in (Cron, Event)}
+_NUMBER = re.compile(r"\[(\d+)\]")
+_KINDS: Final = {str(kind.__struct_config__.tag): kind for kind in get_args(Trigger)}
 
 
 def to_path(kind: type, value: object) -> Path:
@@ -69,17 +71,16 @@ def _value(raw: object, kind: Any, where: str) -> Iterator[Problem]:
     try:
         msgspec.convert(raw, kind, strict=True, dec_hook=to_path)
     except msgspec.ValidationError as error:
-        yield _problem(error, where)
+        yield _problem(error, where, raw)
 
 
-def _problem(error: msgspec.ValidationError, where: str) -> Problem:
+def _problem(error: msgspec.ValidationError, where: str, raw: object) -> Problem:
     match = _AT.match(str(error))
     text, path = (match["text"], match["path"] or "") if match else (str(error), "")
     key = (where + path.replace("[...]", ".*")).lstrip(".")
     unknown = _UNKNOWN.search(text)
     if unknown:  # only triggers are reached here: tables in a list
-        names = [field.name for kind in _KINDS.values() for field in structs.fields(kind)]
-        return Problem(_join(key, unknown["field"]), unknown_key(unknown["field"], ["kind", *names]))
+        return Problem(_join(key, unknown["field"]), unknown_key(unknown["field"], ["kind", *_trigger_keys(raw, path)]))
     if text.startswith("Invalid value") and key.endswith(".kind"):
         return Problem(key, f"{text}; allowed: {', '.join(_KINDS)}")
     if text.startswith("Invalid enum value") and ".require[" in key:
@@ -87,6 +88,16 @@ def _problem(error: msgspec.ValidationError, where: str) -> Problem:
     if "got `float`" in text:
         text += "; a fraction is never exact here: write a whole number of a smaller unit, or text"
     return Problem(key, text)
+
+
+def _trigger_keys(raw: object, path: str) -> list[str]:
+    """The keys of the trigger at `path`: those of its kind, its own before those that all have."""
+    number = _NUMBER.match(path)
+    trigger = raw[int(number[1])] if number and isinstance(raw, list) else None
+    kind = _KINDS.get(str(trigger.get("kind"))) if isinstance(trigger, dict) else None
+    kinds = _KINDS.values() if kind is None else (kind,)
+    names = dict.fromkeys(field.name for each in kinds for field in structs.fields(each))
+    return sorted(names, key=lambda name: name in TriggerBase.__struct_fields__)
 
 
 def _is_one(raw: object, kind: Any) -> bool:

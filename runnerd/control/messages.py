@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from runnerd.control.chain_messages import ChainRequest, Fees
 from runnerd.control.outbox_messages import GetOutbox, Outbox
+from runnerd.control.producer_messages import ProducerStatus
 from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
 
@@ -182,15 +183,6 @@ class VaultStatus(Struct, frozen=True, kw_only=True):
     """As `VAULT.ACTION`; who paused them is among the problems."""
     operator_balance_wei: int | None = None
     """None until a node has said it."""
-
-
-class ProducerStatus(Struct, frozen=True, kw_only=True):
-    """What fires one kind of trigger: whether it runs, why not, and how far it has come, in words."""
-
-    name: str
-    state: str
-    reason: str
-    progress: str
 
 
 class Status(_Message, frozen=True, tag="status_reply"):

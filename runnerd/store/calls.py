@@ -240,6 +240,22 @@ def find(plugin: str, identity: str) -> Statement:
     )
 
 
+def standing(plugin: str, source: str, block_hash: str) -> Statement:
+    """The calls that a trigger made of one block and has not taken back, newest first."""
+    return Statement(
+        """
+        select c.* from job_calls c
+        where c.block_hash = %(block)s and c.plugin = %(plugin)s and c.source = %(source)s
+          and c.identity not like 'retracted %%'
+          and not exists (
+              select from job_calls r where r.plugin = c.plugin and r.identity = 'retracted ' || c.identity
+          )
+        order by c.id desc
+        """,
+        {"plugin": plugin, "source": source, "block": block_hash},
+    )
+
+
 def fate(call_id: int) -> Statement:
     """What has become of a call."""
     return Statement("select plugin, state, outcome, reason from job_calls where id = %(id)s", {"id": call_id})

@@ -1,19 +1,29 @@
 """Whether a worker's Hello fits what its host started and what the operator wrote. Called by `host`."""
 
+from collections.abc import Collection
+
 from protocol.messages import Hello
 from runnerd.config.model import PluginConfig
 from runnerd.supervisor.context import Snapshots
 from runnerd.supervisor.machine import WorkerState
 from runnerd.triggers import schedule
+from runnerd.triggers.chain_check import chain_problem
+from runnerd.triggers.source import source_of
 
 
 def hello_problem(
-    hello: Hello, digest: str, name: str, config: PluginConfig, state: WorkerState, snapshots: Snapshots
+    hello: Hello,
+    digest: str,
+    name: str,
+    config: PluginConfig,
+    state: WorkerState,
+    snapshots: Snapshots,
+    chains: Collection[str] | None = None,
 ) -> str | None:
     """Why plugin `name` may not run as it says Hello, and what to do about it; None if it may.
 
     `digest`: of its code, as its worker reported it before the code ran. What is recorded is the Hello's, so it has
-    to be the same.
+    to be the same. `chains`: the configured ones, None where that is not known.
     """
     if hello.generation != state.generation:
         return f"bad protocol: Hello of generation {hello.generation}, this is {state.generation}"
@@ -29,4 +39,7 @@ def hello_problem(
             schedule.check(trigger)
         except schedule.ScheduleError as error:
             return str(error)
+        problem = chain_problem(trigger, chains)
+        if problem is not None:
+            return f"the trigger {source_of(trigger)}: {problem[0]}: {problem[1]}"
     return snapshots.check(config.vault, hello.reads)

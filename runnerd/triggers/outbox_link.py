@@ -34,8 +34,8 @@ select a.id::text as outbox, case when s.is_called then s.last_value else 0 end 
 from runnerd_outbox.about a, runnerd_outbox.event_ids s
 """
 _ENCODING: Final = "case getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end"
-"""Texts come as bytes: a database in SQL_ASCII holds any, which the server would refuse to send as text, and one event must not
-stop all others."""
+"""Texts come as bytes: a database in SQL_ASCII holds any, which the server would refuse to send as text, and one event
+must not stop all others."""
 _READ: Final = f"""
 select id, convert_to(key, {_ENCODING}) as key, created_at, size, found,
        case when size <= %(inline)s then convert_to(payload, {_ENCODING}) end as payload

@@ -191,6 +191,24 @@ ACTION = "vaults.main.actions.mint"
         (plugin('sandbox.readable_paths = ["none"]'), "plugins.alpha.sandbox.readable_paths: no such file: DIR/none"),
         (plugin("restart = { backoff_first_s = 5, backoff_max_s = 2 }"), "plugins.alpha.restart: backoff_max_s is below backoff_first_s"),
         (plugin('triggers = [{ kind = "cron", expression = "61 * * * *" }]'), "plugins.alpha.triggers: bad cron expression '61 * * * *'"),
+        (
+            plugin('triggers = [{ kind = "block" }, { kind = "block", chain = "elsewhere" }]'),
+            "plugins.alpha.triggers[1].chain: there is no chain 'elsewhere'; configured: ",
+        ),
+        (
+            plugin(f'triggers = [{{ kind = "log", addresses = ["0x{"11" * 20}"], event = "Trade(uint7 size)" }}]'),
+            "plugins.alpha.triggers[0].event: in 'Trade(uint7 size)': 'uint7' is not an ABI type",
+        ),
+        (
+            plugin(
+                f'triggers = [{{ kind = "log", addresses = ["0x{"11" * 20}"], event = "T(bool a)", where = {{ b = 1 }} }}]'
+            ),
+            "plugins.alpha.triggers[0].where: where: T has no argument b; it has: a",
+        ),
+        (
+            plugin(f'triggers = [{{ kind = "log", addresses = ["0x{"aB" * 20}"], event = "T(bool a)" }}]'),
+            "plugins.alpha.triggers[0].addresses: 0x",
+        ),
         (plugin('triggers = [{ kind = "cron", expression = "0 0 30 2 *" }]'), "plugins.alpha.triggers: bad cron expression '0 0 30 2 *'"),
         (
             plugin('triggers = [{ kind = "cron", expression = "* * * * *", timezone = "Mars/Base" }]'),

@@ -128,8 +128,8 @@ def test_default_runtime_directory_is_short_and_its_own(place: Place, tmp_path: 
         ),
         (plugin("params = { day = 2026-01-01 }"), "plugins.alpha.params.day: Expected `bool | int | str | object"),
         (
-            plugin('triggers = [{ kind = "webhook" }]'),
-            "plugins.alpha.triggers[0].kind: Invalid value 'webhook'; allowed: cron, event",
+            plugin('triggers = [{ kind = "moon" }]'),
+            "plugins.alpha.triggers[0].kind: Invalid value 'moon'; allowed: cron, event, block, log, metric, webhook, custom",
         ),
         (
             plugin('triggers = [{ kind = "event", topic = "a" }, { kind = "cron", every = 5 }]'),

@@ -8,7 +8,8 @@
 from protocol.actions import Act, Action, Noop
 from protocol.expectations import BalanceChange, MinimumOut, SharePrice
 from protocol.messages import BlockRef, Call, TriggerKind, VaultRef
-from protocol.triggers import Cron, Event, Read
+from protocol.triggers import Block, Cron, Event, Read
+from workers.sdk import triggers
 from workers.sdk.context import Context, Log
 from workers.sdk.plugin import Plugin, PluginError
 from workers.sdk.state import BlockingState, State
@@ -17,6 +18,7 @@ __all__ = [
     "Act",
     "Action",
     "BalanceChange",
+    "Block",
     "BlockRef",
     "BlockingState",
     "Call",
@@ -33,4 +35,5 @@ __all__ = [
     "State",
     "TriggerKind",
     "VaultRef",
+    "triggers",
 ]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from protocol.actions import NAME_RULE, Act, Action, Noop, is_name
 from protocol.limits import MAX_NAME_LENGTH, MAX_READS, MAX_TRIGGERS
-from protocol.triggers import Cron, Event, Read, Trigger
+from protocol.trigger import TriggerBase
+from protocol.triggers import Read, Trigger
 from protocol.values import is_unicode
 
 if TYPE_CHECKING:
@@ -85,10 +86,11 @@ def _takes_self_and_context(decide: Callable[..., object]) -> bool:
 
 
 def _triggers(plugin: type) -> tuple[Trigger, ...]:
-    triggers = _sequence(plugin, "triggers", "a list of Cron(...) and Event(...)")
+    triggers = _sequence(plugin, "triggers", "a list of Cron(...), Event(...) and others")
     for trigger in triggers:
-        if not isinstance(trigger, Cron | Event):
-            raise PluginError(f"{plugin.__name__}.triggers holds {trigger!r}; allowed are Cron(...) and Event(...)")
+        if not isinstance(trigger, TriggerBase):
+            allowed = "Cron(...), Event(...) and the others of workers.sdk.triggers"
+            raise PluginError(f"{plugin.__name__}.triggers holds {trigger!r}; allowed are {allowed}")
     if len(triggers) > MAX_TRIGGERS:
         raise PluginError(f"{plugin.__name__}.triggers holds {len(triggers)}, the limit is {MAX_TRIGGERS}")
     return tuple(triggers)  # type: ignore[arg-type]  # checked one by one above

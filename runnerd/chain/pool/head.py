@@ -80,6 +80,17 @@ class PoolHead:
         except TimeoutError:
             return None
 
+    async def wait_change(self, known: Block | None, timeout_s: float) -> Block | None:
+        """The newest block as soon as it is another one than `known`, be it lower; None when it is not in time."""
+        known_hash = None if known is None else known.hash
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (latest := self.latest) is None or latest.hash == known_hash:
+                    await self._moved.wait()
+                return latest
+        except TimeoutError:
+            return None
+
     async def run(self, poll_s: float) -> None:
         """Poll every node until cancelled, each on its own: a silent one holds up no other."""
         async with asyncio.TaskGroup() as polls:

@@ -14,6 +14,9 @@ alter table job_calls
     add column block_time   bigint,
     add check ((block_number is null) = (block_hash is null) and (block_number is null) = (block_time is null));
 
+-- What a reorg takes back is found by the block that it was about.
+create index job_calls_by_block on job_calls (block_hash) where block_hash is not null;
+
 -- How far a producer has come, in its own words: moved in the transaction of the calls that it made of that.
 create table producer_positions (
     producer text not null,             -- 'outbox', 'log' …

@@ -60,7 +60,8 @@ class Report(Struct, frozen=True, kw_only=True):
 class TakingHost:
     """A plugin that ends each call after a while; of new ones it takes those for which it has room."""
 
-    def __init__(self, results: Results, order: Order, refused: list[Seen]) -> None:
+    def __init__(self, name: str, results: Results, order: Order, refused: list[Seen]) -> None:
+        self.name = name
         self.state = WorkerState(phase=Phase.READY)
         self._results = results
         self._order = order
@@ -130,7 +131,7 @@ async def run(order: Order) -> None:
     results = Results(store, clock)
     router = Router(store, results, metrics, clock)
     refused: list[Seen] = []
-    hosts = {name: TakingHost(results, order, refused) for name in PLUGINS}
+    hosts = {name: TakingHost(name, results, order, refused) for name in PLUGINS}
     router.hosts.update(cast("Any", hosts))
     await router.load()
     if order.crash_at is not None:
