@@ -14,10 +14,17 @@ from runnerd.triggers.events import EventProducer
 from runnerd.triggers.logs import LogProducer
 from runnerd.triggers.outbox import OutboxProducer
 from runnerd.triggers.producers import Producers
+from runnerd.triggers.webhook import WebhookProducer
 
 
 def open_producers(
-    event_dsn: str, router: Router, store: Store, metrics: Metrics, clock: Clock, chains: Mapping[str, ChainDesk]
+    event_dsn: str,
+    router: Router,
+    store: Store,
+    metrics: Metrics,
+    clock: Clock,
+    webhook: WebhookProducer,
+    chains: Mapping[str, ChainDesk],
 ) -> tuple[Producers, OutboxProducer]:
     """All of them, not running; and the one that has more to tell than the others."""
     networks = {name: chain.network for name, chain in chains.items()}
@@ -27,6 +34,7 @@ def open_producers(
             CronProducer(router, store, metrics, clock, TimerAlarm()),
             EventProducer(event_dsn, router, clock, metrics),
             outbox,
+            webhook,
             BlockProducer(networks, router, store, clock),
             LogProducer(networks, router, store, clock),
         ]

@@ -10,27 +10,9 @@ from runnerd.chain.errors import AbiError, ChainError
 from runnerd.chain.reads import ReadRequest, fetch_reads
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.types import Block
-from runnerd.config.model import VaultConfig
+from runnerd.config.model import Config
 from runnerd.network import Network
 from runnerd.supervisor.context import Snapshot, SnapshotFailed
-
-
-def open_snapshots(
-    vaults: Mapping[str, VaultConfig], catalogues: Mapping[str, Catalogue], networks: Mapping[str, Network]
-) -> "VaultSnapshots":
-    """Of the configured vaults, each with its own catalogue and network."""
-    return VaultSnapshots(
-        {
-            name: (
-                VaultRef(
-                    name=name, address=vault.address, chain_id=networks[name].config.id, actions=tuple(vault.actions)
-                ),
-                catalogues[name],
-                networks[name],
-            )
-            for name, vault in vaults.items()
-        }
-    )
 
 
 class VaultSnapshots:
@@ -103,3 +85,24 @@ class VaultSnapshots:
 
 def _key(vault: str, read: Read) -> tuple[str, str]:
     return vault, repr(read)
+
+
+def open_snapshots(
+    config: Config, catalogues: Mapping[str, Catalogue], networks: Mapping[str, Network]
+) -> VaultSnapshots:
+    """Over the vaults of `config`, with their catalogues by vault and their networks by chain."""
+    return VaultSnapshots(
+        {
+            name: (
+                VaultRef(
+                    name=name,
+                    address=vault.address,
+                    chain_id=config.chains[vault.chain].id,
+                    actions=tuple(vault.actions),
+                ),
+                catalogues[name],
+                networks[vault.chain],
+            )
+            for name, vault in config.vaults.items()
+        }
+    )

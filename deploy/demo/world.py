@@ -108,6 +108,7 @@ def render_config(
     chain: Mapping[str, object] | None = None,
     vault: Mapping[str, object] | None = None,
     wallet: Mapping[str, object] | None = None,
+    http: Mapping[str, object] | None = None,
 ) -> str:
     """`runnerd.toml` for `venue`. `url` if the node is reached another way (a proxy); extra keys by table.
 
@@ -118,7 +119,7 @@ def render_config(
     is_elsewhere = wallet is not None and not wallet.keys().isdisjoint({"kms_key_id", "signer_url"})
     tables: dict[str, Mapping[str, object]] = {
         "": {"data_dir": "data", "runtime_dir": "run", "log_level": "debug"},
-        "http": {"port": 0},
+        "http": {"port": 0, **(http or {})},
         "chains.local": {"id": 31337, "rpc": url or venue.url, "poll_s": 0.1, "confirmations": 2, **(chain or {})},
         "wallets.operator": {**({} if is_elsewhere else keystore), **(wallet or {})},
         "vaults.demo": {

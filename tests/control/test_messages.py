@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
-from runnerd.control import chain_messages, messages, outbox_messages, safe_messages
+from runnerd.control import chain_messages, key_messages, messages, outbox_messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
 from runnerd.control.producer_messages import ProducerStatus
 
@@ -34,7 +34,14 @@ REQUESTS: list[Request] = [
         chain="local", max_fee_per_gas_wei=WEI, min_priority_fee_wei=0, replace_after_blocks=1, is_reset=True
     ),
     outbox_messages.GetOutbox(),
+    key_messages.CreateKey(name="shop", plugins=["alpha"], is_signing=True, expires_in_s=60),
+    key_messages.GetKeys(),
+    key_messages.RevokeKey(name="shop"),
 ]
+KEY = key_messages.KeyStatus(
+    name="shop", kind="bearer", plugins=["alpha"], state="revoked", created_at=AT, created_by="uid:0", expires_at=None,
+    revoked_at=AT, revoked_by="uid:1",
+)  # fmt: skip
 PLUGIN = messages.PluginStatus(
     name="alpha", vault="main", state="ready", reason="", generation=2, pid=7, memory_bytes=None, since=AT, paused=None,
     waiting=1, deciding=0, restarts=1, layers=["seccomp"], missing_layers=["landlock"], triggers=["cron * * * * *"],
@@ -48,7 +55,7 @@ STATUS = messages.Status(
         messages.ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent"),
         messages.ChainStatus(
             name="two", chain_id=1, node="http://a", head=7, problem=None, quorum=2, knobs={"max_fee_per_gas_wei": WEI},
-            nodes=[messages.NodeStatus(name="http://a", head=None, state="out", reason="lags")],
+            nodes=[chain_messages.NodeStatus(name="http://a", head=None, state="out", reason="lags")],
         ),
     ],
     vaults=[
@@ -99,6 +106,8 @@ REPLIES: list[Reply] = [
             outbox_messages.FollowerStatus(plugin="b", topic="flow", position=None, events=None, since=None),
         ],
     ),
+    key_messages.Keys(keys=[KEY]),
+    key_messages.KeyCreated(key=KEY, secret="rk1.shop.x"),
     messages.Done(text="paused"),
     messages.Failure(reason="no such plugin"),
 ]
