@@ -1,4 +1,4 @@
-"""Requests and replies about a chain: what `runnerctl adopt`, `cancel` and `fees` say, and of nodes `status`. Part of `control.messages`."""
+"""Messages about a chain: of `runnerctl adopt`, `cancel` and `fees`, and of nodes. Part of `control.messages`."""
 
 from datetime import datetime
 from typing import Annotated, TypeAlias
