@@ -118,3 +118,13 @@ def test_events_of_one_key_wait_for_one_another_and_those_of_two_do_not(stage: S
         first_met = reasons.index("met")
         assert reasons.index("event 3") < first_met < reasons.index("event 1") < reasons.index("event 2")
         assert first_met < reasons.index("event 4")
+
+
+def test_outbox_in_the_private_cluster(stage: Stage) -> None:
+    """Without any DSN in the configuration: the commands find it while runnerd runs."""
+    with stage.scene({"orderly": PLUGINS["orderly"]}, has_dsn=False) as scene:
+        runnerctl(scene, "outbox", "install")
+        wait_for(lambda: followers(scene) == {"orderly": 0}, "it is followed")
+        publish(scene, noop(1))
+        wait_for(lambda: ended(scene, "orderly") == [("noop", "event 1")], "an event")
+        assert runnerctl(scene, "outbox", "prune", "--older-than-days", "0") == "1 events are deleted\n"
