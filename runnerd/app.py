@@ -28,6 +28,7 @@ from runnerd.network import open_network
 from runnerd.opening import open_parts, open_usage
 from runnerd.pauses import Pauses
 from runnerd.plugins import Plugins
+from runnerd.producing import open_producers
 from runnerd.reload import Reloader
 from runnerd.results import Results
 from runnerd.router import Router
@@ -47,13 +48,6 @@ from runnerd.supervisor.machine import Phase
 from runnerd.supervisor.monitor import Monitor
 from runnerd.tasks import Tasks
 from runnerd.trail import Trail
-from runnerd.triggers.alarm import TimerAlarm
-from runnerd.triggers.blocks import BlockProducer
-from runnerd.triggers.cron import CronProducer
-from runnerd.triggers.events import EventProducer
-from runnerd.triggers.logs import LogProducer
-from runnerd.triggers.outbox import OutboxProducer
-from runnerd.triggers.producers import Producers
 from runnerd.triggers.webhook import WebhookProducer
 from runnerd.unlock import close_signers
 from runnerd.vaults import build_adapter, mirror_vaults
@@ -122,8 +116,8 @@ class App:
         await router.load()
         ring = KeyRing(await store.fetch(keys.every()))
         webhook = WebhookProducer(self._no_webhooks)
-        outbox = OutboxProducer(config.database.event_dsn or dsn, router, store, metrics, clock)
-        producers = self._open_producers(router, store, dsn, outbox, webhook, chains)
+        event_dsn = config.database.event_dsn or dsn
+        producers, outbox = open_producers(event_dsn, router, store, metrics, clock, webhook, chains)
         snapshots = open_snapshots(config, catalogues, {name: chain.network for name, chain in chains.items()})
         services = HostServices(
             clock=clock,
@@ -251,27 +245,6 @@ class App:
         if self._http is None:
             return "no request can arrive: http.enabled = false"
         return "the http process is gone: restart runnerd" if self._http.is_lost else None
-
-    def _open_producers(
-        self,
-        router: Router,
-        store: Store,
-        dsn: str,
-        outbox: OutboxProducer,
-        webhook: WebhookProducer,
-        chains: Mapping[str, ChainDesk],
-    ) -> Producers:
-        networks = {name: chain.network for name, chain in chains.items()}
-        return Producers(
-            [
-                CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),
-                EventProducer(self._config.database.event_dsn or dsn, router, self._clock, self._metrics),
-                outbox,
-                webhook,
-                BlockProducer(networks, router, store, self._clock),
-                LogProducer(networks, router, store, self._clock),
-            ]
-        )
 
     def _start_services(self, store: Store) -> None:
         self._tasks.spawn(self._lag.run(), "service:lag")
