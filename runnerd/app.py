@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from protocol.messages import VaultRef
 from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
@@ -26,7 +25,7 @@ from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.tracked import Book, load_book
 from runnerd.executor.usage import Usage
 from runnerd.log import fields
-from runnerd.network import open_network
+from runnerd.network import Network, open_network
 from runnerd.opening import open_parts
 from runnerd.pauses import Pauses
 from runnerd.plugins import Plugins
@@ -38,7 +37,7 @@ from runnerd.services.http import HttpProcess
 from runnerd.services.lag import LagMonitor
 from runnerd.services.metrics import Metrics
 from runnerd.services.systemd import Systemd
-from runnerd.snapshot import VaultSnapshots
+from runnerd.snapshot import VaultSnapshots, open_snapshots
 from runnerd.status import StatusReader
 from runnerd.store import intents, workers
 from runnerd.store.statement import Statement
@@ -54,6 +53,7 @@ from runnerd.triggers.blocks import BlockProducer
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
 from runnerd.triggers.logs import LogProducer
+from runnerd.triggers.metric import MetricProducer
 from runnerd.triggers.outbox import OutboxProducer
 from runnerd.triggers.producers import Producers
 from runnerd.unlock import close_signers
@@ -125,22 +125,9 @@ class App:
         await router.load()
         event_dsn = config.database.event_dsn or dsn
         outbox = OutboxProducer(event_dsn, router, store, metrics, clock)
-        producers = self._open_producers(router, store, event_dsn, outbox, chains)
-        snapshots = VaultSnapshots(
-            {
-                name: (
-                    VaultRef(
-                        name=name,
-                        address=vault.address,
-                        chain_id=config.chains[vault.chain].id,
-                        actions=tuple(vault.actions),
-                    ),
-                    catalogues[name],
-                    chains[vault.chain].network,
-                )
-                for name, vault in config.vaults.items()
-            }
-        )
+        networks = {name: chain.network for name, chain in chains.items()}
+        snapshots = open_snapshots(config, catalogues, networks)
+        producers = self._open_producers(router, store, event_dsn, outbox, networks, snapshots)
         services = HostServices(
             clock=clock,
             store=store,
@@ -240,9 +227,14 @@ class App:
         return chains
 
     def _open_producers(
-        self, router: Router, store: Store, event_dsn: str, outbox: OutboxProducer, chains: Mapping[str, ChainDesk]
+        self,
+        router: Router,
+        store: Store,
+        event_dsn: str,
+        outbox: OutboxProducer,
+        networks: Mapping[str, Network],
+        snapshots: VaultSnapshots,
     ) -> Producers:
-        networks = {name: chain.network for name, chain in chains.items()}
         return Producers(
             [
                 CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),
@@ -250,6 +242,7 @@ class App:
                 outbox,
                 BlockProducer(networks, router, store, self._clock),
                 LogProducer(networks, router, store, self._clock),
+                MetricProducer(networks, snapshots, router, store, self._clock),
             ]
         )
 

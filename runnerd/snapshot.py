@@ -1,6 +1,6 @@
 """A call's context from the chain: one block, and all of the plugin's reads at exactly that block."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from protocol.messages import BlockRef, VaultRef
 from protocol.triggers import Read
@@ -10,6 +10,7 @@ from runnerd.chain.errors import AbiError, ChainError
 from runnerd.chain.reads import ReadRequest, fetch_reads
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.types import Block
+from runnerd.config.model import Config
 from runnerd.network import Network
 from runnerd.supervisor.context import Snapshot, SnapshotFailed
 
@@ -80,6 +81,27 @@ class VaultSnapshots:
                 name=read.key, to=entry.contract, function=entry.function, args=read.args, errors=entry.errors
             )
         return self._requests[key]
+
+
+def open_snapshots(
+    config: Config, catalogues: Mapping[str, Catalogue], networks: Mapping[str, Network]
+) -> VaultSnapshots:
+    """Of all configured vaults."""
+    return VaultSnapshots(
+        {
+            name: (
+                VaultRef(
+                    name=name,
+                    address=vault.address,
+                    chain_id=config.chains[vault.chain].id,
+                    actions=tuple(vault.actions),
+                ),
+                catalogues[name],
+                networks[vault.chain],
+            )
+            for name, vault in config.vaults.items()
+        }
+    )
 
 
 def _key(vault: str, read: Read) -> tuple[str, str]:

@@ -24,6 +24,7 @@ class MemoryLedger:
         self.positions: dict[tuple[str, str], str] = {}
         self.free = 1_000
         self.crash: Literal["before", "after"] | None = None
+        self.crashes = 0
         self.spared = 0
         """So many commits come before the one in which it crashes."""
         self.largest = 0
@@ -41,6 +42,7 @@ class MemoryLedger:
         crash = self.crash if not self.spared else None
         if crash:
             self.crash = None
+            self.crashes += 1
         self.spared = max(0, self.spared - 1)
         if crash == "before":
             raise CrashError

@@ -120,7 +120,8 @@ def test_triggers_and_reads_must_be_lists(attribute: str, value: object) -> None
 @pytest.mark.parametrize("trigger", ["trades", 5, None, Cron, Read("spot")], ids=repr)
 def test_a_trigger_that_is_none_is_refused(trigger: object) -> None:
     """And shown."""
-    with pytest.raises(PluginError, match=r"Tested\.triggers holds .*; allowed are Cron\(\.\.\.\), Event\(\.\.\.\) and the"):
+    expected = r"Tested\.triggers holds .*; allowed are Cron\(\.\.\.\), Event\(\.\.\.\) and the"
+    with pytest.raises(PluginError, match=expected):
         declared(triggers=[Cron(every_seconds=1), trigger])
 
 
