@@ -40,6 +40,7 @@ MAX_ARRAY_LENGTH: Final = 256
 MAX_STRING_LENGTH: Final = 8_192
 MAX_READS: Final = 64
 MAX_TRIGGERS: Final = 32
+MAX_JOBS: Final = 32
 
 MAX_VALUES_PER_ACTION: Final = 1_024
 """Integers, booleans and texts, and the lists that hold them, in the arguments of one Action or Read."""

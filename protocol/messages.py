@@ -14,6 +14,7 @@ from protocol.actions import Name, Outcome
 from protocol.limits import (
     MAX_ATTEMPT,
     MAX_GRACE_MS,
+    MAX_JOBS,
     MAX_LOG_MESSAGE_LENGTH,
     MAX_NAME_LENGTH,
     MAX_PAYLOAD_LENGTH,
@@ -78,6 +79,7 @@ class Hello(Message, frozen=True, tag="hello"):
     triggers: Annotated[tuple[Trigger, ...], Meta(max_length=MAX_TRIGGERS)]
     reads: Annotated[tuple[Read, ...], Meta(max_length=MAX_READS)]
     digest: Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+    jobs: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_JOBS)] = (DEFAULT_JOB,)
 
 
 class Welcome(Message, frozen=True, tag="welcome"):

@@ -25,6 +25,9 @@ Misfire: TypeAlias = Literal["skip", "once", "all"]
 are, up to `MAX_MADE_UP`.
 """
 
+MAX_MADE_UP = 100
+"""The newest ones of more; the others are counted."""
+
 MAX_JITTER_S = Decimal(86_400)
 JITTER_RULE = f"jitter_s must be 0 to {MAX_JITTER_S}, in whole milliseconds"
 
@@ -35,7 +38,7 @@ class Cron(TriggerBase, frozen=True, tag="cron"):
     """Call at fixed times: every `every_seconds` (slots aligned to the Unix epoch), or by a cron `expression`.
 
     An expression has five fields, or six with the seconds first, read in `timezone` (an IANA name). Each call comes up
-    to `jitter_s` later, by another part of it each time.
+    to `jitter_s` later, by another part of it each time, and always before the next slot.
     """
 
     every_seconds: Decimal | None = None

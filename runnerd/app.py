@@ -5,18 +5,15 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
 from typing import Any
 
-from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue, build_catalogue
-from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.chain.vaults.safe_multisig import SafeMultisigVault
 from runnerd.chain_commands import ChainCommands
 from runnerd.chains import ChainDesk
 from runnerd.clock import SystemClock
 from runnerd.commands import Commands
-from runnerd.config.model import BudgetConfig, Config
+from runnerd.config.model import Config
 from runnerd.control.server import ControlServer
 from runnerd.database import Database
 from runnerd.directories import clear_links
@@ -24,9 +21,11 @@ from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.tracked import Book, load_book
 from runnerd.executor.usage import Usage
+from runnerd.key_commands import KeyCommands
+from runnerd.keys import KeyRing
 from runnerd.log import fields
 from runnerd.network import Network, open_network
-from runnerd.opening import open_parts
+from runnerd.opening import open_parts, open_usage
 from runnerd.pauses import Pauses
 from runnerd.plugins import Plugins
 from runnerd.reload import Reloader
@@ -39,7 +38,7 @@ from runnerd.services.metrics import Metrics
 from runnerd.services.systemd import Systemd
 from runnerd.snapshot import VaultSnapshots, open_snapshots
 from runnerd.status import StatusReader
-from runnerd.store import intents, workers
+from runnerd.store import intents, keys, workers
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.cgroups import open_cgroups
@@ -56,9 +55,11 @@ from runnerd.triggers.logs import LogProducer
 from runnerd.triggers.metric import MetricProducer
 from runnerd.triggers.outbox import OutboxProducer
 from runnerd.triggers.producers import Producers
+from runnerd.triggers.webhook import WebhookProducer
 from runnerd.unlock import close_signers
-from runnerd.vaults import build_adapter
+from runnerd.vaults import build_adapter, mirror_vaults
 from runnerd.wallets.signer import Signer
+from runnerd.webhooks import Webhooks
 from runnerd.zygotes import Zygotes
 
 logger = logging.getLogger("runnerd")
@@ -109,13 +110,10 @@ class App:
 
     async def _serve(self, store: Store, dsn: str, signers: dict[str, Signer], started: float, trail: Trail) -> None:
         config, clock, metrics = self._config, self._clock, self._metrics
-        results = Results(store, clock)
-        results.add_consumer(metrics.finished)
-        await results.load(list(config.plugins))
-        self._pauses.load(await store.fetch(workers.pauses()))
-        catalogues = {name: build_catalogue(name, vault, config.address_lists) for name, vault in config.vaults.items()}
+        results = await self._open_results(store)
+        catalogues = self._build_catalogues()
         router = Router(store, results, metrics, clock)
-        usage = await self._open_usage(store, catalogues, signers, router)
+        usage = await open_usage(config, store, clock, catalogues, signers, router)
         book = await self._open_book(store, results, usage)
         chains = await self._open_chains(store, signers, catalogues, book, usage)
         executor = Executor(
@@ -123,11 +121,12 @@ class App:
         )
         await executor.give_up_unconfigured(frozenset(config.vaults))
         await router.load()
-        event_dsn = config.database.event_dsn or dsn
-        outbox = OutboxProducer(event_dsn, router, store, metrics, clock)
+        ring = KeyRing(await store.fetch(keys.every()))
+        webhook = WebhookProducer(self._no_webhooks)
+        outbox = OutboxProducer(config.database.event_dsn or dsn, router, store, metrics, clock)
         networks = {name: chain.network for name, chain in chains.items()}
         snapshots = open_snapshots(config, catalogues, networks)
-        producers = self._open_producers(router, store, event_dsn, outbox, networks, snapshots)
+        producers = self._open_producers(router, store, dsn, outbox, webhook, networks, snapshots)
         services = HostServices(
             clock=clock,
             store=store,
@@ -161,18 +160,18 @@ class App:
         commands = Commands(
             router, plugins, results, self._pauses, store, status,
             {name: vault.actions.keys() for name, vault in config.vaults.items()},
-            SafeCommands(self._vault_desks), ChainCommands(chains, self._vault_desks, book, store, clock), clock,
+            SafeCommands(self._vault_desks), ChainCommands(chains, self._vault_desks, book, store, clock),
+            KeyCommands(ring, plugins.hosts, store, clock), clock,
             outbox,
         )  # fmt: skip
         control = ControlServer(config.control_socket, commands.handle)
         await control.open()
+        webhooks = Webhooks(ring, webhook, router, results, store, status.page, config.http.requests_per_s, clock)
         if self._http is not None:
-            self._http.serve(status.page)
+            self._http.serve(webhooks.answer)
         self._start_services(store)
         producers.start()
-        admissions = [chain.start(open_vaults, self._fail) for chain in chains.values()]
-        if admissions:
-            await asyncio.wait(admissions, timeout=ADMISSION_PATIENCE_S)
+        await self._admit(chains, open_vaults)
         await router.recover()
         reloader = Reloader(config, plugins, self._systemd, trail)
         reloading = self._vital(reloader.run(), "config:reload")
@@ -194,9 +193,32 @@ class App:
         reloading.cancel()  # else it would start what is being stopped
         await asyncio.wait([reloading])
         await producers.close()
+        await webhooks.close()
         await plugins.close()
-        await executor.close()
-        await self._drain(control, chains)
+        await self._drain(executor, control, chains)
+
+    async def _open_results(self, store: Store) -> Results:
+        """With the newest outcomes; and the pauses that stand."""
+        results = Results(store, self._clock)
+        results.add_consumer(self._metrics.finished)
+        await results.load(list(self._config.plugins))
+        self._pauses.load(await store.fetch(workers.pauses()))
+        return results
+
+    def _build_catalogues(self) -> dict[str, Catalogue]:
+        """By vault; reducing mode lets pass what they say."""
+        vaults = self._config.vaults.items()
+        catalogues = {name: build_catalogue(name, vault, self._config.address_lists) for name, vault in vaults}
+        self._pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
+        return catalogues
+
+    async def _admit(
+        self, chains: Mapping[str, ChainDesk], open_vaults: Callable[[ChainDesk], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Ask the chains, and wait for them a while."""
+        admissions = [chain.start(open_vaults, self._fail) for chain in chains.values()]
+        if admissions:
+            await asyncio.wait(admissions, timeout=ADMISSION_PATIENCE_S)
 
     async def _open_book(self, store: Store, results: Results, usage: Usage) -> Book:
         """With the intents that a former process left open."""
@@ -226,41 +248,33 @@ class App:
         await asyncio.gather(*(chain.load_knobs() for chain in chains.values()))
         return chains
 
+    def _no_webhooks(self) -> str | None:
+        """Why no request arrives; None if one can."""
+        if self._http is None:
+            return "no request can arrive: http.enabled = false"
+        return "the http process is gone: restart runnerd" if self._http.is_lost else None
+
     def _open_producers(
         self,
         router: Router,
         store: Store,
-        event_dsn: str,
+        dsn: str,
         outbox: OutboxProducer,
+        webhook: WebhookProducer,
         networks: Mapping[str, Network],
         snapshots: VaultSnapshots,
     ) -> Producers:
         return Producers(
             [
                 CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),
-                EventProducer(event_dsn, router, self._clock, self._metrics),
+                EventProducer(self._config.database.event_dsn or dsn, router, self._clock, self._metrics),
                 outbox,
+                webhook,
                 BlockProducer(networks, router, store, self._clock),
                 LogProducer(networks, router, store, self._clock),
                 MetricProducer(networks, snapshots, router, store, self._clock),
             ]
         )
-
-    async def _open_usage(
-        self, store: Store, catalogues: Mapping[str, Catalogue], signers: Mapping[str, Signer], router: Router
-    ) -> Usage:
-        """What the last day counts against; and which actions reducing mode lets through."""
-        self._pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
-        wallets = {signers[name].address: wallet.max_gas_wei_per_day for name, wallet in self._config.wallets.items()}
-
-        def budget_of(plugin: str) -> BudgetConfig:
-            host = router.hosts.get(plugin)  # as it was last reloaded; there is none yet at the start
-            config = host.config if host is not None else self._config.plugins.get(plugin)
-            return config.budget if config is not None else BudgetConfig()
-
-        usage = Usage(store, self._clock, catalogues, budget_of, wallets)
-        await usage.load()
-        return usage
 
     def _start_services(self, store: Store) -> None:
         self._tasks.spawn(self._lag.run(), "service:lag")
@@ -268,9 +282,12 @@ class App:
         if self._systemd.has_watchdog:
             self._vital(self._systemd.watch(), "service:watchdog")
 
-    async def _drain(self, control: ControlServer, chains: Mapping[str, ChainDesk]) -> None:
+    async def _drain(self, executor: Executor, control: ControlServer, chains: Mapping[str, ChainDesk]) -> None:
         """No plugin runs any more: close what they worked with."""
+        await executor.close()
         await control.close()
+        if self._http is not None:
+            await self._http.stop_serving()
         for chain in chains.values():
             await chain.close()
         await self._tasks.cancel()
@@ -293,7 +310,8 @@ class App:
             proposals = ProposalDesk(name, adapter, lane, book) if isinstance(adapter, SafeMultisigVault) else None
             catalogue = build_catalogue(name, vault, self._config.address_lists)
             self._vault_desks[name] = VaultDesk(name, catalogue, adapter, lane, proposals)
-        self._mirror(chain, executor)
+        desks = [self._vault_desks[name] for name in chain.vaults if name in self._vault_desks]
+        chain.mirror = mirror_vaults(chain.network, desks, executor.ids_on_the_way)
         if admission.chain_problem is None:
             await executor.resume(frozenset(chain.vaults))
             chain.run(self._fail, executor.replan)
@@ -303,20 +321,6 @@ class App:
                     chain.also(desk.proposals.run(), f"proposals:{name}", self._fail)
         for name, reason in refused.items():
             plugins.on_vault(name, reason)
-
-    def _mirror(self, chain: ChainDesk, executor: Executor) -> None:
-        """What the reference vaults of a chain allow by themselves is kept in step from now on."""
-        desks = [self._vault_desks[name] for name in chain.vaults if name in self._vault_desks]
-        mirrored = [desk for desk in desks if isinstance(desk.adapter, Erc7821Vault)]
-        chain.mirror = CapsMirror(
-            chain.network,
-            {
-                desk.name: (desk.adapter.address, desk.catalogue, partial(executor.ids_on_the_way, desk.name))
-                for desk in mirrored
-            },
-        )
-        for desk in mirrored:
-            desk.mirror = chain.mirror
 
     async def _guard(self, store: Store) -> None:
         """Until the writer ends, for whatever reason: without the ledger's lock nothing may be signed."""

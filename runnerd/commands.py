@@ -11,8 +11,9 @@ from msgspec import structs
 from protocol.messages import TriggerKind
 from runnerd.chain_commands import ChainCommands
 from runnerd.clock import Clock
-from runnerd.control import chain_messages, messages, outbox_messages, safe_messages
+from runnerd.control import chain_messages, key_messages, messages, outbox_messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request
+from runnerd.key_commands import KeyCommands
 from runnerd.pauses import EVERYTHING, Mode, Pause, Pauses, Scope
 from runnerd.plugins import Plugins
 from runnerd.results import Results
@@ -45,6 +46,7 @@ class Commands:
         vaults: Mapping[str, Collection[str]],
         safes: SafeCommands,
         chain_commands: ChainCommands,
+        key_commands: KeyCommands,
         clock: Clock,
         outbox: OutboxProducer | None = None,
     ) -> None:
@@ -58,10 +60,11 @@ class Commands:
         self._actions = frozenset(f"{vault}.{action}" for vault, actions in vaults.items() for action in actions)
         self._safes = safes
         self._chain_commands = chain_commands
+        self._key_commands = key_commands
         self._clock = clock
         self._outbox = outbox
 
-    async def handle(self, request: Request, principal: str) -> Reply:
+    async def handle(self, request: Request, principal: str) -> Reply:  # noqa: PLR0912  # one for each command
         """Carry out one request of `principal`. Raises ControlError, StoreError."""
         match request:
             case messages.GetStatus():
@@ -69,8 +72,6 @@ class Commands:
             case messages.Fire():
                 return await self._fire(request, principal)
             case messages.GetRuns():
-                if request.plugin is not None:
-                    self._check_plugin(request.plugin)
                 return await self._runs(request)
             case messages.GetTransactions():
                 return await self._transactions(request.limit)
@@ -97,6 +98,8 @@ class Commands:
                 return await self._chain_commands.handle(request, principal)
             case outbox_messages.GetOutbox():
                 return await self._followers()
+            case key_messages.CreateKey() | key_messages.GetKeys() | key_messages.RevokeKey():
+                return await self._key_commands.handle(request, principal)
             case _:
                 assert_never(request)
 
@@ -123,6 +126,9 @@ class Commands:
         self._check_plugin(request.plugin)
         if self._router.is_draining:
             raise ControlError("runnerd is stopping and takes no more calls")
+        declared = self._router.hosts[request.plugin].declared
+        if declared is not None and request.job not in declared.jobs:
+            raise ControlError(f"{request.plugin} has no job {request.job!r}; it has {', '.join(declared.jobs)}")
         now = self._clock.now()
         identity = f"manual {request.key or uuid.uuid4().hex}"
         new_call = NewCall(
@@ -134,6 +140,8 @@ class Commands:
             fired_at=now,
             deadline_at=now + timedelta(seconds=self._router.hosts[request.plugin].config.call_deadline_s),
             payload=request.payload,
+            source="manual",
+            job=request.job,
         )
         trail = self._command(
             "fire", principal, plugin=request.plugin, identity=identity, payload_sha256=audit.digest(request.payload)
@@ -176,6 +184,8 @@ class Commands:
         )
 
     async def _runs(self, request: messages.GetRuns) -> Reply:
+        if request.plugin is not None:
+            self._check_plugin(request.plugin)
         query = calls.recent(request.plugin, request.limit, only_decided=request.only_decided)
         names = [field.name for field in structs.fields(messages.Run)]
         runs: list[messages.Run] = []

@@ -40,7 +40,7 @@ def configure(level: str) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     # Libraries that log each request would drown what the operator needs to see; botocore's hold a session's token.
-    for noisy in ("web3", "urllib3", "asyncio", "aiohttp", "websockets", "boto3", "botocore"):
+    for noisy in ("web3", "urllib3", "asyncio", "aiohttp", "websockets", "boto3", "botocore", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

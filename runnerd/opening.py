@@ -1,9 +1,13 @@
-"""The parts that a start opens side by side, since none of them needs another: key, zygote and ledger."""
+"""What a start opens: key, zygote and ledger side by side, since none of them needs another; then what was used up."""
 
 import asyncio
 from collections.abc import Mapping
 
-from runnerd.config.model import WalletConfig
+from runnerd.catalogue import Catalogue
+from runnerd.clock import Clock
+from runnerd.config.model import BudgetConfig, Config, WalletConfig
+from runnerd.executor.usage import Usage
+from runnerd.router import Router
 from runnerd.store.store import Store
 from runnerd.unlock import unlock
 from runnerd.wallets.signer import Signer
@@ -28,3 +32,24 @@ async def open_parts(
             opening.create_task(store.open(), name="start:store")
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
+
+
+async def open_usage(
+    config: Config,
+    store: Store,
+    clock: Clock,
+    catalogues: Mapping[str, Catalogue],
+    signers: Mapping[str, Signer],
+    router: Router,
+) -> Usage:
+    """What the last day counts against."""
+    wallets = {signers[name].address: wallet.max_gas_wei_per_day for name, wallet in config.wallets.items()}
+
+    def budget_of(plugin: str) -> BudgetConfig:
+        host = router.hosts.get(plugin)  # as it was last reloaded; there is none yet at the start
+        plugin_config = host.config if host is not None else config.plugins.get(plugin)
+        return plugin_config.budget if plugin_config is not None else BudgetConfig()
+
+    usage = Usage(store, clock, catalogues, budget_of, wallets)
+    await usage.load()
+    return usage

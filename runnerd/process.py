@@ -11,6 +11,7 @@ from typing import Final
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_SET_NO_NEW_PRIVS = 38
 
 RECURSION_LIMIT: Final = 1_000  # CPython's default
 
@@ -46,6 +47,11 @@ def bound_recursion() -> None:
     nested 50,000 deep from a node is then a segmentation fault instead of a RecursionError.
     """
     sys.setrecursionlimit(RECURSION_LIMIT)
+
+
+def forbid_new_privileges() -> None:
+    """No program that is started gives more than we have; seccomp filters of ordinary users need it."""
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -75,7 +75,7 @@ class Router:
                 host = self.hosts.get(call.plugin)
                 if host is not None and not self.is_draining:  # else it stays queued in the ledger, for the next start
                     if call.overlap != "parallel":
-                        self._offer_left_over(host)  # it has to wait for an older one that is among these
+                        self._offer_left_over(call.plugin)  # it has to wait for an older one that is among these
                     host.offer(call, is_owed=new.is_owed)
         finally:
             self._coming -= Counter(lane_of(call) for call in new_calls)
@@ -140,8 +140,8 @@ class Router:
     async def recover(self) -> int:
         """Offer what `load` found, oldest first, however much it is: it was accepted. Returns how many."""
         count = len(self._left_over)
-        for host in self.hosts.values():
-            self._offer_left_over(host)
+        for name in self.hosts:
+            self._offer_left_over(name)
         orphans, self._left_over = self._left_over, []
         self._has_recovered = True
         await self._finish_orphans(orphans)
@@ -149,10 +149,10 @@ class Router:
             logger.info("%d calls of a former run go on", count, extra=fields("calls_recovered", calls=count))
         return count
 
-    def _offer_left_over(self, host: PluginHost) -> None:
-        if its := [call for call in self._left_over if call.plugin == host.name]:
-            self._left_over = [call for call in self._left_over if call.plugin != host.name]
-            host.offer_again(its)
+    def _offer_left_over(self, plugin: str) -> None:
+        if its := [call for call in self._left_over if call.plugin == plugin]:
+            self._left_over = [call for call in self._left_over if call.plugin != plugin]
+            self.hosts[plugin].offer_again(its)
 
     async def _finish_orphans(self, found: Sequence[JobCall]) -> None:
         for call in [call for call in found if call.plugin not in self.hosts]:

@@ -106,3 +106,24 @@ def open_snapshots(
 
 def _key(vault: str, read: Read) -> tuple[str, str]:
     return vault, repr(read)
+
+
+def open_snapshots(
+    config: Config, catalogues: Mapping[str, Catalogue], networks: Mapping[str, Network]
+) -> VaultSnapshots:
+    """Over the vaults of `config`, with their catalogues by vault and their networks by chain."""
+    return VaultSnapshots(
+        {
+            name: (
+                VaultRef(
+                    name=name,
+                    address=vault.address,
+                    chain_id=config.chains[vault.chain].id,
+                    actions=tuple(vault.actions),
+                ),
+                catalogues[name],
+                networks[vault.chain],
+            )
+            for name, vault in config.vaults.items()
+        }
+    )

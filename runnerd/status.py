@@ -17,9 +17,10 @@ from runnerd.executor.executor import VaultDesk
 from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage
 from runnerd.executor.wanted import IntentState
+from runnerd.http.words import Page
 from runnerd.pauses import Pause, Pauses
 from runnerd.results import Results
-from runnerd.services.http import HttpProcess, Page
+from runnerd.services.http import HttpProcess
 from runnerd.services.metrics import Metrics
 from runnerd.store.store import Store
 from runnerd.supervisor.host import PluginHost
@@ -142,7 +143,7 @@ class StatusReader:
                         yield f"chain {name}: node {node.name} is out: {node.health.reason}"
         yield from self._producers.problems()
         if self._http is not None and self._http.is_lost:
-            yield "the http process is gone: no metrics and no health until runnerd is restarted"
+            yield "the http process is gone: no metrics, no health and no webhooks until runnerd is restarted"
         for name, chain in self._chains.items():
             for address, lane in chain.lanes.items():
                 if (shortage := lane.purse.shortage) is not None:

@@ -3,8 +3,11 @@
 Asked by admission before anything is signed, and by `runnerctl doctor`.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import assert_never
 
+from runnerd.caps_mirror import CapsMirror
 from runnerd.chain.errors import AbiError, RpcRefused
 from runnerd.chain.revert import is_execution_failure, revert_reason
 from runnerd.chain.rpc import NodeBatches
@@ -15,6 +18,8 @@ from runnerd.chain.vaults.roles import RolesVault
 from runnerd.chain.vaults.safe import SafeVault
 from runnerd.chain.vaults.safe_multisig import SafeMultisigVault
 from runnerd.config.model import VaultConfig
+from runnerd.executor.executor import VaultDesk
+from runnerd.network import Network
 
 
 def build_adapter(vault: VaultConfig, operator: str) -> VaultAdapter:
@@ -62,3 +67,17 @@ async def find_problem(node: NodeBatches, vault: VaultConfig, operator: str) -> 
 def _given(key: str | None) -> str:
     assert key is not None  # `runnerd.config.check` has seen to it
     return key
+
+
+def mirror_vaults(
+    network: Network, desks: Sequence[VaultDesk], ids_on_the_way: Callable[[str], Mapping[int, bytes]]
+) -> CapsMirror:
+    """What the reference vaults of a chain allow by themselves is kept in step from now on, and their desks have it."""
+    mirrored = [desk for desk in desks if isinstance(desk.adapter, Erc7821Vault)]
+    mirror = CapsMirror(
+        network,
+        {desk.name: (desk.adapter.address, desk.catalogue, partial(ids_on_the_way, desk.name)) for desk in mirrored},
+    )
+    for desk in mirrored:
+        desk.mirror = mirror
+    return mirror

@@ -23,8 +23,8 @@ ALLOWED = {
 FORBIDDEN = {"runnerd": {"workers", "tests", "deploy"}}
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 PICKLING = {
-    # The queue of records of the forked http process, which is ours (docs/security.md).
-    "multiprocessing_logging": {"runnerd/services/http.py"},
+    # Its handler, with typed packets in place of its queue of pickles (docs/security.md).
+    "multiprocessing_logging": {"runnerd/http/records.py"},
     "multiprocessing": {"runnerd/services/http.py", "runnerd/cli/daemon.py"},
     "ProcessPoolExecutor": set[str](),
 }
@@ -162,9 +162,8 @@ def test_the_check_lets_pass_what_is_allowed(tmp_path: Path) -> None:
     _write(tmp_path, "protocol/a.py", '"""Words."""\nimport os\nimport msgspec\nfrom protocol.b import c\n')
     _write(tmp_path, "workers/a.py", '"""Worker."""\nimport zmq\nfrom protocol import a\nfrom workers.sdk import b\n')
     _write(tmp_path, "runnerd/a.py", '"""App."""\nimport web3\nfrom protocol import a\nfrom runnerd.b import c\n')
-    _write(
-        tmp_path, "runnerd/services/http.py", '"""Page."""\nimport multiprocessing\nimport multiprocessing_logging\n'
-    )
+    _write(tmp_path, "runnerd/services/http.py", '"""Page."""\nimport multiprocessing\n')
+    _write(tmp_path, "runnerd/http/records.py", '"""Records."""\nimport multiprocessing_logging\n')
     _write(tmp_path, "runnerd/b.py", '"""Long."""\n' + "x = 1\n" * (MAX_LINES - 1))
     assert find_problems(tmp_path) == []
 

@@ -1,5 +1,6 @@
 """From a producer to the plugins: what was accepted is offered to all of them, whatever becomes of one."""
 
+import asyncio
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from itertools import count
@@ -8,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from protocol.messages import TriggerKind
+from protocol.trigger import Overlap
 from runnerd.results import Results
 from runnerd.router import Router
 from runnerd.services.metrics import Metrics
@@ -47,21 +49,29 @@ class ListHost:
         self.room = 1_000
         self.offered: list[int] = []
         self.offered_again: list[int] = []
+        self.owed: list[int] = []
+        self.open: set[str] = set()
 
-    def refusal(self, coming: int) -> str | None:
+    def refusal(self, call: NewCall, coming: int) -> str | None:
         return "queue is full" if coming >= self.room else None
 
-    def offer(self, call: JobCall) -> None:
+    def is_open(self, call: NewCall) -> bool:
+        return call.source in self.open
+
+    def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
         self.offered.append(call.id)
+        self.open.add(call.source)
+        self.owed += [call.id] if is_owed else []
 
     def offer_again(self, calls: list[JobCall]) -> None:
         self.offered_again += [call.id for call in calls]
+        self.open |= {call.source for call in calls}
 
 
-def new_call(plugin: str, number: int) -> NewCall:
+def new_call(plugin: str, number: int, *, overlap: Overlap = "parallel", source: str = "event flow") -> NewCall:
     return NewCall(
         plugin=plugin, trigger=TriggerKind.EVENT, identity=f"n {number}", principal="pg:flow", due_at=EPOCH,
-        fired_at=EPOCH, deadline_at=EPOCH, topic="flow",
+        fired_at=EPOCH, deadline_at=EPOCH, topic="flow", source=source, overlap=overlap,
     )  # fmt: skip
 
 
@@ -125,5 +135,99 @@ def test_what_a_trigger_wants_beyond_the_bounds_costs_no_commit() -> None:
         assert len(await router.submit([by_hand])) == 1
         text = router._metrics.render().decode()
         assert 'runnerd_calls_refused_total{plugin="alpha",trigger="event"} 4.0' in text
+
+    run(scenario())
+
+
+def test_what_is_owed_is_taken_whatever_the_bounds() -> None:
+    """Its producer's position moves in the same commit: a call that is dropped now would never be asked for again."""
+
+    async def scenario() -> None:
+        router, _, hosts = make_router()
+        hosts["alpha"].room = 1
+        wanted = [replace(new_call("alpha", number), is_owed=number == 3) for number in range(1, 5)]
+        assert [call.identity for call in await router.submit(wanted)] == ["n 1", "n 3"]
+        assert hosts["alpha"].owed == [2]
+
+    run(scenario())
+
+
+def skipped(router: Router) -> float | None:
+    labels = {"plugin": "alpha", "trigger": "event"}
+    return router._metrics.registry.get_sample_value("runnerd_calls_skipped_total", labels)
+
+
+def test_call_that_is_to_be_skipped_is_not_made_while_an_older_one_of_its_trigger_is_open() -> None:
+    """With its plugin, or before it in the same submission; other triggers' are made, and the cursor moves."""
+
+    async def scenario() -> None:
+        router, ledger, hosts = make_router()
+        wanted = [
+            new_call(plugin, number, overlap="skip") for number, plugin in enumerate(("alpha", "alpha", "beta"), 1)
+        ]
+        wanted.append(new_call("alpha", 4, overlap="skip", source="other"))
+        cursor = calls.move_cursor("alpha", "event flow", EPOCH)
+        assert [call.identity for call in await router.submit(wanted, cursor)] == ["n 1", "n 3", "n 4"]
+        assert await router.submit([new_call("alpha", 5, overlap="skip")], cursor) == []
+        assert (skipped(router), len(ledger.written("trigger_cursors"))) == (2, 2)
+        hosts["alpha"].open.clear()
+        assert len(await router.submit([new_call("alpha", 6, overlap="skip")])) == 1
+
+    run(scenario())
+
+
+def test_call_that_is_being_stored_is_open() -> None:
+    """Two producers, or two notifications, at the same time."""
+
+    async def scenario() -> None:
+        router, _, _ = make_router()
+        both = await asyncio.gather(*(router.submit([new_call("alpha", n, overlap="skip")]) for n in (1, 2)))
+        assert [len(accepted) for accepted in both] == [1, 0]
+        assert router._coming.total() == 0
+
+    run(scenario())
+
+
+def test_call_of_a_former_run_is_open_before_it_is_offered() -> None:
+    """Its plugin may be ready, and its trigger fire, before what is left over is taken up."""
+
+    async def scenario() -> None:
+        router, ledger, hosts = make_router()
+        ledger.queued = [(await ledger.commit(calls.insert(new_call("alpha", 1))))[0][0]]
+        await router.load()
+        assert await router.submit([new_call("alpha", 2, overlap="skip")]) == []
+        assert hosts["alpha"].offered_again == []
+
+    run(scenario())
+
+
+def test_call_that_must_wait_for_an_older_one_finds_it_with_its_plugin() -> None:
+    """What a former run left of this plugin is offered first, and once."""
+
+    async def scenario() -> None:
+        router, ledger, hosts = make_router()
+        left = [new_call("alpha", 1, overlap="queue"), new_call("beta", 2)]
+        ledger.queued = [rows[0] for rows in await ledger.commit(*map(calls.insert, left))]
+        await router.load()
+        await router.submit([new_call("alpha", 3, overlap="queue")])
+        assert (hosts["alpha"].offered_again, hosts["alpha"].offered) == ([1], [3])
+        assert await router.recover() == 1
+        assert (hosts["alpha"].offered_again, hosts["beta"].offered_again) == ([1], [2])
+
+    run(scenario())
+
+
+def test_there_is_no_room_before_older_calls_are_back_while_stopping_or_for_a_plugin_that_is_gone() -> None:
+    """A producer that can wait does so."""
+
+    async def scenario() -> None:
+        router, _, hosts = make_router()
+        hosts["alpha"].room = 7
+        await router.load()
+        assert router.room("alpha") == 0
+        await router.recover()
+        assert (router.room("alpha"), router.room("gone")) == (7, 0)
+        router.is_draining = True
+        assert router.room("alpha") == 0
 
     run(scenario())

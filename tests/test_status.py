@@ -9,6 +9,7 @@ from runnerd.chain.pool.health import Fault, Health, NodeState
 from runnerd.executor.wanted import Intent, IntentState
 from runnerd.pauses import Pauses
 from runnerd.status import StatusReader
+from runnerd.triggers.producers import Producers
 from tests.support.virtual_time import EPOCH
 
 WALLET = "0x" + "0A" * 20
@@ -28,8 +29,7 @@ def reader(*intents: Any, is_http_lost: bool = False) -> StatusReader:
     parts: dict[str, Any] = {
         "config": None, "hosts": {}, "chains": {}, "vaults": {}, "store": SimpleNamespace(is_connected=True),
         "book": SimpleNamespace(open={each.intent.call_id: each for each in intents}), "usage": None,
-        "pauses": Pauses(), "results": None, "metrics": None, "cron": None,
-        "events": SimpleNamespace(is_connected=True),
+        "pauses": Pauses(), "results": None, "metrics": None, "producers": Producers(),
         "zygotes": SimpleNamespace(pid=1), "http": SimpleNamespace(is_lost=is_http_lost), "lag_s": lambda: 0.0,
         "clock": SimpleNamespace(now=lambda: EPOCH),
     }  # fmt: skip

@@ -3,8 +3,9 @@
 import asyncio
 import inspect
 import traceback
+from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, TypeAlias
 
 from protocol.actions import Act, Action, Noop, Outcome
 from protocol.limits import MAX_TEXT_LENGTH, MAX_TRACEBACK_LENGTH
@@ -21,18 +22,22 @@ class DecideError(Exception):
         self.trace = encodable(trace)[-MAX_TRACEBACK_LENGTH:]
 
 
-def is_async(plugin: Any) -> bool:
-    """Whether `decide` runs in the event loop (`async def`) or in a thread (plain `def`)."""
-    return inspect.iscoroutinefunction(plugin.decide)
+Method: TypeAlias = Callable[[Context], Any]
+"""A job of a plugin instance: `decide`, or one that is marked with `@job`."""
 
 
-async def decide(plugin: Any, context: Context, threads: Executor | None = None) -> Outcome:
+def is_async(method: Method) -> bool:
+    """Whether a job runs in the event loop (`async def`) or in a thread (plain `def`)."""
+    return inspect.iscoroutinefunction(method)
+
+
+async def decide(method: Method, context: Context, threads: Executor | None = None) -> Outcome:
     """The checked outcome of one call. Raises DecideError for whatever goes wrong in the plugin's code."""
     try:
-        if is_async(plugin):
-            returned = await plugin.decide(context)
+        if is_async(method):
+            returned = await method(context)
         else:
-            returned, raised = await asyncio.get_running_loop().run_in_executor(threads, _decide, plugin, context)
+            returned, raised = await asyncio.get_running_loop().run_in_executor(threads, _decide, method, context)
             if raised is not None:
                 raise raised
         return _outcome(returned)
@@ -53,10 +58,10 @@ def trace_of(error: BaseException) -> str:
         return ""
 
 
-def _decide(plugin: Any, context: Context) -> tuple[object, BaseException | None]:
+def _decide(method: Method, context: Context) -> tuple[object, BaseException | None]:
     """In a thread. The exception is returned: before Python 3.12 a StopIteration never leaves an executor's future."""
     try:
-        return plugin.decide(context), None
+        return method(context), None
     except BaseException as error:  # the same boundary
         return None, error
 

@@ -8,7 +8,6 @@ import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
 
 import zmq
 
@@ -37,7 +36,7 @@ from protocol.messages import (
 from protocol.zygote import LoopSettings
 from workers import log_handler
 from workers.channel import Channel
-from workers.decide import DecideError, decide, encodable, is_async, trace_of
+from workers.decide import DecideError, Method, decide, encodable, is_async, trace_of
 from workers.loader import load
 from workers.locate import PluginCode
 from workers.sdk.context import Context, Log
@@ -76,7 +75,7 @@ class WorkerLoop:
         self._next_request = 1
         self._threads: ThreadPoolExecutor | None = None
         self._params: dict[str, Param] = {}
-        self._plugin: Any = None
+        self._jobs: dict[str, Method] = {}
         self._stop: asyncio.Future[float] = loop.create_future()
         self._dropped = 0
 
@@ -87,8 +86,9 @@ class WorkerLoop:
         try:
             plugin = load(code)
             declared = declaration_of(plugin)
-            self._plugin = plugin()
-            if not is_async(self._plugin):
+            instance = plugin()
+            self._jobs = {name: getattr(instance, method) for name, method in declared.jobs.items()}
+            if not all(map(is_async, self._jobs.values())):
                 self._threads = ThreadPoolExecutor(self._settings.threads, thread_name_prefix="decide")
             hello = _checked(
                 Hello(
@@ -99,6 +99,7 @@ class WorkerLoop:
                     triggers=declared.triggers,
                     reads=declared.reads,
                     digest=code.digest,
+                    jobs=tuple(self._jobs),
                 )
             )
         except BaseException as error:  # foreign code: a module may raise anything when it is imported
@@ -149,6 +150,11 @@ class WorkerLoop:
 
     async def _call(self, request: Decide) -> None:
         call = request.call
+        method = self._jobs.get(call.job)
+        if method is None:  # of a call that was asked for when the code was another
+            error = f"there is no job {call.job!r}; there is {', '.join(self._jobs)}"
+            self._send(DecideFailed(call_id=call.id, attempt=call.attempt, error=error, traceback=""))
+            return
         state = State(self)
         context = Context(
             call=call,
@@ -157,11 +163,11 @@ class WorkerLoop:
             vault=request.vault,
             reads=request.reads,
             params=self._params,
-            state=state if is_async(self._plugin) else BlockingState(state, self._loop),
+            state=state if is_async(method) else BlockingState(state, self._loop),
             log=Log(lambda level, text: self._log(level, text, call.id)),
         )
         try:
-            outcome = await decide(self._plugin, context, self._threads)
+            outcome = await decide(method, context, self._threads)
             decision = Decision(call_id=call.id, attempt=call.attempt, outcome=outcome, state_writes=state.writes)
             self._channel.send(_checked(decision))
         except DecideError as error:

@@ -17,10 +17,11 @@ from protocol.codec import decode_from_worker, encode
 from protocol.errors import ProtocolError
 from protocol.expectations import Expectation
 from protocol.messages import BlockRef, Call, Decision, LogLevel, Origin, Param, StatePut, TriggerKind, VaultRef
+from protocol.trigger import DEFAULT_JOB
 from protocol.values import PlainValue, to_value
 from workers.decide import DecideError, decide, is_async
 from workers.sdk.context import Context, Log
-from workers.sdk.plugin import declaration_of
+from workers.sdk.plugin import PluginError, declaration_of
 from workers.sdk.state import BlockingState, State, text_of
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -83,6 +84,7 @@ def run(
     reads: Mapping[str, PlainValue] | None = None,
     params: Mapping[str, Param] | None = None,
     state: Mapping[str, Any] | None = None,
+    job: str = DEFAULT_JOB,
     trigger: TriggerKind = TriggerKind.MANUAL,
     topic: str | None = None,
     payload: str = "",
@@ -97,12 +99,15 @@ def run(
     Raises PluginError when the class is not a plugin, DecideError when `decide` raised or returned nonsense,
     exactly as the worker would report it.
     """
-    declaration_of(plugin if isinstance(plugin, type) else type(plugin))
+    declared = declaration_of(plugin if isinstance(plugin, type) else type(plugin))
     instance = plugin() if isinstance(plugin, type) else plugin
+    if job not in declared.jobs:
+        raise PluginError(f"there is no job {job!r}; there is {', '.join(declared.jobs)}")
+    method = getattr(instance, declared.jobs[job])
     memory = MemoryState(state or {})
     lines: list[tuple[LogLevel, str]] = []
     call = Call(
-        id=1, attempt=attempt, trigger=trigger, topic=topic, payload=payload, due_at=now, fired_at=now,
+        id=1, attempt=attempt, trigger=trigger, topic=topic, payload=payload, due_at=now, fired_at=now, job=job,
         origin=origin or Origin(source="test", id="test 1", principal="test"),
     )  # fmt: skip
 
@@ -115,10 +120,10 @@ def run(
             vault=vault,
             reads={key: to_value(value) for key, value in (reads or {}).items()},
             params=dict(params or {}),
-            state=view if is_async(instance) else BlockingState(view, asyncio.get_running_loop()),
+            state=view if is_async(method) else BlockingState(view, asyncio.get_running_loop()),
             log=Log(lambda level, text: lines.append((level, text))),
         )
-        outcome = await decide(instance, context)
+        outcome = await decide(method, context)
         try:
             decode_from_worker(encode(Decision(call_id=1, attempt=1, outcome=outcome, state_writes=view.writes)))
         except ProtocolError as error:

@@ -108,6 +108,7 @@ def render_config(
     chain: Mapping[str, object] | None = None,
     vault: Mapping[str, object] | None = None,
     wallet: Mapping[str, object] | None = None,
+    http: Mapping[str, object] | None = None,
 ) -> str:
     """`runnerd.toml` for `venue`. `url` if the node is reached another way (a proxy); extra keys by table.
 
@@ -118,7 +119,7 @@ def render_config(
     is_elsewhere = wallet is not None and not wallet.keys().isdisjoint({"kms_key_id", "signer_url"})
     tables: dict[str, Mapping[str, object]] = {
         "": {"data_dir": "data", "runtime_dir": "run", "log_level": "debug"},
-        "http": {"port": 0},
+        "http": {"port": 0, **(http or {})},
         "chains.local": {"id": 31337, "rpc": url or venue.url, "poll_s": 0.1, "confirmations": 2, **(chain or {})},
         "wallets.operator": {**({} if is_elsewhere else keystore), **(wallet or {})},
         "vaults.demo": {
@@ -245,6 +246,10 @@ def _table(name: str, keys: Mapping[str, object]) -> str:
     return "\n".join([*lines, *(f"{key} = {_value(value)}" for key, value in keys.items())]) + "\n"
 
 
+def _key(key: str) -> str:
+    return f'"{key}"' if "." in key else key
+
+
 def _value(value: object) -> str:
     match value:
         case bool():
@@ -252,7 +257,7 @@ def _value(value: object) -> str:
         case int() | float():
             return str(value)
         case dict():
-            return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+            return "{ " + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + " }"
         case list() | tuple():
             return "[" + ", ".join(_value(item) for item in value) + "]"
         case _:

@@ -41,6 +41,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Entry("adopt", "runnerd.cli.adopt", "Say that a transaction that is not ours was meant so."),
             Entry("fees", "runnerd.cli.fees", "Show or turn the fee cap, tip and patience of a chain."),
             Entry("safe", "runnerd.cli.safe", "Sign what waits for the owners of a Safe."),
+            Entry("keys", "runnerd.cli.keys", "Make, list and revoke keys of the HTTP API."),
             Entry("restart", "runnerd.cli.restart", "Restart a plugin's worker; clears quarantine."),
         ),
     ),

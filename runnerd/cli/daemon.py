@@ -80,34 +80,38 @@ def main(file: Path) -> None:
 
     Logs go to stderr: readable on a terminal, one JSON object a line elsewhere.
     """
-    config = load(file)
-    configure(config.log_level)
-    sys.exit(_run(config))
-
-
-def _run(config: Config) -> int:
+    configure("info")
     bound_recursion()  # all but boto3 is imported by now; what is forked below has the limit as well
     # Explicit: multiprocessing-logging works with fork only, and Python 3.14 has another default.
     multiprocessing.set_start_method("fork")
     gc.freeze()  # what was imported lives as long as we do: no collection looks at it again, in no child either
+    http = fork_http()  # before anything is read: nothing of the configuration is in its memory
+    try:
+        config = load(file)
+        logging.getLogger().setLevel(config.log_level.upper())
+        code = _run(config, http)
+    finally:
+        http.close()
+        logging.shutdown()
+    sys.exit(code)
+
+
+def _run(config: Config, http: HttpProcess) -> int:
     systemd = Systemd(os.environ)
-    http: HttpProcess | None = None
     try:
         prepare(config)
         if config.http.enabled:
-            http = fork_http(config.http)
+            http.open(config.http, config.log_level)
+        else:
+            http.close()
         protect_memory()
         raise_file_limit()
         setproctitle("runnerd: supervisor")
         with _runner() as runner:
-            return runner.run(_serve(config, http, systemd))
+            return runner.run(_serve(config, http if config.http.enabled else None, systemd))
     except (RunnerdError, WalletError, ChainError, OSError) as error:
         logger.critical("cannot run: %s", error, extra=fields("start_failed"))
         return 1
-    finally:
-        if http is not None:
-            http.close()
-        logging.shutdown()
 
 
 async def _serve(config: Config, http: HttpProcess | None, systemd: Systemd) -> int:

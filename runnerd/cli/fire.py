@@ -5,6 +5,7 @@ import msgspec
 from rich.text import Text
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
+from protocol.trigger import DEFAULT_JOB
 from runnerd.cli.asking import PluginName, fetch
 from runnerd.cli.exits import ExitCode
 from runnerd.cli.json_text import to_json
@@ -43,11 +44,13 @@ class JsonText(click.ParamType[str]):
 Examples:
   runnerctl fire range-maker
   runnerctl fire range-maker --payload '{"size": 5}' --wait
+  runnerctl fire keeper --job settle
   runnerctl fire settle --key 2026-11-21 --wait --timeout 300
 
 Exit code 0: acted or noop, or fired without --wait; 1: any other outcome; 3: no result in time, the call goes on."""
 )
 @click.argument("plugin", type=PluginName())
+@click.option("--job", default=DEFAULT_JOB, show_default=True, help="Which of the plugin's jobs.")
 @click.option("--payload", type=JsonText(), default="", help="What the plugin finds in ctx.call.payload.")
 @click.option("--wait", "is_waiting", is_flag=True, help="Wait for the result.")
 @click.option(
@@ -61,7 +64,14 @@ Exit code 0: acted or noop, or fired without --wait; 1: any other outcome; 3: no
 @json_option
 @pass_target
 def command(
-    target: Target, plugin: str, payload: str, is_waiting: bool, timeout_s: float | None, key: str | None, as_json: bool
+    target: Target,
+    plugin: str,
+    job: str,
+    payload: str,
+    is_waiting: bool,
+    timeout_s: float | None,
+    key: str | None,
+    as_json: bool,
 ) -> ExitCode:
     """Call a plugin now."""
     if timeout_s is not None and not is_waiting:
@@ -69,7 +79,7 @@ def command(
     if key is not None and not 1 <= len(key) <= 200:
         raise click.BadParameter("must have 1 to 200 characters", param_hint="--key")
     wait_s = (timeout_s or DEFAULT_WAIT_S) if is_waiting else 0.0
-    request = Fire(plugin=plugin, payload=payload, key=key, wait_s=wait_s)
+    request = Fire(plugin=plugin, job=job, payload=payload, key=key, wait_s=wait_s)
     fired = fetch(target, request, Fired, timeout_s=wait_s + TIMEOUT_S)
     if as_json:
         click.echo(to_json(fired))

@@ -76,7 +76,9 @@ def install(target: Target, dsn: str | None, is_printed: bool) -> None:
         except psycopg.Error as error:
             raise CliError(f"the outbox was not installed: {connect_reason(error)}") from None
         assert row is not None
-        click.echo(f"outbox {row[0]} is in {printable(connection.info.dbname)}; grants: runnerctl outbox install --print")
+        click.echo(
+            f"outbox {row[0]} is in {printable(connection.info.dbname)}; grants: runnerctl outbox install --print"
+        )
 
 
 @command.command(epilog="""\b
@@ -167,7 +169,9 @@ def _connect(target: Target, dsn: str | None) -> "psycopg.Connection[tuple[objec
     try:
         place = conninfo_to_dict(dsn).get("dbname", "the default database")
     except psycopg.ProgrammingError:  # its text repeats the string
-        raise CliError("that is not a connection string: postgresql://USER@HOST:PORT/DATABASE", ExitCode.USAGE) from None
+        raise CliError(
+            "that is not a connection string: postgresql://USER@HOST:PORT/DATABASE", ExitCode.USAGE
+        ) from None
     try:
         return psycopg.connect(dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S)
     except psycopg.Error as error:

@@ -20,6 +20,7 @@ from runnerd.chain.abi_values import to_abi
 from runnerd.chain.address import address_bytes, parse_address
 from runnerd.chain.errors import AbiError, NodeUrlInvalid
 from runnerd.chain.node_url import parse_node_url
+from runnerd.config.http import check_http
 from runnerd.config.model import (
     ActionGrant,
     ArgumentLimit,
@@ -56,6 +57,7 @@ def check(config: Config) -> list[Problem]:
         *_paths(config),
         *_database(config),
         *_chains(config),
+        *check_http(config.http),
         *check_wallets(config.wallets),
         *(problem for name, vault in config.vaults.items() for problem in _vault(f"vaults.{name}", vault, config)),
         *_same_vaults(config.vaults),

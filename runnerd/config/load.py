@@ -152,7 +152,12 @@ def _completed(config: Config, base: Path) -> Config:
         )
         for name, plugin in config.plugins.items()
     }
-    return structs.replace(config, wallets=wallets, plugins=plugins)
+    http = structs.replace(
+        config.http,
+        tls_cert=base / config.http.tls_cert if config.http.tls_cert else None,
+        tls_key=base / config.http.tls_key if config.http.tls_key else None,
+    )
+    return structs.replace(config, http=http, wallets=wallets, plugins=plugins)
 
 
 def _with_absolute_files(wallet: WalletConfig, base: Path) -> WalletConfig:

@@ -38,11 +38,17 @@ class DatabaseConfig(_Table, frozen=True):
 
 
 class HttpConfig(_Table, frozen=True):
-    """`[http]`: metrics and health, served by a process of its own that never sees the key."""
+    """`[http]`: metrics, health and webhooks, served by a process of its own that holds no key and no DSN."""
 
     enabled: bool = True
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 9477
+    tls_cert: Path | None = None
+    """PEM file with the certificate, and those between it and its authority. With it, all is served over TLS alone."""
+    tls_key: Path | None = None
+    """PEM file with the certificate's key, without a passphrase. Read at the start, by the http process."""
+    requests_per_s: Annotated[float, Meta(gt=0, le=100_000)] = 20.0
+    """Requests of one API key, in the long run; twice as many may come at once. What is more is answered with 429."""
 
 
 class HostSandboxConfig(_Table, frozen=True):

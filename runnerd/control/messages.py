@@ -10,7 +10,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
+from protocol.trigger import DEFAULT_JOB
 from runnerd.control.chain_messages import ChainRequest, Fees
+from runnerd.control.key_messages import KeyReply, KeyRequest
 from runnerd.control.outbox_messages import GetOutbox, Outbox
 from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
@@ -39,6 +41,7 @@ class Fire(_Message, frozen=True, tag="fire"):
 
     plugin: str
     payload: Annotated[str, Meta(max_length=MAX_PAYLOAD_LENGTH)] = ""
+    job: Annotated[str, Meta(min_length=1, max_length=64)] = DEFAULT_JOB
     key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     """Idempotency key: a second fire with the same key is the same call."""
     wait_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
@@ -105,6 +108,7 @@ Request: TypeAlias = (
     | SafeRequest
     | ChainRequest
     | GetOutbox
+    | KeyRequest
 )
 
 
@@ -319,7 +323,9 @@ class Failure(_Message, frozen=True, tag="failure"):
     reason: str
 
 
-Reply: TypeAlias = Status | Fired | Runs | Transactions | History | Proposals | Fees | Outbox | Done | Failure
+Reply: TypeAlias = (
+    Status | Fired | Runs | Transactions | History | Proposals | Fees | Outbox | KeyReply | Done | Failure
+)
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

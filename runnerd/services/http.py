@@ -1,55 +1,43 @@
-"""The http process: /metrics, /healthz and /readyz, in a process that is forked before the key is read.
+"""The http process, seen from the supervisor: forked before the configuration is read, told only what it needs.
 
-It holds no key and no database. For each answer it asks the supervisor over a socketpair: three fixed words out, text
-back, each with the question's number. If the supervisor does not answer in time, that is the answer: 503.
+It holds no key, no DSN and no file: a copy of a process that had read nothing yet, given a listening socket and the
+paths of a TLS certificate, and confined before the first stranger is heard. For each answer it asks over a socketpair.
+What it serves is `runnerd.http`, which is imported there alone: the process with the key has no web stack in it.
 """
 
 import asyncio
+import importlib
 import logging
 import multiprocessing
 import os
 import signal
 import socket
-import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 
-import msgspec
-from msgspec import Struct
-from multiprocessing_logging import install_mp_handler
-from prometheus_client import CONTENT_TYPE_LATEST
 from setproctitle import setproctitle
 
 from runnerd.config.model import HttpConfig
 from runnerd.errors import RunnerdError
+from runnerd.http import words
+from runnerd.http.channel import Answering, AnsweringEnd, ChannelBroken
+from runnerd.http.records import LOGGER, RecordHandler
+from runnerd.http.words import Settings
 from runnerd.log import fields
-from runnerd.process import die_with_parent
+from runnerd.process import die_with_parent, protect_memory
+from runnerd.tasks import Tasks
 
-logger = logging.getLogger("runnerd.http")
+logger = logging.getLogger("runnerd.services.http")
 
-ANSWER_DEADLINE_S = 2.0
-PATHS = {"/metrics": "metrics", "/healthz": "health", "/readyz": "ready"}
+END_DEADLINE_S = 2.0
+MAX_SETTINGS_BYTES = 65_536
+NICENESS = 5
+"""A flood of requests is not to be in the way of the supervisor and the ledger."""
 
 
 class HttpError(RunnerdError):
     """The http process could not listen. Choose another `http.port`, 0 for any, or `http.enabled = false`."""
-
-
-class Page(Struct, frozen=True, kw_only=True):
-    """What the supervisor answers."""
-
-    status: int
-    content_type: str
-    body: str
-
-
-UNANSWERED = Page(status=503, content_type="text/plain", body="the supervisor does not answer\n")
-_pages = msgspec.json.Decoder(Page)
 
 
 @dataclass(slots=True)
@@ -58,196 +46,124 @@ class HttpProcess:
 
     process: "multiprocessing.process.BaseProcess"
     connection: socket.socket
-    address: str
+    address: str = ""
     is_lost: bool = False
     """It has ended by itself: nobody is answered any more."""
+    on_lost: Callable[[], None] | None = None
+    _tasks: Tasks = field(default_factory=Tasks)
 
-    def serve(self, answer: Callable[[str], Page]) -> None:
+    def open(self, config: HttpConfig, log_level: str = "info") -> None:
+        """Let it listen, and return when strangers can connect. Raises HttpError when the address cannot be bound."""
+        try:
+            listener = socket.create_server((config.host, config.port), family=_family(config.host), reuse_port=False)
+        except OSError as error:
+            raise HttpError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
+        host, port = listener.getsockname()[:2]
+        settings = Settings(
+            tls_cert=None if config.tls_cert is None else str(config.tls_cert),
+            tls_key=None if config.tls_key is None else str(config.tls_key),
+            log_level=log_level,
+        )
+        with listener:
+            try:
+                socket.send_fds(self.connection, [words.encode(settings)], [listener.fileno()])
+            except OSError as error:
+                raise HttpError(f"the http process ended before it was told to listen: {error.strerror}") from error
+        self.connection.setblocking(False)
+        scheme = "https" if config.tls_cert is not None else "http"
+        self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        if config.tls_cert is None and not _is_loopback(host):
+            logger.warning(
+                "%s is not on loopback and has no TLS: keys and payloads can be read on the way", self.address,
+                extra=fields("http_plaintext", address=self.address),
+            )  # fmt: skip
+
+    def serve(self, answer: Answering) -> None:
         """Answer its questions from now on, in the running loop."""
-        asyncio.get_running_loop().add_reader(self.connection.fileno(), self._read, answer)
+        self._tasks.spawn(self._serve(answer), "http:channel")
+
+    async def stop_serving(self) -> None:
+        """Answer nobody any more."""
+        await self._tasks.cancel()
 
     def close(self) -> None:
         """End it and wait for it."""
-        with suppress(RuntimeError):  # no loop: it never served
-            asyncio.get_running_loop().remove_reader(self.connection.fileno())
         self.connection.close()
         self.process.terminate()
-        self.process.join(ANSWER_DEADLINE_S)
+        self.process.join(END_DEADLINE_S)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
 
-    def _read(self, answer: Callable[[str], Page]) -> None:
+    async def _serve(self, answer: Answering) -> None:
         try:
-            question = self.connection.recv(64)
-        except BlockingIOError:
-            return
-        except OSError:
-            question = b""
-        if not question:
-            asyncio.get_running_loop().remove_reader(self.connection.fileno())
+            await AnsweringEnd(self.connection, answer).run()
+        except ChannelBroken as error:
             self.is_lost = True
-            logger.error("the http process is gone", extra=fields("http_lost"))
-            return
-        word, _, number = question.decode(errors="replace").partition(" ")
-        if word in PATHS.values():
-            try:
-                _send_page(self.connection, number, answer(word))
-            except OSError as error:
-                logger.warning("the http process took no answer: %s", error, extra=fields("http_unanswered"))
+            self.process.kill()  # one that says what it cannot mean is ended, too
+            logger.error("the http process is gone: %s", error, extra=fields("http_lost"))
+            if self.on_lost is not None:
+                self.on_lost()
 
 
-def fork_http(config: HttpConfig) -> HttpProcess:
-    """Bind, fork, and return when it listens. Call before the key is read and before any loop or thread runs.
-
-    Raises HttpError when the address cannot be bound.
-    """
-    try:
-        listener = socket.create_server((config.host, config.port), reuse_port=False)
-    except OSError as error:
-        raise HttpError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
-    host, port = listener.getsockname()[:2]
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # Its records come back through a queue of pickles: allowed, because this process is ours and runs no plugin code.
-    install_mp_handler(_forwarding_logger())
+def fork_http() -> HttpProcess:
+    """Fork. Call before anything is read that strangers must not know, and before any loop or thread runs."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    _install_forwarding()
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=_main, args=(listener, ours, theirs, os.getpid()), name="http", daemon=True)
+    process = context.Process(target=_main, args=(ours, theirs, os.getpid()), name="http", daemon=True)
     process.start()
-    listener.close()
     theirs.close()
-    ours.setblocking(False)
-    return HttpProcess(process, ours, f"http://{host}:{port}")
+    return HttpProcess(process, ours)
 
 
-def _send_page(connection: socket.socket, number: str, page: Page) -> None:
-    """The number of the question, and the page in a descriptor. Waits for nobody.
-
-    A packet holds 200 KiB on most hosts (net.core.wmem_max); the metrics of a thousand plugins take 2 MiB.
-    """
-    fd = os.memfd_create("page", os.MFD_CLOEXEC)
-    try:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(msgspec.json.encode(page))
-        socket.send_fds(connection, [number.encode()], [fd])
-    finally:
-        os.close(fd)
-
-
-def _receive_page(connection: socket.socket) -> tuple[int, bytes]:
-    """The number of a question and its page. Raises OSError, ValueError when the supervisor is gone."""
-    number, fds, _, _ = socket.recv_fds(connection, 64, 1)
-    pages = [_take(fd) for fd in fds]
-    return int(number), pages[0]
-
-
-def _take(fd: int) -> bytes:
-    with open(fd, "rb") as file:
-        file.seek(0)
-        return file.read()
-
-
-def _forwarding_logger() -> logging.Logger:
+def _install_forwarding() -> None:
     """The one logger whose records cross the process border; the supervisor's own never take that detour."""
-    for handler in logging.getLogger().handlers:
-        logger.addHandler(handler)
-    logger.propagate = False
-    return logger
+    forwarded = logging.getLogger(LOGGER)
+    for number, handler in enumerate(logging.getLogger().handlers):
+        forwarded.addHandler(RecordHandler(f"mp-handler-{number}", sub_handler=handler))
+    forwarded.propagate = False
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _is_loopback(host: str) -> bool:
+    return ip_address(host).is_loopback
 
 
 # --- in the http process ---------------------------------------------------------------------------------------------
 
 
-def _main(listener: socket.socket, parents: socket.socket, connection: socket.socket, parent: int) -> None:
-    # Blocked, and waited for below: a signal that ended us in the middle of a record would leave the supervisor's log
-    # waiting for the rest of it, 5 s.
+def _main(parents: socket.socket, connection: socket.socket, parent: int) -> None:
+    # Blocked until somebody listens for it: one that ended us in the middle of a record would leave the supervisor's
+    # log waiting for the rest.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     parents.close()
     die_with_parent(parent)
     setproctitle("runnerd: http")
-    for name in [name for name in os.environ if name.startswith("AWS_")]:  # those of a wallet in KMS: not for us
-        del os.environ[name]
+    protect_memory()  # callers' keys pass through it
+    os.nice(NICENESS)
+    os.environ.clear()  # what is in it is not for us: `AWS_…` for instance
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us in its order
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Whatever any library logs here goes the same way as our own records.
-    logging.getLogger().handlers = logger.handlers
-    server = _Server(listener, connection)
-    logger.info(
-        "listening on %s:%d", *server.server_address[:2], extra=fields("http_listening", port=server.server_address[1])
-    )
-    threading.Thread(target=_serve, args=(server,), name="http:serve", daemon=True).start()
-    signal.sigwait({signal.SIGTERM})
-
-
-def _serve(server: "_Server") -> None:
+    logging.getLogger().handlers = logging.getLogger(LOGGER).handlers
+    server = importlib.import_module("runnerd.http.server")  # while the supervisor reads its configuration
+    message, listeners, _, _ = socket.recv_fds(connection, MAX_SETTINGS_BYTES, 1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    if not listeners:
+        return  # nobody wants us: `enabled = false`, or a configuration that cannot be used
+    settings = words.decode_settings(message)
+    logging.getLogger().setLevel(settings.log_level.upper())
+    connection.setblocking(False)
     try:
-        server.serve_forever()
-    finally:  # it has no other end than the process's
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-class _Server(ThreadingHTTPServer):
-    """A thread per request; questions to the supervisor go one at a time."""
-
-    daemon_threads = True
-
-    def __init__(self, listener: socket.socket, connection: socket.socket) -> None:
-        super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listener
-        self.server_address = listener.getsockname()
-        self._connection = connection
-        self._lock = threading.Lock()
-        self._asked = 0
-
-    def ask(self, word: str) -> Page:
-        """The supervisor's page, or 503 when it does not answer in time."""
-        until = time.monotonic() + ANSWER_DEADLINE_S
-        if not self._lock.acquire(timeout=ANSWER_DEADLINE_S):  # behind others who get no answer either
-            return UNANSWERED
-        try:
-            return self._ask(word, until)
-        finally:
-            self._lock.release()
-
-    def _ask(self, word: str, until: float) -> Page:
-        try:
-            self._connection.settimeout(max(until - time.monotonic(), 0.01))
-            self._asked += 1
-            self._connection.send(f"{word} {self._asked}".encode())
-            while True:
-                number, page = _receive_page(self._connection)
-                if number == self._asked:
-                    return _pages.decode(page)
-                # Else the late answer to a question that was given up; some of those never get one.
-        except TimeoutError:
-            return UNANSWERED
-        except (OSError, ValueError):
-            os._exit(1)  # the supervisor is gone
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    timeout = 10
-    server_version = "runnerd"
-    sys_version = ""
-
-    def do_GET(self) -> None:
-        """The three pages."""
-        word = PATHS.get(self.path.partition("?")[0])
-        if word is None:
-            self._write(Page(status=404, content_type="text/plain", body=f"try {', '.join(PATHS)}\n"))
-        else:
-            self._write(self.server.ask(word))
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is http.server's
-        """Per-request lines are for debugging only."""
-        logger.debug(format, *args, extra=fields("http_request"))
-
-    def _write(self, page: Page) -> None:
-        body = page.body.encode()
-        self.send_response(HTTPStatus(page.status))
-        content_type = CONTENT_TYPE_LATEST if page.content_type == "metrics" else page.content_type
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        # Not `asyncio.run`: it would cancel what is not answered yet, and uvicorn answer 500 in our name.
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(server.serve(socket.socket(fileno=listeners[0]), connection, settings))
+    except Exception as error:  # the supervisor sees the end, the operator this
+        logger.error("the http process cannot go on: %s", error, exc_info=error, extra=fields("http_failed"))
+    finally:
+        # No more than that: what Python does at its end may need what we are not allowed any more.
+        os._exit(0)

@@ -104,9 +104,7 @@ class Metrics:
         self._gaps = Counter(
             "runnerd_listen_gaps", "Times when notifications were lost, since nobody listened", registry=self.registry
         )
-        self._gap_s = Counter(
-            "runnerd_listen_gap_seconds", "How long nobody listened, in all", registry=self.registry
-        )
+        self._gap_s = Counter("runnerd_listen_gap_seconds", "How long nobody listened, in all", registry=self.registry)
         self._missed = Counter(
             "runnerd_cron_slots_missed", "Cron slots that passed while runnerd or the plugin was down", ["plugin"],
             registry=self.registry,

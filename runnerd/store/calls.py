@@ -136,7 +136,8 @@ _INSERT_ONE: Final = f"""
 """  # noqa: S608  # of names that stand above
 _FINISH: Final = Form(
     """
-    update job_calls c set state = 'done', outcome = f.outcome, reason = f.reason, finished_at = f.at
+    update job_calls c set state = 'done', outcome = f.outcome, reason = f.reason, finished_at = f.at,
+                           result_no = nextval('job_result_numbers')
     from unnest(%(id)s::bigint[], %(outcome)s::text[], %(reason)s::text[], %(at)s::timestamptz[])
          f (id, outcome, reason, at)
     where c.id = f.id and c.state <> 'done'
@@ -266,7 +267,8 @@ def finish(call_id: int, outcome: JobOutcome, reason: str, at: datetime) -> Stat
     parameters = {"id": call_id, "outcome": outcome.value, "reason": storable(reason), "at": at}
     return Statement(
         """
-        update job_calls set state = 'done', outcome = %(outcome)s, reason = %(reason)s, finished_at = %(at)s
+        update job_calls set state = 'done', outcome = %(outcome)s, reason = %(reason)s, finished_at = %(at)s,
+                             result_no = nextval('job_result_numbers')
         where id = %(id)s and state <> 'done'
         """,
         parameters,

@@ -199,7 +199,8 @@ class Birth:
         """The process is gone. What it said before still counts."""
         self._read()
         self.fail(f"{report.describe()} before its sandbox was closed")
-        self.exited.set_result(report)
+        if not self.exited.done():  # who waited for it was cancelled
+            self.exited.set_result(report)
 
     def on_zygote_end(self, reason: str) -> None:
         """The zygote is gone, and the process with it."""

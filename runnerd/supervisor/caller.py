@@ -12,7 +12,7 @@ from functools import partial
 
 from protocol.codec import encode
 from protocol.errors import ProtocolError
-from protocol.messages import Call, Decide, DecideFailed, Decision, TriggerKind
+from protocol.messages import DecideFailed, Decision, TriggerKind
 from protocol.trigger import Overlap
 from protocol.triggers import Read
 from runnerd.crash_points import reached
@@ -23,7 +23,7 @@ from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.errors import StateOverLimit, StoreError
 from runnerd.store.statement import Statement
 from runnerd.supervisor import machine
-from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed
+from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed, decide_message
 from runnerd.supervisor.desk import Deciding, Desk, blame
 from runnerd.supervisor.machine import Phase
 from runnerd.supervisor.patience import Deadline
@@ -226,7 +226,7 @@ class Caller:
         """Give `call` to the worker, which is there; or why that cannot be."""
         seat, clock = self._seat, self._services.clock
         try:
-            frame = encode(self._decide_message(call, snapshot))
+            frame = encode(decide_message(call, snapshot, clock.now()))
         except ProtocolError as error:
             return JobOutcome.FAILED, f"snapshot: {error}"
         except Exception as error:
@@ -252,25 +252,6 @@ class Caller:
             self._seat.dispatch(machine.TickSkipped())
             return JobOutcome.EXPIRED, f"skipped, {state.skips_left - 1} more: plugin is unhealthy: {state.reason}"
         return None
-
-    def _decide_message(self, call: JobCall, snapshot: Snapshot) -> Decide:
-        return Decide(
-            call=Call(
-                id=call.id,
-                attempt=call.attempts + 1,
-                trigger=call.trigger,
-                topic=call.topic,
-                payload=call.payload,
-                due_at=call.due_at,
-                fired_at=call.fired_at,
-                origin=call.origin,
-                job=call.job,
-            ),
-            now=self._services.clock.now(),
-            block=snapshot.block,
-            vault=snapshot.vault,
-            reads=snapshot.reads,
-        )
 
     async def _accept(self, opened: _Open, answer: Decision, decide_ms: float) -> None:
         declared = self._seat.declared
@@ -329,7 +310,7 @@ class Caller:
         self._sweep_later()
 
     def _end_superseded(self) -> None:
-        """A crash before these results are stored changes nothing: the next start finds the same calls, and the rule."""
+        """A crash before these results are stored changes nothing: the next start finds the same calls."""
         for superseded in self._desk.take_superseded():
             self._end(superseded.call, JobOutcome.EXPIRED, f"superseded by call {superseded.by}")
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
-from protocol.messages import BlockRef, VaultRef
+from protocol.messages import BlockRef, Call, Decide, VaultRef
 from protocol.triggers import Read, Trigger
 from protocol.values import Value
 from runnerd.clock import Clock
@@ -13,6 +14,7 @@ from runnerd.executor.decided import Decided
 from runnerd.pauses import Pauses
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
+from runnerd.store.calls import JobCall
 from runnerd.store.ledger import Ledger
 from runnerd.supervisor.cgroups import Cgroups
 from runnerd.supervisor.monitor import Monitor
@@ -27,6 +29,27 @@ class Snapshot:
     block: BlockRef
     vault: VaultRef
     reads: dict[str, Value]
+
+
+def decide_message(call: JobCall, snapshot: Snapshot, now: datetime) -> Decide:
+    """What the worker is told of a call."""
+    return Decide(
+        call=Call(
+            id=call.id,
+            attempt=call.attempts + 1,
+            trigger=call.trigger,
+            topic=call.topic,
+            payload=call.payload,
+            due_at=call.due_at,
+            fired_at=call.fired_at,
+            origin=call.origin,
+            job=call.job,
+        ),
+        now=now,
+        block=snapshot.block,
+        vault=snapshot.vault,
+        reads=snapshot.reads,
+    )
 
 
 class SnapshotFailed(RunnerdError):

@@ -35,6 +35,9 @@ def hello_problem(
         return f"the class calls itself {hello.plugin!r}: {hint}"
     if hello.vault and hello.vault != config.vault:
         return f"the class is written for vault {hello.vault!r}, the configuration gives it {config.vault!r}"
+    for trigger in hello.triggers if config.triggers is None else config.triggers:
+        if trigger.job not in hello.jobs:
+            return f"{source_of(trigger)}: the class has no job {trigger.job!r}; it has {', '.join(hello.jobs)}"
     for trigger in hello.triggers if config.triggers is None else ():
         try:
             schedule.check(trigger)

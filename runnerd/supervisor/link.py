@@ -21,7 +21,7 @@ from protocol.limits import (
     MAX_FRAME_BYTES_PER_S,
     MAX_FRAMES_PER_S,
 )
-from protocol.messages import DecideFailed, Decision, FromWorker, Message
+from protocol.messages import DecideFailed, Decision, FromWorker, Message, StateCompareAndSet, StateGet
 from runnerd.supervisor.noise import Noise, Ration
 from runnerd.supervisor.rate import RateLimit
 from runnerd.supervisor.zmtp import GREETING, READY, Inbox, pack
@@ -222,7 +222,8 @@ class Link:
         if isinstance(message, Decision | DecideFailed):
             self._on_message(message)
             return True
-        self._uninvited += 1
+        if not isinstance(message, StateGet | StateCompareAndSet):  # of a call as well: their answers have a pace
+            self._uninvited += 1
         if self._has_room_for(len(frame)):
             self._on_message(message)
         return True

@@ -1,31 +1,31 @@
 """Fires cron triggers: one heap of due times for all plugins, one alarm for the earliest of them.
 
 A slot is a JobCall with an identity of its own, committed with the trigger's cursor: it can neither be lost by a crash
-between the two nor fire twice. Slots that passed while nobody could fire them, or while their plugin was quarantined,
-are counted, not replayed.
+between the two nor fire twice. What becomes of slots that passed while nobody could fire them, or while their plugin
+was quarantined, the trigger's policy says: `misfire` is the pure core of that, this the shell around it.
 """
 
 import asyncio
 import heapq
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from protocol.messages import TriggerKind
 from protocol.triggers import Cron, Trigger
 from runnerd.clock import Clock
 from runnerd.log import fields
 from runnerd.services.metrics import Metrics
 from runnerd.store import calls
-from runnerd.store.calls import NewCall
 from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger
 from runnerd.triggers.alarm import Alarm
 from runnerd.triggers.cursors import Cursors
+from runnerd.triggers.due import Due, Entry, call_of, in_groups
 from runnerd.triggers.errors import ProducerBroken
+from runnerd.triggers.misfire import settle
 from runnerd.triggers.producer import Submit, Terms
-from runnerd.triggers.schedule import NextSlot, ScheduleError, next_slot, phase_of
+from runnerd.triggers.schedule import ScheduleError, times_of
 from runnerd.triggers.source import source_of
 
 logger = logging.getLogger("runnerd.cron")
@@ -34,24 +34,6 @@ AFTER_FAILURE_S = 1.0
 MAX_WAIT_AFTER_SETBACK_S = 60.0
 """A clock that is set back by less has drifted: each slot waits until the clock is where it was, and none comes twice.
 By more, it was wrong and is right now: waiting an hour or a day for it would leave the plugins without any tick."""
-MAX_COUNTED = 1_000
-"""After a long downtime the exact number of missed slots is of no use, and counting holds the loop."""
-MAX_GROUP = 128
-"""Slots in one commit. When a thousand are due at once, the first are decided while the last are committed."""
-
-
-@dataclass(order=True, slots=True)
-class _Entry:
-    due_at: datetime
-    plugin: str = field(compare=False)
-    key: str = field(compare=False)
-    after: NextSlot = field(compare=False)
-    trigger: Cron = field(compare=False)
-    call_deadline: timedelta = field(compare=False)
-    skipped: int = field(default=0, compare=False)
-    """Slots in a row that passed while the plugin was quarantined."""
-    is_forgotten: bool = field(default=False, compare=False)
-    """It is in the heap still, and is dropped when it comes to the top: nobody looks through the heap for it."""
 
 
 @dataclass(slots=True)
@@ -60,7 +42,7 @@ class _Declared:
 
     triggers: dict[str, Cron]
     spread_s: float
-    entries: list[_Entry] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
 
 
 class CronProducer:
@@ -74,7 +56,7 @@ class CronProducer:
         self._metrics = metrics
         self._clock = clock
         self._alarm = alarm
-        self._heap: list[_Entry] = []
+        self._heap: list[Entry] = []
         self._forgotten = 0
         self._declared: dict[str, _Declared] = {}
         self._latest = datetime.min.replace(tzinfo=UTC)
@@ -95,23 +77,54 @@ class CronProducer:
         if before is not None and (before.triggers, before.spread_s) == (declared.triggers, spread_s):
             for entry in before.entries:
                 entry.call_deadline = terms.call_deadline
+            self._make_up(before.entries)
             return
         try:
-            slots = {key: next_slot(trigger, phase_of(plugin, key, spread_s)) for key, trigger in crons.items()}
+            times = {key: times_of(plugin, key, trigger, spread_s) for key, trigger in crons.items()}
         except ScheduleError as error:
             raise ProducerBroken(str(error)) from error
         self.forget(plugin)
         self._declared[plugin] = declared
         now = self._clock.now()
-        for key, after in slots.items():
-            await self._report_gap(plugin, key, after, now)
+        entries = [
+            await self._open(Entry(now, now, plugin, key, times[key], trigger, terms.call_deadline), declared)
+            for key, trigger in crons.items()
+        ]
         if self._declared.get(plugin) is not declared:  # declared anew, or forgotten, while the ledger was asked
             return
-        for key, after in slots.items():
-            entry = _Entry(after(now), plugin, key, after, crons[key], terms.call_deadline)
+        for entry in entries:
             declared.entries.append(entry)
             heapq.heappush(self._heap, entry)
         self._alarm.ring()
+
+    async def _open(self, entry: Entry, declared: _Declared) -> Entry:
+        """With its next slot, seen from the moment it was declared at; and what it has to make up for."""
+        now = entry.fire_at
+        last = await self._fetch_cursor(entry, declared)
+        if self._declared.get(entry.plugin) is not declared:
+            return entry
+        if last is None:
+            entry.move_to(entry.times.after(now))
+            if entry.has_gaps:  # a downtime before its first slot is one as well
+                await self._router.submit([], calls.move_cursor(entry.plugin, entry.key, now))
+            return entry
+        first = entry.times.after(min(last, now))  # later than now, if the clock was set back meanwhile
+        settled = settle(entry.trigger.misfire, entry.times, first, now, is_gap=True)
+        entry.move_to(settled.following)
+        if settled.made:
+            entry.unfired, entry.fire_at = first, now
+        elif settled.missed:
+            self._missed(entry, settled.missed)
+        return entry
+
+    def _make_up(self, entries: Sequence[Entry]) -> None:
+        """At once, and not at their next slot: that may be a day away."""
+        late = [entry for entry in entries if entry.unfired is not None]
+        for entry in late:
+            entry.fire_at = self._clock.now()
+        if late:
+            heapq.heapify(self._heap)
+            self._alarm.ring()
 
     def forget(self, plugin: str) -> None:
         """Fire nothing for `plugin` any more."""
@@ -127,7 +140,7 @@ class CronProducer:
     def next_due(self, plugin: str) -> datetime | None:
         """When `plugin` is called next."""
         declared = self._declared.get(plugin)
-        return min((entry.due_at for entry in declared.entries), default=None) if declared is not None else None
+        return min((entry.fire_at for entry in declared.entries), default=None) if declared is not None else None
 
     @property
     def trouble(self) -> str | None:
@@ -157,15 +170,10 @@ class CronProducer:
             self._begin_anew(now)
         self._latest = now
         due = self._take_due(now)
-        if due:
-            for start in range(0, len(due), MAX_GROUP):
-                group = due[start : start + MAX_GROUP]
-                try:
-                    await self._fire(group)
-                except StoreError as error:
-                    logger.error("slots are lost: %s", error, extra=fields("cron_slots_lost", slots=len(group)))
-            return
-        await self._alarm.wait(self._heap[0].due_at if self._heap else None)
+        for group in in_groups(due):
+            await self._fire(group)
+        if not due:
+            await self._alarm.wait(self._heap[0].fire_at if self._heap else None)
 
     def _begin_anew(self, now: datetime) -> None:
         """The clock was set back: every trigger's next slot is the next from now. The ledger knows those that fired."""
@@ -174,81 +182,83 @@ class CronProducer:
             extra=fields("clock_set_back", seconds=round((self._latest - now).total_seconds())),
         )  # fmt: skip
         for entry in self._heap:
-            entry.due_at = min(entry.due_at, entry.after(now))
+            entry.move_to(min(entry.slot, entry.times.after(now)))
+            if entry.unfired is not None and entry.unfired > now:
+                entry.unfired = None
         heapq.heapify(self._heap)
 
-    def _take_due(self, now: datetime) -> list[_Entry]:
+    def _take_due(self, now: datetime) -> list[Due]:
         """Pop what is due and push its next slot, which is always in the future: a backlog never builds up."""
         due = []
-        while self._heap and (self._heap[0].is_forgotten or self._heap[0].due_at <= now):
+        while self._heap and (self._heap[0].is_forgotten or self._heap[0].fire_at <= now):
             entry = self._heap[0]
             if entry.is_forgotten:
                 heapq.heappop(self._heap)
                 self._forgotten -= 1
                 continue
             if self._router.is_quarantined(entry.plugin):
-                # A call of each would be a row in the ledger that says what the plugin's state says already.
-                entry.skipped += 1
-                self._metrics.missed(entry.plugin, 1)
-            else:
-                if entry.skipped:
-                    self._report_missed(entry.plugin, entry.key, entry.skipped)
-                    entry.skipped = 0
-                due.append(replace(entry))
-            following = entry.after(entry.due_at)
-            if following <= now:
-                skipped = self._slots_until(entry.after, following, now)
-                self._missed(entry.plugin, entry.key, skipped)
-                following = entry.after(now)
-            entry.due_at = following
+                self._pass_by(entry, now)
+            elif (taken := self._take(entry, now)).slots:
+                due.append(taken)
             heapq.heapreplace(self._heap, entry)
         return due
 
-    async def _fire(self, due: list[_Entry]) -> None:
+    def _take(self, entry: Entry, now: datetime) -> Due:
+        first = entry.unfired or entry.slot
+        settled = settle(entry.trigger.misfire, entry.times, first, now, is_gap=False)
+        if settled.missed:
+            self._metrics.missed(entry.plugin, settled.missed)
+        if entry.skipped or settled.missed:
+            self._report_missed(entry, entry.skipped + settled.missed)
+        is_made_up = entry.unfired is not None or len(settled.made) > 1
+        entry.skipped = 0
+        # Until they are stored; then it is None again.
+        entry.unfired = first if entry.has_gaps and settled.made else None
+        entry.move_to(settled.following)
+        return Due(entry, settled.made, is_made_up)
+
+    def _pass_by(self, entry: Entry, now: datetime) -> None:
+        """A call of each would be a row in the ledger that says what the plugin's state says already."""
+        settled = settle("skip", entry.times, entry.slot, now, is_gap=True)
+        if not entry.has_gaps:
+            entry.skipped += settled.missed
+            self._metrics.missed(entry.plugin, settled.missed)
+        elif entry.unfired is None:
+            entry.unfired = entry.slot
+        entry.move_to(settled.following)
+
+    async def _fire(self, group: Sequence[Due]) -> None:
         now = self._clock.now()
-        new_calls = [
-            NewCall(
-                plugin=entry.plugin,
-                trigger=TriggerKind.CRON,
-                identity=f"{entry.key} @ {entry.due_at.isoformat()}",
-                principal="schedule",
-                due_at=entry.due_at,
-                fired_at=now,
-                deadline_at=now + entry.call_deadline,
-                source=entry.key,
-                job=entry.trigger.job,
-                overlap=entry.trigger.overlap,
-            )
-            for entry in due
-        ]
-        await self._router.submit(
-            new_calls, *(calls.move_cursor(entry.plugin, entry.key, entry.due_at) for entry in due)
-        )
-
-    async def _report_gap(self, plugin: str, key: str, after: NextSlot, now: datetime) -> None:
+        new_calls = [call_of(due, slot, now) for due in group for slot in due.slots]
+        cursors = [calls.move_cursor(due.entry.plugin, due.entry.key, due.slots[-1]) for due in group]
         try:
-            last = await self._cursors.fetch(plugin, key)
+            await self._router.submit(new_calls, *cursors)
         except StoreError as error:
-            logger.warning("missed slots are not counted: %s", error, extra=fields("cron_gap_unknown", plugin=plugin))
-            return
-        if last is not None:
-            missed = self._slots_until(after, after(last), now)
-            if missed:
-                self._missed(plugin, key, missed)
+            lost = sum(len(due.slots) for due in group if not due.entry.has_gaps)
+            logger.error("%d slots are lost: %s", lost, error, extra=fields("cron_slots_lost", slots=lost))
+        else:
+            for due in group:
+                due.entry.unfired = None
 
-    def _slots_until(self, after: NextSlot, first: datetime, now: datetime) -> int:
-        count = 0
-        while first <= now and count < MAX_COUNTED:
-            count += 1
-            first = after(first)
-        return count
+    async def _fetch_cursor(self, entry: Entry, declared: _Declared) -> datetime | None:
+        while True:
+            try:
+                return await self._cursors.fetch(entry.plugin, entry.key)
+            except StoreError as error:
+                logger.warning(
+                    "missed slots are not known: %s", error, extra=fields("cron_gap_unknown", plugin=entry.plugin)
+                )
+            # Who makes up for them has to know; to who only counts them, the next slot is worth more.
+            if not entry.has_gaps or self._declared.get(entry.plugin) is not declared:
+                return None
+            await asyncio.sleep(AFTER_FAILURE_S)
 
-    def _missed(self, plugin: str, key: str, slots: int) -> None:
-        self._metrics.missed(plugin, slots)
-        self._report_missed(plugin, key, slots)
+    def _missed(self, entry: Entry, slots: int) -> None:
+        self._metrics.missed(entry.plugin, slots)
+        self._report_missed(entry, slots)
 
-    def _report_missed(self, plugin: str, key: str, slots: int) -> None:
+    def _report_missed(self, entry: Entry, slots: int) -> None:
         logger.warning(
-            "%d slots of %s passed while nothing could fire them", slots, key,
-            extra=fields("cron_slots_missed", plugin=plugin, trigger=key, slots=slots),
+            "%d slots of %s passed while nothing could fire them", slots, entry.key,
+            extra=fields("cron_slots_missed", plugin=entry.plugin, trigger=entry.key, slots=slots),
         )  # fmt: skip

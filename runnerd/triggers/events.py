@@ -122,7 +122,7 @@ class EventProducer:
                 lost_at = self._clock.now()
                 if self.is_connected:
                     delay_s = RECONNECT_S[0]
-                if self._deaf_since is None:
+                if self._deaf_since is None and self._topics:
                     # The last that is known to have been heard: what was sent behind that may be lost.
                     self._deaf_since = self._alive_at or lost_at
                 self.is_connected = False

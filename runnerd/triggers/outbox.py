@@ -7,9 +7,9 @@ plugin that takes no calls now leaves its events in the table. Of the table and 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -30,7 +30,17 @@ from runnerd.store.statement import Statement
 from runnerd.triggers.errors import ProducerError
 from runnerd.triggers.outbox_calls import Examined, Wanted, calls_of, examine
 from runnerd.triggers.outbox_link import Lag, OutboxLink, Row, open_link
-from runnerd.triggers.outbox_position import Head, Position, end_of, from_text, key_of, plugin_of, setback, to_text, topic_of
+from runnerd.triggers.outbox_position import (
+    Head,
+    Position,
+    end_of,
+    from_text,
+    key_of,
+    plugin_of,
+    setback,
+    to_text,
+    topic_of,
+)
 from runnerd.triggers.producer import Submit, Terms
 
 logger = logging.getLogger("runnerd.outbox")
@@ -221,7 +231,8 @@ class OutboxProducer:
         for row in await self._store.fetch(positions.positions(NAME)):
             self._positions[row["key"]] = from_text(row["position"])
         for follower in self._followers.values():
-            follower.position = None  # looked at anew: this may be another outbox than before
+            # Looked at anew: this may be another outbox than before, and nobody has heard it ring meanwhile.
+            follower.position, follower.is_behind = None, True
         probe_at = loop.time() + PROBE_EVERY_S
         while True:
             self._wake.clear()
@@ -229,7 +240,7 @@ class OutboxProducer:
                 await self._begin(link)
                 self._on_connected()
             rung = link.take_rung()
-            self._mark_behind(lambda follower, rung=rung: follower.wanted.topic in rung)
+            self._mark_behind(rung)
             if loop.time() >= probe_at:
                 await self._probe(link)
                 probe_at = loop.time() + PROBE_EVERY_S
@@ -260,11 +271,17 @@ class OutboxProducer:
         if before is None or before.outbox != self._head.outbox or self._head.given < before.given:
             raise OutboxSetBack("the outbox was changed")  # which of the two is found out by who connects anew
         if self._head.newest != before.newest:
-            self._mark_behind(lambda _: True)
+            self._mark_behind({follower.wanted.topic for follower in self._followers.values()})
 
-    def _mark_behind(self, is_meant: Callable[[_Follower], bool]) -> None:
+    def _saw(self, event_id: int) -> None:
+        assert self._head is not None
+        self._head = replace(
+            self._head, given=max(self._head.given, event_id), newest=max(self._head.newest, event_id)
+        )  # fmt: skip
+
+    def _mark_behind(self, topics: Collection[str]) -> None:
         for follower in self._followers.values():
-            if is_meant(follower):
+            if follower.wanted.topic in topics:
                 follower.is_behind = True
 
     # --- where to go on ----------------------------------------------------------------------------------------------
@@ -336,6 +353,7 @@ class OutboxProducer:
             for follower in group:
                 follower.is_behind = False
             return False
+        self._saw(rows[-1].id)
         is_filtered = any(trigger.where for follower in group for trigger in follower.wanted.triggers)
         events = [await self._examine(link, row, is_filtered=is_filtered) for row in rows]
         reached("outbox.read")

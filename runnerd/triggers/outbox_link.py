@@ -14,8 +14,6 @@ from typing import Any, Final, LiteralString, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.abc import Buffer
-from psycopg.adapt import Loader
 from psycopg.rows import DictRow, dict_row
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
@@ -35,21 +33,24 @@ select a.id::text as outbox, case when s.is_called then s.last_value else 0 end 
        coalesce((select max(id) from runnerd_outbox.events), 0) as newest
 from runnerd_outbox.about a, runnerd_outbox.event_ids s
 """
-_READ: Final = """
-select id, key, created_at, size, payload, found from (
-    select id, key, created_at, octet_length(payload) as size, count(*) over () as found,
-           case when octet_length(payload) <= %(inline)s then payload end as payload,
+_BYTES: Final = "convert_to(payload, case getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end)"
+"""As bytes: a database in SQL_ASCII holds any, which the server would refuse to send as text, and one event must not
+stop all others."""
+_READ: Final = f"""
+select id, created_at, size, found, case when size <= %(inline)s then {_BYTES} end as payload from (
+    select id, created_at, payload, octet_length(payload) as size, count(*) over () as found,
            sum(least(octet_length(payload), %(inline)s)) over (order by id) as together
     from (
-        select id, key, created_at, payload from runnerd_outbox.events
+        select id, created_at, payload from runnerd_outbox.events
         where topic = %(topic)s and id > %(after)s order by id limit %(rows)s
     ) as next
 ) as counted
-where together <= %(bytes)s or id = (
-    select id from runnerd_outbox.events where topic = %(topic)s and id > %(after)s order by id limit 1
-)
+where together - least(size, %(inline)s) < %(bytes)s
 order by id
-"""
+"""  # noqa: S608  # of what stands above
+_PAYLOAD: Final = f"""
+select {_BYTES} as payload from runnerd_outbox.events where id = %(id)s and octet_length(payload) <= %(most)s
+"""  # noqa: S608  # of what stands above
 _LAG: Final = """
 select asked.n, count(e.id) as events, min(e.created_at) as since
 from unnest(%(topics)s::text[], %(after)s::bigint[]) with ordinality as asked (topic, after, n)
@@ -65,7 +66,6 @@ class Row:
     """An event. `payload` is None if it has more bytes (`size`) than any call carries."""
 
     id: int
-    key: str | None
     payload: str | None
     size: int
     created_at: datetime
@@ -77,13 +77,6 @@ class Lag:
 
     events: int
     since: datetime | None
-
-
-class _LenientText(Loader):
-    """A database in SQL_ASCII holds any bytes: one event must not stop all others."""
-
-    def load(self, data: Buffer) -> str:
-        return bytes(data).decode("utf-8", errors="replace")
 
 
 class OutboxLink:
@@ -111,7 +104,7 @@ class OutboxLink:
         }  # fmt: skip
         found = await self._fetch(_READ, parameters)
         rows = [
-            Row(id=row["id"], key=row["key"], payload=row["payload"], size=row["size"],
+            Row(id=row["id"], payload=_text(row["payload"]), size=row["size"],
                 created_at=row["created_at"].astimezone(UTC))
             for row in found
         ]  # fmt: skip
@@ -119,11 +112,8 @@ class OutboxLink:
 
     async def fetch_payload(self, event_id: int) -> str | None:
         """The whole of a large one; None if it is larger than anybody should examine, or gone."""
-        query: LiteralString = (
-            "select payload from runnerd_outbox.events where id = %(id)s and octet_length(payload) <= %(most)s"
-        )
-        rows = await self._fetch(query, {"id": event_id, "most": MAX_EXAMINED_BYTES})
-        return rows[0]["payload"] if rows else None
+        rows = await self._fetch(_PAYLOAD, {"id": event_id, "most": MAX_EXAMINED_BYTES})
+        return _text(rows[0]["payload"]) if rows else None
 
     async def fetch_created_at(self, event_id: int) -> datetime | None:
         """When an event was created; None if it is not there."""
@@ -149,7 +139,7 @@ class OutboxLink:
         # Cancelling would make psycopg ask the server to cancel, and wait for that: a silent one is cut off instead.
         deadline = loop.call_later(ANSWER_DEADLINE_S, self._cut)
         try:
-            cursor = await self._connection.execute(query, parameters)
+            cursor = await self._connection.execute(query, parameters, binary=True)
             rows = await cursor.fetchall()
         finally:
             deadline.cancel()
@@ -185,6 +175,10 @@ class OutboxLink:
             connected.shutdown(socket.SHUT_RDWR)
 
 
+def _text(payload: bytes | None) -> str | None:
+    return payload.decode("utf-8", errors="replace") if payload is not None else None
+
+
 @asynccontextmanager
 async def open_link(dsn: str, wake: asyncio.Event) -> AsyncIterator[OutboxLink]:
     """Connect and listen; `wake` is set whenever `take_rung` has something to say."""
@@ -199,7 +193,6 @@ async def open_link(dsn: str, wake: asyncio.Event) -> AsyncIterator[OutboxLink]:
         keepalives_count=2,
     )
     async with connection:
-        connection.adapters.register_loader("text", _LenientText)
         loop = asyncio.get_running_loop()
         # Of our own: libpq closes its one when the connection breaks, and the next who opens something gets its number.
         fd = os.dup(connection.fileno())

@@ -7,6 +7,7 @@ plugins of one interval are due at once then, unless the operator spreads them.
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TypeAlias
@@ -19,6 +20,15 @@ from protocol.triggers import Cron, Trigger
 
 NextSlot: TypeAlias = Callable[[datetime], datetime]
 """The first slot strictly after a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The slots of one trigger of one plugin, and when each is fired: at its time, or later by its jitter."""
+
+    after: NextSlot
+    fire_at: Callable[[datetime], datetime]
+
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
@@ -53,13 +63,36 @@ def next_slot(trigger: Cron, phase: timedelta = timedelta(0)) -> NextSlot:
     return (lambda moment: after(moment - phase) + phase) if phase else after
 
 
+def times_of(plugin: str, trigger_key: str, trigger: Cron, spread_s: float = 0.0) -> Times:
+    """All of a trigger, as one plugin has it. Raises ScheduleError."""
+    after = next_slot(trigger, phase_of(plugin, trigger_key, spread_s))
+    longest = timedelta(seconds=float(trigger.jitter_s))
+    if not longest:
+        return Times(after, _itself)
+
+    def fire_at(slot: datetime) -> datetime:
+        # Never as late as the next slot: each is fired in its turn, and at most one waits.
+        return slot + part_of(f"{plugin}\0{trigger_key}\0{slot.isoformat()}", min(longest, after(slot) - slot))
+
+    return Times(after, fire_at)
+
+
+def _itself(slot: datetime) -> datetime:
+    return slot
+
+
 def phase_of(plugin: str, trigger_key: str, spread_s: float) -> timedelta:
     """How much later than its trigger says `plugin` is called: always the same part of `spread_s`, in microseconds.
 
     From its name alone: it stays over restarts, and does not depend on which other plugins there are.
     """
-    digest = hashlib.blake2b(f"{plugin}\0{trigger_key}".encode(), digest_size=8).digest()
-    return timedelta(microseconds=int.from_bytes(digest) * int(spread_s * 1_000_000) >> 64)
+    return part_of(f"{plugin}\0{trigger_key}", timedelta(seconds=spread_s))
+
+
+def part_of(name: str, whole: timedelta) -> timedelta:
+    """A part of `whole`, less than all of it, that `name` alone decides: as good as random, and always the same."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return timedelta(microseconds=int.from_bytes(digest) * (whole // _MICRO) >> 64)
 
 
 def _interval(every_seconds: Decimal) -> NextSlot:

@@ -19,7 +19,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from protocol.messages import BlockRef, Call, Decide, FromWorker, Hello, TriggerKind, VaultRef, Welcome
+from protocol.messages import BlockRef, Call, Decide, FromWorker, Hello, Origin, TriggerKind, VaultRef, Welcome
 from protocol.zygote import LoopSettings, PluginSource, Spawn
 from runnerd.supervisor.worker import Listener, Worker
 from runnerd.supervisor.zygote import Zygote
@@ -100,7 +100,10 @@ async def _start(zygote: Zygote, directory: Path, number: int) -> Worker:
 
 def _decide() -> Decide:
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    call = Call(id=1, attempt=1, trigger=TriggerKind.EVENT, topic="noop-1", payload="1", due_at=at, fired_at=at)
+    origin = Origin(source="event noop-1", id="notify 1", principal="pg:noop-1")
+    call = Call(
+        id=1, attempt=1, trigger=TriggerKind.EVENT, topic="noop-1", payload="1", due_at=at, fired_at=at, origin=origin
+    )
     vault = VaultRef(name="demo", address="0x" + "1" * 40, chain_id=31337, actions=("mint",))
     block = BlockRef(number=7, hash="0x" + "2" * 64, timestamp=7)
     return Decide(call=call, now=at, block=block, vault=vault, reads={})

@@ -16,6 +16,7 @@ from runnerd.config.load import load_config
 from runnerd.store.embedded import EmbeddedPostgres
 from tests.bench.crowd import Start
 from tests.bench.decisions import decide_many, noop_plugins, profile_decisions
+from tests.bench.drift import measure_drift
 from tests.bench.figures import Figure, percentile, spread
 from tests.bench.floor import GAP_S, measure_floor
 from tests.bench.growth import measure_growth
@@ -33,7 +34,7 @@ def main() -> None:
     """Measure, and print each figure as soon as it is known."""
     version = sys.version.split()[0]
     print(f"runnerd bench: {os.cpu_count()} cores, Python {version}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
-    for figures in (_latency, _decisions, _crowds, measure_throughput, measure_recovery, measure_stuck):
+    for figures in (_latency, measure_drift, _decisions, _crowds, measure_throughput, measure_recovery, measure_stuck):
         for figure in figures():
             print(figure, flush=True)
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
-from runnerd.control import chain_messages, messages, safe_messages
+from runnerd.control import chain_messages, key_messages, messages, outbox_messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -32,7 +32,15 @@ REQUESTS: list[Request] = [
     chain_messages.TurnFees(
         chain="local", max_fee_per_gas_wei=WEI, min_priority_fee_wei=0, replace_after_blocks=1, is_reset=True
     ),
+    outbox_messages.GetOutbox(),
+    key_messages.CreateKey(name="shop", plugins=["alpha"], is_signing=True, expires_in_s=60),
+    key_messages.GetKeys(),
+    key_messages.RevokeKey(name="shop"),
 ]
+KEY = key_messages.KeyStatus(
+    name="shop", kind="bearer", plugins=["alpha"], state="revoked", created_at=AT, created_by="uid:0", expires_at=None,
+    revoked_at=AT, revoked_by="uid:1",
+)  # fmt: skip
 PLUGIN = messages.PluginStatus(
     name="alpha", vault="main", state="ready", reason="", generation=2, pid=7, memory_bytes=None, since=AT, paused=None,
     waiting=1, deciding=0, restarts=1, layers=["seccomp"], missing_layers=["landlock"], triggers=["cron * * * * *"],
@@ -41,6 +49,7 @@ PLUGIN = messages.PluginStatus(
 STATUS = messages.Status(
     version="0.1", pid=1, health="degraded", problems=["no head"], started_at=AT, now=AT, database="up", http=None,
     zygote_pid=2, loop_lag_ms=0.25, plugins=[PLUGIN], open_intents={"sent": 1},
+    producers=[messages.ProducerStatus(name="outbox", state="running", reason="", progress="last event 7")],
     chains=[
         messages.ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent"),
         messages.ChainStatus(
@@ -86,6 +95,18 @@ REPLIES: list[Reply] = [
             chain_messages.KnobStatus(name="y", value=1, configured=1),
         ],
     ),
+    outbox_messages.Outbox(
+        now=AT,
+        trouble="away",
+        followers=[
+            outbox_messages.FollowerStatus(
+                plugin="a", topic="two words", position=7, events=1, since=AT, waits_for="x"
+            ),
+            outbox_messages.FollowerStatus(plugin="b", topic="flow", position=None, events=None, since=None),
+        ],
+    ),
+    key_messages.Keys(keys=[KEY]),
+    key_messages.KeyCreated(key=KEY, secret="rk1.shop.x"),
     messages.Done(text="paused"),
     messages.Failure(reason="no such plugin"),
 ]

@@ -64,6 +64,7 @@ WORKER_FRAMES: dict[str, tuple[FromWorker, bytes]] = {
                 Read("balance_of", {"owner": "0x00000000000000000000000000000000000000a1"}, alias="mine"),
             ),
             digest="sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            jobs=("decide", "settle"),
         ),
         (
             b'{"type":"hello","version":3,"generation":3,"plugin":"range-maker","vault":"demo","triggers":['
@@ -74,7 +75,8 @@ WORKER_FRAMES: dict[str, tuple[FromWorker, bytes]] = {
             b'{"kind":"event","topic":"trades","mode":"outbox","where":{"pair.base":"ETH"},"job":"decide",'
             b'"overlap":"parallel"}],"reads":[{"name":"spot","args":{},"alias":null},'
             b'{"name":"balance_of","args":{"owner":"0x00000000000000000000000000000000000000a1"},"alias":"mine"}],'
-            b'"digest":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}'
+            b'"digest":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",'
+            b'"jobs":["decide","settle"]}'
         ),
     ),
     "refused": (

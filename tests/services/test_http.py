@@ -4,6 +4,7 @@ The parent plays the supervisor: it answers, is stopped, or fails at the first q
 """
 
 import asyncio
+import http.client
 import json
 import logging
 import multiprocessing
@@ -12,13 +13,14 @@ import re
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from runnerd.config.model import HttpConfig
-from runnerd.services import http as services_http
-from runnerd.services.http import HttpError, Page, fork_http
+from runnerd.http import reading, server
+from runnerd.http.words import Answer, GetPage, Page, Question, Refusal, Why
+from runnerd.services.http import HttpError, fork_http
 from runnerd.services.metrics import Metrics
 from tests.support.leaks import wait_until_gone
 
@@ -57,7 +60,10 @@ class _Supervisor:
         self._metrics = Metrics(["ready", "stopped"])
         self._metrics.called("alpha", "cron")
 
-    def answer(self, word: str) -> Page:
+    async def answer(self, question: Question) -> Answer:
+        if not isinstance(question, GetPage):
+            return Refusal(why=Why.UNAUTHORIZED, detail="no key is good here")
+        word = question.word
         if self._is_failing:
             self._is_failing = False
             raise ValueError("a defect")
@@ -76,26 +82,37 @@ def _say(**values: object) -> None:
 def _main(mode: str, port: int) -> None:
     """Until the end of stdin."""
     multiprocessing.set_start_method("fork")
-    if mode == "failing once":
-        services_http.ANSWER_DEADLINE_S = 0.3  # the claim is about the next page, not about how long this one takes
     logging.basicConfig(level="INFO", handlers=[_Printer()])
+    if mode == "hasty":
+        server.HEAD_DEADLINE_S, server.MAX_CONNECTIONS, reading.BODY_DEADLINE_S = 0.5, 20, 0.5  # type: ignore[misc]
+    process = fork_http()
+    tls = Path(mode) if mode.startswith("/") else None
     try:
-        http = fork_http(HttpConfig(host="127.0.0.1", port=port))
+        process.open(
+            HttpConfig(
+                host="127.0.0.1",
+                port=port,
+                tls_cert=tls / "cert.pem" if tls else None,
+                tls_key=tls / "key.pem" if tls else None,
+            )
+        )
     except HttpError as error:
         _say(http_error=str(error))
+        process.close()
         return
-    _say(address=http.address, pid=os.getpid(), http_pid=http.process.pid)
+    _say(address=process.address, pid=os.getpid(), http_pid=process.process.pid)
 
     async def serve() -> None:
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: None)
         loop.add_reader(sys.stdin.fileno(), stopped.set)
-        http.serve(_Supervisor(mode).answer)
+        process.serve(_Supervisor(mode).answer)
         await stopped.wait()
+        await process.stop_serving()
 
     asyncio.run(serve())
-    http.close()
+    process.close()
     logging.shutdown()
 
 
@@ -188,11 +205,11 @@ def test_health_and_readiness_are_what_the_supervisor_says_now(program: Parent) 
 def test_unknown_path_is_not_found_and_the_answer_says_what_there_is(program: Parent) -> None:
     """Nothing else is served."""
     status, _, text = program.get("/etc/passwd")
-    assert (status, text) == (404, "try /metrics, /healthz, /readyz\n")
+    assert (status, json.loads(text)["detail"]) == (404, "try /metrics, /healthz, /readyz, /v1/openapi.json")
 
 
 def test_its_log_records_are_handled_in_the_parent(program: Parent) -> None:
-    """Through multiprocessing-logging: one log, written by one process."""
+    """One log, written by one process."""
     record = program.hear(lambda line: str(line.get("message")).startswith("listening on "))
     assert record == {
         "message": f"listening on {program.address.removeprefix('http://')}",
@@ -255,6 +272,112 @@ def test_close_ends_it_at_once() -> None:
     assert own.process.returncode == 0
     assert time.monotonic() - began < 3
     assert not Path(f"/proc/{http_pid}").exists()
+
+
+def test_what_does_not_finish_is_hung_up_on() -> None:
+    """A head, or a body, that comes byte by byte holds a connection no longer than its deadline; others are served."""
+    with parent("hasty") as own:
+        host, port = own.address.removeprefix("http://").split(":")
+        body = b"POST /v1/plugins/a/calls HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: 9\r\n\r\n{"
+        for part in (b"", b"GET /healthz HTTP/1.1\r\nHost:", body):
+            with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as slow:
+                slow.sendall(part)
+                assert own.get("/healthz")[0] == 200
+                answer = b""
+                try:
+                    while data := slow.recv(4096):
+                        answer += data
+                except ConnectionResetError:
+                    pass
+            assert (b" 408 " in answer) is (part is body), answer
+
+
+def test_a_second_head_on_a_connection_has_a_deadline_too() -> None:
+    """After an answer the keep-alive timer runs; a first byte must not switch all timers off."""
+    with parent("hasty") as own:
+        host, port = own.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as slow:
+            slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b""
+            while b"healthy" not in answer:
+                answer += slow.recv(4096)
+            slow.sendall(b"G")
+            with suppress(ConnectionResetError):
+                assert slow.recv(4096) == b""
+
+
+def test_there_are_so_many_connections_and_no_more() -> None:
+    """Those beyond are closed at once, and when places are free again others are taken."""
+    with parent("hasty") as own:
+        host, port = own.address.removeprefix("http://").split(":")
+        assert own.get("/healthz")[0] == 200
+        held = [socket.create_connection((host, int(port)), timeout=DEADLINE_S) for _ in range(30)]
+        closed = 0
+        for connection in held:
+            connection.settimeout(0.2)
+            try:
+                closed += connection.recv(1) == b""
+            except ConnectionResetError:
+                closed += 1
+            except TimeoutError:
+                pass
+        for connection in held:
+            connection.close()
+        assert closed >= 10
+        until = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                assert own.get("/healthz")[0] == 200
+                break
+            except OSError:
+                assert time.monotonic() < until
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),  # a TLS hello
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n" + b"X: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"POST /v1/plugins/a/calls HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        b"POST /v1/plugins/a/calls HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/plugins/a/calls HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        bytes(range(256)) * 300,
+    ],
+)
+def test_what_is_not_http_is_refused_and_harms_nobody(program: Parent, data: bytes) -> None:
+    """400, or hung up on; and the next one is served."""
+    host, port = program.address.removeprefix("http://").split(":")
+    answer = b""
+    with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as hostile:
+        try:
+            hostile.sendall(data)
+            hostile.shutdown(socket.SHUT_WR)
+            while chunk := hostile.recv(4096):
+                answer += chunk
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 401", b"HTTP/1.1 404")), answer[:100]
+    assert program.get("/etc/passwd")[0] == 404
+
+
+def test_with_a_certificate_all_is_served_over_tls_alone(tmp_path: Path) -> None:
+    """Who trusts it is served; who speaks plainly is not. The confined process needs no file for a handshake."""
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(["openssl", "req", "-x509", *curve, *files, *subject], check=True, capture_output=True)
+    with parent(str(tmp_path)) as own:
+        assert own.address.startswith("https://")
+        trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+        for _ in range(3):
+            with urllib.request.urlopen(f"{own.address}/healthz", timeout=DEADLINE_S, context=trusting) as response:
+                assert response.read() == b"healthy\n"
+        with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+            urllib.request.urlopen(f"{own.address}/healthz", timeout=DEADLINE_S)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            urllib.request.urlopen(own.address.replace("https", "http") + "/healthz", timeout=DEADLINE_S)
 
 
 def test_address_in_use_is_an_error_that_names_it() -> None:

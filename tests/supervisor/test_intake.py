@@ -18,3 +18,22 @@ def test_a_burst_as_large_as_the_queue_and_then_the_rate() -> None:
     assert sum(taken[:100]) == 100
     assert 100 + 9 * 50 <= sum(taken) <= 100 + 10 * 50
     assert intake.refusal(10.0, waiting=0) in (None, "more than 50 calls a second")
+
+
+def test_room_is_what_keeps_the_worker_busy_and_no_more() -> None:
+    """What could wait where it comes from does not grow old in the queue."""
+    intake = Intake(queue=1_000, per_s=1_000)
+    assert intake.room(0.0, waiting=0) == 32
+    assert intake.room(0.0, waiting=30) == 2
+    assert intake.room(0.0, waiting=900) == 0
+    assert Intake(queue=1_000, per_s=1_000, parallel=16).room(0.0, waiting=10) == 54
+    assert Intake(queue=5, per_s=1_000, parallel=16).room(0.0, waiting=1) == 4
+
+
+def test_room_is_bounded_by_the_rate() -> None:
+    """Calls that would be beyond it wait at their source; asking takes nothing."""
+    intake = Intake(queue=10, per_s=10)
+    for _ in range(10):
+        assert intake.refusal(0.0, waiting=0) is None
+    assert [intake.room(0.0, waiting=0) for _ in range(3)] == [0, 0, 0]
+    assert intake.room(0.55, waiting=0) == 5

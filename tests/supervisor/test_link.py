@@ -236,7 +236,7 @@ def test_frames_that_nobody_asked_for_are_bounded(
     [
         (b"\x80\x04pickle", "not a message of this protocol"),
         (b"", "not a message of this protocol"),
-        (b'{"type":"hello","version":99}', "the worker speaks protocol 99, this runnerd speaks 2"),
+        (b'{"type":"hello","version":99}', "the worker speaks protocol 99, this runnerd speaks 3"),
         (b'{"type":"decide"}', "not a message of this protocol"),
         (b"[" * 60_000, "not a message of this protocol"),
     ],

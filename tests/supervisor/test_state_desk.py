@@ -3,13 +3,16 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
+from protocol.limits import MAX_STATE_REQUESTS_PER_S, STATE_BURST, STATE_COMMIT_COST
 from protocol.messages import Message, StateCompareAndSet, StateGet, StateRefused, StateReply
 from runnerd.store.decisions import StateLimits
 from runnerd.store.errors import CommitRefused, StateOverLimit, StoreError
 from runnerd.supervisor.state_desk import StateDesk
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger
+from tests.support.virtual_time import VirtualTimeLoop
 
 SWAP = StateCompareAndSet(request_id=7, key="k", expected=None, value="1")
 
@@ -57,3 +60,27 @@ def test_who_would_keep_too_much_is_refused_and_ended(refusal: StoreError, reaso
         await asyncio.sleep(0)
 
     run_async(scenario())
+
+
+def test_who_asks_without_end_is_answered_at_a_pace_and_in_order() -> None:
+    """A burst at once, then so many a second; a commit counts for more. Nobody is refused."""
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        sent: list[Message] = []
+        desk = StateDesk("alpha", FakeLedger(), StateLimits(max_bytes=10, max_keys=1), lambda _: None)
+        for number in range(STATE_BURST):
+            await desk.answer(StateGet(request_id=number + 1, key="k"), sent.append)
+        assert loop.time() == 0.0
+        for number in range(MAX_STATE_REQUESTS_PER_S):
+            await desk.answer(StateGet(request_id=number + 1, key="k"), sent.append)
+        assert loop.time() == pytest.approx(1.0)
+        for number in range(MAX_STATE_REQUESTS_PER_S // STATE_COMMIT_COST):
+            await desk.answer(structs.replace(SWAP, request_id=number + 1), sent.append)
+        assert loop.time() == pytest.approx(2.0)
+        sent.clear()
+        requests = [StateGet(request_id=number + 1, key="k") for number in range(100)]
+        await asyncio.gather(*(desk.answer(request, sent.append) for request in requests))
+        assert [reply.request_id for reply in sent if isinstance(reply, StateReply)] == list(range(1, 101))
+
+    run_async(scenario(), loop_factory=VirtualTimeLoop)

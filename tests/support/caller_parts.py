@@ -19,7 +19,7 @@ from runnerd.results import Results
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobOutcome, JobResult
 from runnerd.store.errors import StoreError
-from runnerd.store.ledger import Rows
+from runnerd.store.ledger import Ledger, Rows
 from runnerd.store.statement import Statement
 from runnerd.supervisor import machine
 from runnerd.supervisor.caller import Caller
@@ -107,7 +107,7 @@ class FakeBirthplace:
 
 def build_services(
     clock: Clock,
-    ledger: FakeLedger,
+    ledger: Ledger,
     *,
     birthplace: Birthplace | None = None,
     runtime_dir: str = "/nonexistent",
@@ -165,10 +165,10 @@ class FakeSeat:
 class CallerBench:
     """A Caller with its fakes, and the worker's side of the conversation. Make it inside a running loop."""
 
-    def __init__(self, clock: VirtualClock | None = None, **config: object) -> None:
+    def __init__(self, clock: VirtualClock | None = None, ledger: Ledger | None = None, **config: object) -> None:
         self.clock = clock or VirtualClock()
         self.ledger = FakeLedger()
-        self.services, self.snapshots, self.executor = build_services(self.clock, self.ledger)
+        self.services, self.snapshots, self.executor = build_services(self.clock, ledger or self.ledger)
         self.seat = FakeSeat(PluginConfig(vault="main", **config), self.clock)  # type: ignore[arg-type]  # by name
         self.tasks = Tasks()
         self.caller = Caller(self.seat, self.services, self.tasks)

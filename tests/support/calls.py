@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from protocol.messages import TriggerKind
+from protocol.trigger import Overlap
 from runnerd.store.calls import JobCall
 from runnerd.triggers.producer import Terms
 from tests.support.virtual_time import EPOCH
@@ -16,6 +17,8 @@ def job_call(
     attempts: int = 0,
     fired_at: datetime = EPOCH,
     deadline_s: float = 60.0,
+    source: str = "",
+    overlap: Overlap = "parallel",
 ) -> JobCall:
     """A call of `plugin` with plain values."""
     return JobCall(
@@ -30,6 +33,8 @@ def job_call(
         fired_at=fired_at,
         deadline_at=fired_at + timedelta(seconds=deadline_s),
         attempts=attempts,
+        source=source,
+        overlap=overlap,
     )
 
 

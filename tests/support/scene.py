@@ -6,6 +6,7 @@ a test may look at is what an operator may: control socket, ledger, chain, log, 
 
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -72,6 +73,13 @@ def wait_for(find: Callable[[], T | None], what: str, deadline_s: float = DEADLI
             return found
         assert time.monotonic() < until, f"not within {deadline_s:g} s: {what}"
         time.sleep(POLL_S)
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on: for a daemon that must be found again after a restart."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 class Effect(NamedTuple):

@@ -29,6 +29,7 @@ from protocol.messages import (
     VaultRef,
     Welcome,
 )
+from protocol.trigger import DEFAULT_JOB
 from protocol.values import Value
 from tests.support.worker_harness import BOUND
 
@@ -153,7 +154,14 @@ def start_worker(
     (directory / "link").unlink(missing_ok=True)
 
 
-def decide(call_id: int = 1, *, attempt: int = 1, payload: str = "", reads: dict[str, Value] | None = None) -> Decide:
+def decide(
+    call_id: int = 1,
+    *,
+    attempt: int = 1,
+    payload: str = "",
+    job: str = DEFAULT_JOB,
+    reads: dict[str, Value] | None = None,
+) -> Decide:
     """A call with nothing special about it."""
     return Decide(
         call=Call(
@@ -165,6 +173,7 @@ def decide(call_id: int = 1, *, attempt: int = 1, payload: str = "", reads: dict
             due_at=NOW,
             fired_at=NOW,
             origin=Origin(source="test", id="test 1", principal="test"),
+            job=job,
         ),
         now=NOW,
         block=BlockRef(number=1, hash="0x01", timestamp=1),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from protocol.triggers import Cron
+from protocol.triggers import MAX_MADE_UP, Cron, Misfire
 from runnerd.clock import SystemClock
 from runnerd.results import Results
 from runnerd.router import Router
@@ -21,7 +21,9 @@ from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.machine import Phase
 from runnerd.triggers.alarm import TimerAlarm
-from runnerd.triggers.cron import MAX_COUNTED, MAX_GROUP, CronProducer
+from runnerd.triggers.cron import CronProducer
+from runnerd.triggers.due import MAX_GROUP
+from runnerd.triggers.misfire import MAX_COUNTED
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger
 from tests.support.calls import terms
@@ -456,5 +458,212 @@ def test_slots_of_a_quarantined_plugin_are_counted_and_leave_no_call(caplog: pyt
         await asyncio.sleep(20)
         assert (bench.fired("alpha"), bench.missed()) == ([40, 50], 3)
         assert caplog.text.count("3 slots of every 10 s passed while nothing could fire them") == 1
+
+    run(scenario)
+
+
+# --- what is made up for ---------------------------------------------------------------------------------------------
+
+
+def ten(misfire: Misfire, **keys: object) -> Cron:
+    return Cron(every_seconds=10, misfire=misfire, **keys)  # type: ignore[arg-type]  # by name
+
+
+@pytest.mark.parametrize(
+    "misfire, fired, missed",
+    [("skip", [10], 5), ("once", [0, 10], 4), ("all", [-40, -30, -20, -10, 0, 10], 0)],
+)
+def test_slots_of_a_downtime(misfire: Misfire, fired: list[float], missed: int) -> None:
+    """Counted; or the last one, or all, are fired at once: late, but under the names that they would have had."""
+
+    async def scenario(bench: CronBench) -> None:
+        bench.ledger.cursor = EPOCH - timedelta(seconds=50)
+        await bench.cron.declare("alpha", [ten(misfire)], terms())
+        await asyncio.sleep(1)
+        assert bench.fired() == fired[:-1], "at once"
+        await asyncio.sleep(10)
+        assert (bench.fired(), bench.missed()) == (fired, missed)
+        for call in bench.router.calls:
+            assert call.identity == f"every 10 s @ {call.due_at.isoformat()}"
+            assert call.deadline_at - call.fired_at == timedelta(seconds=60)
+
+    run(scenario)
+
+
+def test_what_is_made_up_for_is_one_commit_with_its_cursor_and_is_owed() -> None:
+    """A crash between two of them would leave a cursor that is past what was not fired."""
+
+    async def scenario(bench: CronBench) -> None:
+        bench.ledger.cursor = EPOCH - timedelta(hours=1)
+        await bench.cron.declare("alpha", [ten("all")], terms())
+        await asyncio.sleep(11)
+        (made_up, cursors), (present, _) = bench.router.commits
+        assert len(made_up) == MAX_MADE_UP
+        assert [cursor.parameters["due_at"] for cursor in cursors] == [made_up[-1].due_at] == [EPOCH]
+        assert all(call.is_owed for call in made_up)
+        assert not any(call.is_owed for call in present)
+        assert bench.missed() == 360 - MAX_MADE_UP
+
+    run(scenario)
+
+
+def test_slots_that_passed_while_the_ledger_was_away_are_made_up_for() -> None:
+    """Or the last of them."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [Cron(every_seconds=1, misfire="all")], terms())
+        await bench.cron.declare("beta", [Cron(every_seconds=1, misfire="once")], terms())
+        await asyncio.sleep(1.5)
+        bench.router.gate.clear()
+        await asyncio.sleep(10)
+        bench.router.gate.set()
+        await asyncio.sleep(1)
+        assert bench.fired("alpha") == list(range(1, 13))
+        assert bench.fired("beta") == [1, 2, 11, 12]
+        assert bench.missed() == 0
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("misfire, fired", [("once", [20, 60, 70]), ("all", [20, 30, 40, 50, 60, 70])])
+def test_slots_of_a_quarantine_are_made_up_for_when_the_plugin_is_ready_again(
+    misfire: Misfire, fired: list[float]
+) -> None:
+    """At once, not at its next slot, which may be tomorrow's."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [ten(misfire)], terms())
+        await asyncio.sleep(15)
+        bench.router.commits.clear()
+        await asyncio.sleep(10)
+        bench.router.quarantined = {"alpha"}
+        await asyncio.sleep(40)
+        assert bench.fired() == [20]
+        bench.router.quarantined = set()
+        await bench.cron.declare("alpha", [ten(misfire)], terms())
+        await asyncio.sleep(0.1)
+        assert bench.fired() == fired[:-1]
+        await asyncio.sleep(10)
+        assert (bench.fired(), bench.missed()) == (fired, 3 if misfire == "once" else 0)
+
+    run(scenario)
+
+
+def test_first_slot_of_a_trigger_may_pass_in_a_downtime_too() -> None:
+    """When it is declared its cursor is set, so that there is something to count from."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [ten("all")], terms())
+        ((new_calls, cursors),) = bench.router.commits
+        assert new_calls == []
+        assert [dict(cursor.parameters) for cursor in cursors] == [
+            {"plugin": "alpha", "key": "every 10 s", "due_at": EPOCH}
+        ]
+
+    run(scenario)
+
+
+def test_slots_that_could_not_be_stored_are_made_up_for_at_the_next() -> None:
+    """Whatever the reason was."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [ten("all")], terms())
+        for failure in (StoreUnavailable("closed"), RuntimeError("defect")):
+            bench.router.failure = failure
+            await asyncio.sleep(10.5)
+        await asyncio.sleep(10)
+        assert bench.fired() == [10, 20, 30]
+
+    run(scenario)
+
+
+def test_cursor_that_cannot_be_read_is_asked_for_again() -> None:
+    """Who makes up for what passed must know what has."""
+
+    async def scenario(bench: CronBench) -> None:
+        bench.ledger.failure = StoreUnavailable("away")
+        bench.ledger.cursor = EPOCH - timedelta(seconds=20)
+        declaring = asyncio.get_running_loop().create_task(bench.cron.declare("alpha", [ten("all")], terms()))
+        await asyncio.sleep(5)
+        assert bench.fired() == []
+        bench.ledger.failure = None
+        await asyncio.sleep(2)
+        assert bench.fired() == [-10, 0]
+        await declaring
+        bench.ledger.failure = StoreUnavailable("away")
+        declaring = asyncio.get_running_loop().create_task(bench.cron.declare("beta", [ten("all")], terms()))
+        await asyncio.sleep(5)
+        bench.cron.forget("beta")
+        await declaring
+
+    run(scenario)
+
+
+def test_cursor_from_the_future_silences_nobody() -> None:
+    """The clock was ahead when it was written."""
+
+    async def scenario(bench: CronBench) -> None:
+        bench.ledger.cursor = EPOCH + timedelta(days=1)
+        await bench.cron.declare("alpha", [ten("all")], terms())
+        await asyncio.sleep(25)
+        assert bench.fired() == [10, 20]
+
+    run(scenario)
+
+
+def test_clock_set_back_a_lot_forgets_what_was_to_be_made_up_for_in_the_future() -> None:
+    """Slots of tomorrow are not missed today."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [ten("all")], terms())
+        bench.clock.shift(86_400)
+        await asyncio.sleep(5)
+        bench.router.quarantined = {"alpha"}
+        await asyncio.sleep(21)
+        bench.clock.shift(-86_400)
+        bench.router.quarantined = set()
+        await asyncio.sleep(30)
+        assert [due for due in bench.fired() if due < 1_000] == [30, 40, 50]
+
+    run(scenario)
+
+
+# --- jitter ----------------------------------------------------------------------------------------------------------
+
+
+def test_jitter_moves_the_moment_and_not_the_slot() -> None:
+    """Name, due time and cursor are the slot's; when it is fired a restart finds again."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [ten("skip", jitter_s=8)], terms())
+        first = bench.cron.next_due("alpha")
+        assert first is not None
+        assert EPOCH < first - timedelta(seconds=10) < EPOCH + timedelta(seconds=8)
+        await asyncio.sleep(1_000)
+        assert bench.fired()[:99] == [10 * n for n in range(1, 100)]
+        late = [(call.fired_at - call.due_at).total_seconds() for call in bench.router.calls]
+        assert all(0 <= seconds <= 8.001 for seconds in late)
+        assert len({round(seconds, 3) for seconds in late}) > 90
+        assert max(late) - min(late) > 6
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("misfire", ["skip", "all"])
+def test_restart_between_a_slot_and_its_moment_neither_loses_nor_doubles_it(misfire: Misfire) -> None:
+    """It is still to come, for every policy."""
+    trigger = ten(misfire, jitter_s=9)
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [trigger], terms())
+        moment = bench.cron.next_due("alpha")
+        assert moment is not None
+        await asyncio.sleep(10.01)
+        assert moment > bench.clock.now(), "this plugin's name has a slot with some jitter"
+        again = CronBench()
+        again.ledger.cursor = EPOCH
+        await again.cron.declare("alpha", [trigger], terms())
+        assert again.cron.next_due("alpha") == moment
+        await again.close()
 
     run(scenario)

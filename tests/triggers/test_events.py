@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -13,7 +13,9 @@ from psycopg import sql
 
 from protocol.triggers import Event
 from runnerd.clock import SystemClock
+from runnerd.services.metrics import Metrics
 from runnerd.store.errors import CommitRefused
+from runnerd.supervisor.machine import Phase
 from runnerd.triggers.events import EventProducer
 from tests.support.aio import run_async
 from tests.support.calls import terms
@@ -253,6 +255,73 @@ def test_silent_connection_is_cut_off_and_replaced(
             await bench.listening("flow")
             bench.notify(("flow", "back"))
             await until(lambda: bool(bench.heard()))
+
+    run_async(scenario())
+
+
+def test_gap_is_recorded_when_all_topics_are_heard_again(
+    database: str, short_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From when something was heard last, in the log, the metrics and the status; one gap, however many tries."""
+    monkeypatch.setattr("runnerd.triggers.events.PROBE_EVERY_S", 0.1)
+    monkeypatch.setattr("runnerd.triggers.events.PROBE_DEADLINE_S", 0.2)
+
+    async def scenario() -> None:
+        async with pg_proxy(database, short_dir) as proxy, event_bench(database, proxy.dsn) as bench:
+            metrics = bench.events._metrics = Metrics(phase.value for phase in Phase)
+            await bench.events.declare("alpha", topics("flow", "more"), terms())
+            await bench.listening("flow", "more")
+            assert "gap" not in bench.events.progress()
+            assert "runnerd_listen_gaps_total 0.0" in metrics.render().decode()
+            before = SystemClock().now()
+            proxy.refuse()
+            proxy.hang_up()
+            await until(lambda: caplog.text.count("not listening; notifications sent now are lost") >= 3)
+            proxy.refuse(is_refusing=False)
+            await bench.listening("flow", "more")
+            (record,) = [record for record in caplog.records if "nobody listened for" in record.getMessage()]
+            told = record.__dict__["runnerd_fields"]
+            assert (told["action"], told["topics"]) == ("listen_gap", ["flow", "more"])
+            since, end = datetime.fromisoformat(told["since"]), datetime.fromisoformat(told["until"])
+            assert before - timedelta(seconds=5) < since < end <= SystemClock().now()
+            assert since <= before + timedelta(seconds=5)
+            assert "1 gaps, the last of" in bench.events.progress()
+            assert "runnerd_listen_gaps_total 1.0" in metrics.render().decode()
+
+    run_async(scenario())
+
+
+def test_nobody_is_deaf_to_what_nobody_wants(database: str, short_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without topics a lost connection loses nothing."""
+
+    async def scenario() -> None:
+        async with pg_proxy(database, short_dir) as proxy, event_bench(database, proxy.dsn) as bench:
+            await until(lambda: bench.events.is_connected)
+            proxy.hang_up()
+            await until(lambda: "not listening" in caplog.text)
+            await bench.events.declare("alpha", topics("flow"), terms())
+            await bench.listening("flow")
+            assert "nobody listened for" not in caplog.text
+            assert "gap" not in bench.events.progress()
+
+    run_async(scenario())
+
+
+def test_notification_is_filtered_by_its_payload(database: str) -> None:
+    """For each trigger by itself; what is not JSON matches no filter, and is no error."""
+    buy = Event(topic="flow", where={"side": "buy", "pool.id": 3}, job="settle")
+
+    async def scenario() -> None:
+        async with event_bench(database) as bench:
+            await bench.events.declare("alpha", [buy], terms())
+            await bench.events.declare("beta", topics("flow"), terms())
+            await bench.listening("flow")
+            payloads = ['{"side": "sell"}', "not JSON", '{"pool": {"id": 3}, "side": "buy"}', "last"]
+            bench.notify(*[("flow", payload) for payload in payloads])
+            await until(lambda: len(bench.heard("beta")) == 4)
+            assert bench.heard("beta") == [("flow", payload) for payload in payloads]
+            assert bench.heard() == [("flow", payloads[2])]
+            assert {call.job for call in bench.router.calls if call.plugin == "alpha"} == {"settle"}
 
     run_async(scenario())
 

@@ -38,12 +38,12 @@ class InThread(Returning):
 ways = pytest.mark.parametrize("way", [InLoop, InThread])
 
 
-def outcome_of(plugin: object) -> Outcome:
+def outcome_of(plugin: Any) -> Outcome:
     """What `decide` makes of it."""
-    return run_async(decide(plugin, CONTEXT))
+    return run_async(decide(plugin.decide, CONTEXT))
 
 
-def error_of(plugin: object) -> DecideError:
+def error_of(plugin: Any) -> DecideError:
     """The DecideError that it ends in."""
     with pytest.raises(DecideError) as caught:
         outcome_of(plugin)
@@ -213,7 +213,7 @@ def test_an_async_decide_runs_in_the_loop_and_a_plain_one_in_a_thread() -> None:
     outcome_of(InThread(remember))
     assert ran_in[0] is threading.main_thread()
     assert ran_in[1] is not threading.main_thread()
-    assert [is_async(InLoop(remember)), is_async(InThread(remember))] == [True, False]
+    assert [is_async(InLoop(remember).decide), is_async(InThread(remember).decide)] == [True, False]
 
 
 def test_two_plain_decides_run_at_once() -> None:
@@ -227,7 +227,7 @@ def test_two_plain_decides_run_at_once() -> None:
 
     async def scenario() -> list[Outcome]:
         plugin = Meeting()
-        return list(await asyncio.gather(decide(plugin, CONTEXT), decide(plugin, CONTEXT)))
+        return list(await asyncio.gather(decide(plugin.decide, CONTEXT), decide(plugin.decide, CONTEXT)))
 
     assert run_async(scenario()) == [Noop("met")] * 2
 

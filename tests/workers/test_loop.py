@@ -35,7 +35,7 @@ pytestmark = pytest.mark.integration
 HEAD = """
 import asyncio, logging, sys, threading
 from pathlib import Path
-from workers.sdk import Action, Context, Cron, Event, Noop, Plugin, Read
+from workers.sdk import Action, Context, Cron, Event, Noop, Plugin, Read, job
 
 class Tested(Plugin):
     name = "tested"
@@ -107,6 +107,26 @@ def test_a_call_travels_from_decide_to_decision(start: Start) -> None:
         outcome=Act(actions=(Action("mint", {"at": 2**255, "width": 50}, 5),)),
         state_writes=(StatePut(key="seen", value=f'[9,"é","{NOW.isoformat()}",1,"demo"]'),),
     )
+
+
+def test_each_job_has_a_method_of_its_own(start: Start) -> None:
+    """One in the loop, one in a thread; a job that the code does not have fails that call alone."""
+    worker = start(
+        """
+        async def decide(self, ctx):
+            return Noop("decided")
+
+        @job("settle")
+        def on_settle(self, ctx):
+            return Noop(f"settled {ctx.call.job} for {ctx.call.origin.source}")
+        """,
+    )
+    assert worker.open().jobs == ("decide", "settle")
+    assert worker.send(decide(1)).receive(Decision) == noop(1, "decided")
+    assert worker.send(decide(2, job="settle")).receive(Decision) == noop(2, "settled settle for test")
+    failed = worker.send(decide(3, job="gone")).receive(DecideFailed)
+    assert failed.error == "there is no job 'gone'; there is decide, settle"
+    assert worker.send(decide(4)).receive(Decision) == noop(4, "decided")
 
 
 @pytest.mark.parametrize("way, wait, meeting", [("async def", "await ", "asyncio"), ("def", "", "threading")])

@@ -124,6 +124,33 @@ def test_each_outer_layer_refuses_tcp_by_itself() -> None:
         assert outside(namespaces) == ["ENETUNREACH", "1"] * 2 + ["ESRCH"]
 
 
+def test_the_network_of_all_workers_is_nobodys_to_change() -> None:
+    """It is the zygote's: a worker has no right to it, not even while it has all capabilities of its own namespace."""
+    raise_loopback = """
+        import fcntl, socket, struct
+        LOOPBACK_UP = struct.pack("16sh", b"lo", 1)
+        attempt(lambda: fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0x8914, LOOPBACK_UP))
+    """
+    in_a_network_of_its_own = f"""
+        import os
+        from workers.sandbox import libc, namespaces
+        namespaces._enter(namespaces._CLONE_NEWUSER | namespaces._CLONE_NEWNET)
+        {raise_loopback}
+    """
+    as_a_worker = f"""
+        import os
+        from workers.sandbox import namespaces
+        namespaces.descend()
+        if namespaces.fork_as_pid_1() == 0:
+            namespaces.enter()
+            {raise_loopback.replace(chr(10), chr(10) + "    ")}
+            os._exit(0)
+        os.wait()
+    """
+    assert outside(in_a_network_of_its_own) == ["done"]
+    assert outside(as_a_worker) == ["EPERM"]
+
+
 def test_landlock_alone_refuses_signals_and_abstract_sockets() -> None:
     """The scopes of ABI 6 stand behind seccomp and the pid namespace."""
     name = f"\0runnerd-{os.getpid()}"

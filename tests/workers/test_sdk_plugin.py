@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from protocol.limits import MAX_NAME_LENGTH, MAX_READS, MAX_TRIGGERS
-from workers.sdk import Context, Cron, Event, Noop, Plugin, PluginError, Read
+from protocol.limits import MAX_JOBS, MAX_NAME_LENGTH, MAX_READS, MAX_TRIGGERS
+from workers.sdk import Context, Cron, Event, Noop, Plugin, PluginError, Read, job
 from workers.sdk.plugin import Declaration, declaration_of
 
 
@@ -25,7 +25,7 @@ def declared(**attributes: Any) -> Declaration:
 
 def test_the_least_plugin_declares_its_name_and_nothing_else() -> None:
     """Vault, triggers and reads may come from the configuration."""
-    assert declared() == Declaration(name="quiet", vault="", triggers=(), reads=())
+    assert declared() == Declaration(name="quiet", vault="", triggers=(), reads=(), jobs={"decide": "decide"})
 
 
 def test_a_full_declaration_is_taken_as_it_is() -> None:
@@ -33,7 +33,11 @@ def test_a_full_declaration_is_taken_as_it_is() -> None:
     triggers: list[Cron | Event] = [Cron(every_seconds=2), Event(topic="trades")]
     reads = ("spot", Read("spot", alias="again"), Read("balance", {"owner": "0x00"}))
     assert declared(vault="demo", triggers=triggers, reads=reads) == Declaration(
-        name="quiet", vault="demo", triggers=tuple(triggers), reads=(Read("spot"), *reads[1:])
+        name="quiet",
+        vault="demo",
+        triggers=tuple(triggers),
+        reads=(Read("spot"), *reads[1:]),
+        jobs={"decide": "decide"},
     )
 
 
@@ -120,8 +124,9 @@ def test_triggers_and_reads_must_be_lists(attribute: str, value: object) -> None
 @pytest.mark.parametrize("trigger", ["trades", 5, None, Cron, Read("spot")], ids=repr)
 def test_a_trigger_that_is_none_is_refused(trigger: object) -> None:
     """And shown."""
-    expected = r"Tested\.triggers holds .*; allowed are Cron\(\.\.\.\), Event\(\.\.\.\) and the"
-    with pytest.raises(PluginError, match=expected):
+    with pytest.raises(
+        PluginError, match=r"Tested\.triggers holds .*; allowed are Cron\(\.\.\.\), Event\(\.\.\.\) and the"
+    ):
         declared(triggers=[Cron(every_seconds=1), trigger])
 
 
@@ -157,3 +162,55 @@ def test_more_than_the_wire_carries_is_refused(attribute: str, items: list[Any],
     with pytest.raises(PluginError, match=rf"Tested\.{attribute} holds {limit + 1}, the limit is {limit}"):
         declared(**{attribute: many})
     assert len(getattr(declared(**{attribute: many[:limit]}), attribute)) == limit
+
+
+class Keeper(Plugin):
+    """Two jobs, and no decide."""
+
+    name = "keeper"
+
+    @job("settle")
+    async def on_settle(self, ctx: Context) -> Noop:
+        return Noop("settled")
+
+    @job("refresh")
+    def refresh_nav(self, ctx: Context) -> Noop:
+        return Noop("fresh")
+
+
+def test_marked_methods_are_jobs_and_decide_is_one_if_it_is_there() -> None:
+    """A subclass has those of its base as well."""
+    assert declaration_of(Keeper).jobs == {"refresh": "refresh_nav", "settle": "on_settle"}
+    more = type("More", (Keeper,), {"decide": Quiet.decide})
+    assert declaration_of(more).jobs == {"decide": "decide", "refresh": "refresh_nav", "settle": "on_settle"}
+
+
+def test_two_methods_of_one_job_are_refused() -> None:
+    """Nobody could say which of them is meant; `decide` is the method of its job already."""
+    with pytest.raises(PluginError, match="several methods for job 'settle': on_settle, other"):
+        declaration_of(type("Twice", (Keeper,), {"other": job("settle")(lambda self, ctx: Noop("x"))}))
+    with pytest.raises(PluginError, match="several methods for job 'decide': decide, other"):
+        declared(other=job("decide")(lambda self, ctx: Noop("x")))
+
+
+def test_a_job_with_other_parameters_and_a_name_that_is_none_are_refused() -> None:
+    """As for decide, and for all names."""
+    with pytest.raises(PluginError, match=r"Tested.other must take exactly \(self, ctx\)"):
+        declared(other=job("other")(lambda self: Noop("x")))
+    with pytest.raises(ValueError, match="the name of a job must be"):
+        job("not a name")
+
+
+def test_a_trigger_for_a_job_that_is_not_there_is_refused() -> None:
+    """With those that are."""
+    with pytest.raises(PluginError, match=r"Tested\.triggers names job 'settle'; it has decide"):
+        declared(triggers=[Cron(every_seconds=1, job="settle")])
+    with pytest.raises(PluginError, match="names job 'decide'; it has refresh, settle"):
+        declaration_of(type("Tested", (Keeper,), {"triggers": [Cron(every_seconds=1)]}))
+
+
+def test_more_jobs_than_the_wire_takes_are_refused() -> None:
+    """One more than the limit."""
+    methods = {f"m{number}": job(f"j{number}")(lambda self, ctx: Noop("x")) for number in range(MAX_JOBS)}
+    with pytest.raises(PluginError, match=f"has {MAX_JOBS + 1} jobs, the limit is {MAX_JOBS}"):
+        declared(**methods)

@@ -11,6 +11,7 @@ from protocol.messages import BlockRef, Call, TriggerKind, VaultRef
 from protocol.triggers import Block, Cron, Event, Read
 from workers.sdk import triggers
 from workers.sdk.context import Context, Log
+from workers.sdk.job import job
 from workers.sdk.plugin import Plugin, PluginError
 from workers.sdk.state import BlockingState, State
 
@@ -35,5 +36,6 @@ __all__ = [
     "State",
     "TriggerKind",
     "VaultRef",
+    "job",
     "triggers",
 ]

@@ -4,16 +4,17 @@ Owns the rules for the class attributes only; running `decide` is `workers.decid
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from protocol.actions import NAME_RULE, Act, Action, Noop, is_name
-from protocol.limits import MAX_NAME_LENGTH, MAX_READS, MAX_TRIGGERS
-from protocol.trigger import TriggerBase
+from protocol.limits import MAX_JOBS, MAX_NAME_LENGTH, MAX_READS, MAX_TRIGGERS
+from protocol.trigger import DEFAULT_JOB, TriggerBase
 from protocol.triggers import Read, Trigger
 from protocol.values import is_unicode
+from workers.sdk.job import jobs_of
 
 if TYPE_CHECKING:
     from workers.sdk.context import Context
@@ -44,6 +45,8 @@ class Plugin:
         """Look at `ctx` and answer: the Actions wanted (all in one transaction), or a Noop with the reason."""
         raise PluginError(f"{type(self).__name__} does not define decide(self, ctx)")
 
+    # Methods marked with @job("name") are called for triggers with job="name", in the same way.
+
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
@@ -53,6 +56,8 @@ class Declaration:
     vault: str
     triggers: tuple[Trigger, ...]
     reads: tuple[Read, ...]
+    jobs: Mapping[str, str]
+    """The method of each job."""
 
 
 def declaration_of(plugin: type) -> Declaration:
@@ -63,34 +68,50 @@ def declaration_of(plugin: type) -> Declaration:
     vault = getattr(plugin, "vault", "")
     if not isinstance(vault, str) or len(vault) > MAX_NAME_LENGTH or not is_unicode(vault):
         raise PluginError(f"{plugin.__name__}.vault must be a string, the name of a vault in the configuration")
-    decide = getattr(plugin, "decide", None)
-    if not callable(decide) or decide is Plugin.decide:
+    jobs = _jobs(plugin)
+    return Declaration(
+        name=str(name), vault=str(vault), triggers=_triggers(plugin, jobs), reads=_reads(plugin), jobs=jobs
+    )
+
+
+def _jobs(plugin: type) -> dict[str, str]:
+    found = {**jobs_of(plugin)}
+    if getattr(plugin, DEFAULT_JOB, None) is Plugin.decide:
+        del found[DEFAULT_JOB]
+    if not found:
         raise PluginError(f"{plugin.__name__} must define decide(self, ctx)")
-    if not _takes_self_and_context(decide):
-        raise PluginError(f"{plugin.__name__}.decide must take exactly (self, ctx)")
-    return Declaration(name=str(name), vault=str(vault), triggers=_triggers(plugin), reads=_reads(plugin))
+    if len(found) > MAX_JOBS:
+        raise PluginError(f"{plugin.__name__} has {len(found)} jobs, the limit is {MAX_JOBS}")
+    for name, methods in found.items():
+        if len(methods) > 1:
+            raise PluginError(f"{plugin.__name__} has several methods for job {name!r}: {', '.join(methods)}")
+        if not _takes_self_and_context(getattr(plugin, methods[0])):
+            raise PluginError(f"{plugin.__name__}.{methods[0]} must take exactly (self, ctx)")
+    return {name: methods[0] for name, methods in sorted(found.items())}
 
 
-def _takes_self_and_context(decide: Callable[..., object]) -> bool:
-    if isinstance(decide, FunctionType) and not vars(decide):
+def _takes_self_and_context(method: Callable[..., object]) -> bool:
+    if isinstance(method, FunctionType) and "__wrapped__" not in vars(method):
         # Written as most are, without a decorator: `inspect` would say the same, for 0.25 MiB of every worker.
-        code = decide.__code__
+        code = method.__code__
         has_more = code.co_kwonlyargcount or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
         return code.co_argcount == 2 and not has_more
     try:
-        signature = inspect.signature(decide)
+        signature = inspect.signature(method)
         signature.bind(None, None)
     except (TypeError, ValueError):  # other parameters, or none that can be found out
         return False
     return len(signature.parameters) == 2
 
 
-def _triggers(plugin: type) -> tuple[Trigger, ...]:
+def _triggers(plugin: type, jobs: Mapping[str, str]) -> tuple[Trigger, ...]:
     triggers = _sequence(plugin, "triggers", "a list of Cron(...), Event(...) and others")
     for trigger in triggers:
         if not isinstance(trigger, TriggerBase):
             allowed = "Cron(...), Event(...) and the others of workers.sdk.triggers"
             raise PluginError(f"{plugin.__name__}.triggers holds {trigger!r}; allowed are {allowed}")
+        if trigger.job not in jobs:
+            raise PluginError(f"{plugin.__name__}.triggers names job {trigger.job!r}; it has {', '.join(jobs)}")
     if len(triggers) > MAX_TRIGGERS:
         raise PluginError(f"{plugin.__name__}.triggers holds {len(triggers)}, the limit is {MAX_TRIGGERS}")
     return tuple(triggers)  # type: ignore[arg-type]  # checked one by one above

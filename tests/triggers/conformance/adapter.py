@@ -1,9 +1,10 @@
 """What a producer must bring to be held to the conformance suite, and how to add one.
 
-Write `tests/triggers/conformance/NAME_adapter.py` with a class that is an `Adapter`, and end it with `ADAPTER = ThatClass()`:
-the suite finds it by its file name. The producer runs in a process of its own (`host`), with the real router, store
-and ledger, and is killed there by SIGKILL at crash points; `source` belongs to the test's process and causes stimuli. An
-adapter is therefore made twice, and what both sides must know (a URL, a table) goes into `Source.params`.
+Write `tests/triggers/conformance/NAME_adapter.py` with a class that is an `Adapter`, and end it with
+`ADAPTER = ThatClass()`: the suite finds it by its file name. The producer runs in a process of its own (`host`), with
+the real router, store and ledger, and is killed there by SIGKILL at crash points; `source` belongs to the test's
+process and causes stimuli. An adapter is therefore made twice, and what both must know (a URL, a table) is in
+`Source.params`.
 
 The suite counts by name: `Source.cause` returns the names of what it has caused, and `Source.name_of` reads that name
 from a call. Each name must be called for exactly once per plugin.
@@ -75,7 +76,7 @@ class Adapter(Protocol):
     """Whether what happens while nobody listens is there still when somebody does. If not, it may be lost, and that is
     all that may be lost."""
     is_bounded: bool
-    """Whether the router may refuse its calls beyond a plugin's bounds; it counts them then. If not, none is refused."""
+    """Whether the router may refuse its calls beyond a plugin's bounds, and count them. If not, none is refused."""
     twins: int
     """How many of this producer the host runs when deliveries are doubled: more than one, if their identities agree."""
     flood: int

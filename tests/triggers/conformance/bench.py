@@ -1,4 +1,4 @@
-"""Runs hosts of one producer on one ledger, one after the other, and counts in it what they have made of the stimuli."""
+"""Runs hosts of one producer on one ledger, one after the other, and counts what they have made of the stimuli."""
 
 import asyncio
 import signal
@@ -21,6 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 READY_S = 30.0
 END_S = 20.0
 LOOK_EVERY_S = 0.05
+MAX_REPORT_BYTES = 1 << 24
 
 Names = Counter[tuple[str, str]]
 """How many calls there are, by plugin and name of the stimulus."""
@@ -90,7 +91,7 @@ class Bench:
         order = Order(adapter=self.adapter.name, dsn=self._dsn, params=self.source.params, **keys)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.triggers.conformance.host", msgspec.json.encode(order).decode(),
-            stdin=PIPE, stdout=PIPE, cwd=REPOSITORY,
+            stdin=PIPE, stdout=PIPE, cwd=REPOSITORY, limit=MAX_REPORT_BYTES,
         )  # fmt: skip
         host = Host(process)
         try:

@@ -18,7 +18,7 @@ FIVE_A_SECOND = Cron(every_seconds=0.2, misfire="all")
 class Slots:
     """The slots that pass from now on."""
 
-    params: Mapping[str, str] = {}  # noqa: RUF012  # none, and nobody writes
+    params: Mapping[str, str] = {}  # none
 
     async def cause(self, count: int) -> list[str]:
         after, slot, names = next_slot(FIVE_A_SECOND), datetime.now(UTC), []

@@ -144,7 +144,7 @@ async def run(order: Order) -> None:
         for name in PLUGINS:
             await registry.declare(name, adapter.triggers(order.params), Terms(call_deadline=CALL_DEADLINE))
     await router.recover()
-    while not all(adapter.is_listening(producer) for producer in producers):
+    while not all(map(adapter.is_listening, producers)):  # noqa: ASYNC110  # no producer has an event for it
         await asyncio.sleep(LISTEN_EVERY_S)
     print("ready", flush=True)
     reader = asyncio.StreamReader()

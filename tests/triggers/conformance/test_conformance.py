@@ -97,7 +97,7 @@ def test_what_is_delivered_twice_is_called_for_once(name: str, ledger_dsn: str) 
 
 @every_producer
 def test_under_overload_nothing_is_lost_without_being_counted(name: str, ledger_dsn: str) -> None:
-    """More than the plugins can take: each stimulus has its call; or it is refused and counted, where that is allowed."""
+    """More than the plugins can take: each stimulus has its call, or is refused and counted where that is allowed."""
 
     async def scenario(bench: Bench) -> None:
         adapter = bench.adapter

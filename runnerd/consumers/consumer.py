@@ -1,0 +1,36 @@
+"""What a consumer is: it hears of each JobResult at least once, in order, at its own pace."""
+
+from typing import Protocol
+
+from runnerd.errors import RunnerdError
+from runnerd.store.calls import JobResult
+
+
+class ConsumerError(RunnerdError):
+    """A result could not be handed over. The text says why."""
+
+
+class ConsumerUnavailable(ConsumerError):
+    """Not now: it is tried again, after a wait that grows, until it is given up."""
+
+
+class ConsumerRefused(ConsumerError):
+    """Never: it goes to the dead letters at once."""
+
+
+class Consumer(Protocol):
+    """Where results go. `name` is that of its table in the configuration, and of its cursor."""
+
+    name: str
+
+    def wants(self, result: JobResult) -> bool:
+        """Whether this one is for it at all."""
+
+    async def consume(self, result: JobResult) -> None:
+        """Hand it over. It may be the second time: receivers know a result by the id of its call.
+
+        Raises ConsumerUnavailable, ConsumerRefused.
+        """
+
+    async def close(self) -> None:
+        """Give back connections."""

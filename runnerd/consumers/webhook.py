@@ -1,0 +1,110 @@
+"""Posts each result to a URL, signed: `X-Runnerd-Signature: t=SECONDS,v1=HEX`, the HMAC-SHA256 of `t.body`.
+
+A receiver checks the signature, that `t` is near, and drops an `id` that it has seen. 2xx is taken as heard.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Collection
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from runnerd.clock import Clock
+from runnerd.consumers.consumer import ConsumerRefused, ConsumerUnavailable
+from runnerd.consumers.destination import PrivateAddress, PublicResolver, is_public
+from runnerd.consumers.message import message_of
+from runnerd.store.calls import JobResult
+
+HEADER: Final = "X-Runnerd-Signature"
+TIMEOUT_S: Final = 10.0
+RETRIED: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+"""Of the 4xx: those that a later attempt may not meet."""
+
+
+def signature(secret: bytes, at: int, body: bytes) -> str:
+    """The value of the header, for a body sent at `at` (seconds since the epoch)."""
+    return f"t={at},v1={hmac.new(secret, f'{at}.'.encode() + body, hashlib.sha256).hexdigest()}"
+
+
+class WebhookConsumer:
+    """A Consumer with one connection that is kept. `plugins`, `outcomes`: empty means all."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        secret: bytes,
+        clock: Clock,
+        *,
+        plugins: Collection[str] = (),
+        outcomes: Collection[str] = (),
+        allow_private: bool = False,
+    ) -> None:
+        self.name = name
+        self._url = URL(url)
+        self._secret = secret
+        self._clock = clock
+        self._plugins = frozenset(plugins)
+        self._outcomes = frozenset(outcomes)
+        self._allow_private = allow_private
+        self._session: aiohttp.ClientSession | None = None
+
+    def wants(self, result: JobResult) -> bool:
+        """By plugin and outcome."""
+        return (not self._plugins or result.call.plugin in self._plugins) and (
+            not self._outcomes or result.outcome.value in self._outcomes
+        )
+
+    async def consume(self, result: JobResult) -> None:
+        """Post it. Redirects are not followed: they would lead past the check of the address."""
+        body = message_of(result).encode()
+        headers = {
+            "Content-Type": "application/json",
+            HEADER: signature(self._secret, int(self._clock.now().timestamp()), body),
+        }
+        try:
+            self._check_host()
+            async with self._connect().post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
+                status = answer.status
+        except PrivateAddress as error:
+            raise ConsumerRefused(str(error)) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(cause := error.__cause__, PrivateAddress):
+                raise ConsumerRefused(str(cause)) from None
+            raise ConsumerUnavailable(f"{self._url.host}: {str(error) or type(error).__name__}") from error
+        if status // 100 == 2:
+            return
+        said = f"{self._url.host} answered {status}"
+        if status // 100 == 4 and status not in RETRIED:
+            raise ConsumerRefused(said)
+        raise ConsumerUnavailable(said)
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _check_host(self) -> None:
+        """An address that stands in the URL itself is looked up by nobody."""
+        host = self._url.host or ""
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return
+        if not self._allow_private and not is_public(host):
+            raise PrivateAddress(f"{host} is not on the internet; allow_private = true lets it")
+
+    def _connect(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            resolver = None if self._allow_private else PublicResolver()
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(resolver=resolver, limit=2),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._session
