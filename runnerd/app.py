@@ -24,7 +24,7 @@ from runnerd.executor.usage import Usage
 from runnerd.key_commands import KeyCommands
 from runnerd.keys import KeyRing
 from runnerd.log import fields
-from runnerd.network import Network, open_network
+from runnerd.network import open_network
 from runnerd.opening import open_parts, open_usage
 from runnerd.pauses import Pauses
 from runnerd.plugins import Plugins
@@ -124,9 +124,8 @@ class App:
         ring = KeyRing(await store.fetch(keys.every()))
         webhook = WebhookProducer(self._no_webhooks)
         outbox = OutboxProducer(config.database.event_dsn or dsn, router, store, metrics, clock)
-        networks = {name: chain.network for name, chain in chains.items()}
-        snapshots = open_snapshots(config, catalogues, networks)
-        producers = self._open_producers(router, store, dsn, outbox, webhook, networks, snapshots)
+        snapshots = open_snapshots(config, catalogues, {name: chain.network for name, chain in chains.items()})
+        producers = self._open_producers(router, store, dsn, outbox, webhook, chains, snapshots)
         services = HostServices(
             clock=clock,
             store=store,
@@ -261,9 +260,10 @@ class App:
         dsn: str,
         outbox: OutboxProducer,
         webhook: WebhookProducer,
-        networks: Mapping[str, Network],
+        chains: Mapping[str, ChainDesk],
         snapshots: VaultSnapshots,
     ) -> Producers:
+        networks = {name: chain.network for name, chain in chains.items()}
         return Producers(
             [
                 CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),

@@ -83,27 +83,6 @@ class VaultSnapshots:
         return self._requests[key]
 
 
-def open_snapshots(
-    config: Config, catalogues: Mapping[str, Catalogue], networks: Mapping[str, Network]
-) -> VaultSnapshots:
-    """Of all configured vaults."""
-    return VaultSnapshots(
-        {
-            name: (
-                VaultRef(
-                    name=name,
-                    address=vault.address,
-                    chain_id=config.chains[vault.chain].id,
-                    actions=tuple(vault.actions),
-                ),
-                catalogues[name],
-                networks[vault.chain],
-            )
-            for name, vault in config.vaults.items()
-        }
-    )
-
-
 def _key(vault: str, read: Read) -> tuple[str, str]:
     return vault, repr(read)
 
