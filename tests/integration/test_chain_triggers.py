@@ -40,6 +40,8 @@ def test_blocks_come_in_order_over_a_kill(stage: Stage) -> None:
         (producer,) = [one for one in scene.daemon.status().producers if one.name == "block"]
         assert producer.state == "running"
         assert producer.progress.startswith("watcher on ")
+        # Five blocks a second: it keeps up with them.
+        wait_for(lambda: "behind" not in progress(scene, "block"), "the head")
 
 
 def test_a_metric_calls_once_for_each_crossing(stage: Stage) -> None:

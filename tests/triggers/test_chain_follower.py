@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.triggers import Block, Log
+from runnerd.chain.errors import RpcUnavailable
 from runnerd.chain.types import Block as ChainBlock
 from runnerd.clock import SystemClock
 from runnerd.config.model import ChainConfig
@@ -301,6 +302,23 @@ def test_a_branch_that_was_left_comes_back(trigger: Block | Log) -> None:
             bench.chain.switch(other)
             bench.chain.extend(max(0, len(here) - len(other)) + 1)
             other = here
+
+    run_async(scenario())
+
+
+def test_a_node_that_lacks_a_block_cannot_say_that_it_has_no_logs() -> None:
+    """Behind a load balancer one node has named the head, and another one is asked for its logs."""
+    bench = Bench(log_trigger(), SimulatedChain(trades_at={1: 2}))
+
+    async def scenario() -> None:
+        await bench.follower.begin()
+        bench.chain.extend(1)
+        bench.chain.lost.add(bench.chain.canonical[-1].hash)
+        with pytest.raises(RpcUnavailable, match="does not have block"):
+            await bench.step()
+        bench.chain.lost.clear()
+        await bench.settle()
+        assert bench.view() == bench.wanted(0)
 
     run_async(scenario())
 
