@@ -28,6 +28,7 @@ from runnerd.network import open_network
 from runnerd.opening import open_parts, open_usage
 from runnerd.pauses import Pauses
 from runnerd.plugins import Plugins
+from runnerd.producing import open_producers
 from runnerd.reload import Reloader
 from runnerd.results import Results
 from runnerd.router import Router
@@ -36,7 +37,7 @@ from runnerd.services.http import HttpProcess
 from runnerd.services.lag import LagMonitor
 from runnerd.services.metrics import Metrics
 from runnerd.services.systemd import Systemd
-from runnerd.snapshot import VaultSnapshots, open_snapshots
+from runnerd.snapshot import open_snapshots
 from runnerd.status import StatusReader
 from runnerd.store import intents, keys, workers
 from runnerd.store.statement import Statement
@@ -47,14 +48,6 @@ from runnerd.supervisor.machine import Phase
 from runnerd.supervisor.monitor import Monitor
 from runnerd.tasks import Tasks
 from runnerd.trail import Trail
-from runnerd.triggers.alarm import TimerAlarm
-from runnerd.triggers.blocks import BlockProducer
-from runnerd.triggers.cron import CronProducer
-from runnerd.triggers.events import EventProducer
-from runnerd.triggers.logs import LogProducer
-from runnerd.triggers.metric import MetricProducer
-from runnerd.triggers.outbox import OutboxProducer
-from runnerd.triggers.producers import Producers
 from runnerd.triggers.webhook import WebhookProducer
 from runnerd.unlock import close_signers
 from runnerd.vaults import build_adapter, mirror_vaults
@@ -123,9 +116,11 @@ class App:
         await router.load()
         ring = KeyRing(await store.fetch(keys.every()))
         webhook = WebhookProducer(self._no_webhooks)
-        outbox = OutboxProducer(config.database.event_dsn or dsn, router, store, metrics, clock)
-        snapshots = open_snapshots(config, catalogues, {name: chain.network for name, chain in chains.items()})
-        producers = self._open_producers(router, store, dsn, outbox, webhook, chains, snapshots)
+        networks = {name: chain.network for name, chain in chains.items()}
+        snapshots = open_snapshots(config, catalogues, networks)
+        producers, outbox = open_producers(
+            config.database.event_dsn or dsn, router, store, metrics, clock, webhook, networks, snapshots
+        )
         services = HostServices(
             clock=clock,
             store=store,
@@ -252,29 +247,6 @@ class App:
         if self._http is None:
             return "no request can arrive: http.enabled = false"
         return "the http process is gone: restart runnerd" if self._http.is_lost else None
-
-    def _open_producers(
-        self,
-        router: Router,
-        store: Store,
-        dsn: str,
-        outbox: OutboxProducer,
-        webhook: WebhookProducer,
-        chains: Mapping[str, ChainDesk],
-        snapshots: VaultSnapshots,
-    ) -> Producers:
-        networks = {name: chain.network for name, chain in chains.items()}
-        return Producers(
-            [
-                CronProducer(router, store, self._metrics, self._clock, TimerAlarm()),
-                EventProducer(self._config.database.event_dsn or dsn, router, self._clock, self._metrics),
-                outbox,
-                webhook,
-                BlockProducer(networks, router, store, self._clock),
-                LogProducer(networks, router, store, self._clock),
-                MetricProducer(networks, snapshots, router, store, self._clock),
-            ]
-        )
 
     def _start_services(self, store: Store) -> None:
         self._tasks.spawn(self._lag.run(), "service:lag")

@@ -12,7 +12,9 @@ from runnerd.chain.pool.health import Fault, NodeState
 from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
 from runnerd.config.model import Config
-from runnerd.control.messages import ChainStatus, NodeStatus, PluginStatus, ProducerStatus, Status, VaultStatus
+from runnerd.control.chain_messages import NodeStatus
+from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
+from runnerd.control.producer_messages import ProducerStatus
 from runnerd.executor.executor import VaultDesk
 from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage

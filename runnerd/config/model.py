@@ -34,7 +34,7 @@ class DatabaseConfig(_Table, frozen=True):
 
     dsn: str | None = None
     event_dsn: str | None = None
-    """Where LISTEN happens, if the topics are announced in another database than runnerd's own."""
+    """Where LISTEN happens and the outbox stands, if events are announced in another database than runnerd's own."""
 
 
 class HttpConfig(_Table, frozen=True):

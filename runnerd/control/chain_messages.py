@@ -1,4 +1,4 @@
-"""Requests and replies about a chain: what `runnerctl adopt`, `cancel` and `fees` say. Part of `control.messages`."""
+"""Messages about a chain: of `runnerctl adopt`, `cancel` and `fees`, and of nodes. Part of `control.messages`."""
 
 from datetime import datetime
 from typing import Annotated, TypeAlias
@@ -58,3 +58,12 @@ class Fees(_Message, frozen=True, tag="fees_reply"):
 
     chain: str
     knobs: list[KnobStatus]
+
+
+class NodeStatus(Struct, frozen=True, kw_only=True):
+    """One node of a chain: its url without secrets, and whether it is `in` the pool, on `probation` or `out`."""
+
+    name: str
+    head: int | None
+    state: str
+    reason: str

@@ -11,9 +11,10 @@ from msgspec import Meta, Struct
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from protocol.trigger import DEFAULT_JOB
-from runnerd.control.chain_messages import ChainRequest, Fees
+from runnerd.control.chain_messages import ChainRequest, Fees, NodeStatus
 from runnerd.control.key_messages import KeyReply, KeyRequest
 from runnerd.control.outbox_messages import GetOutbox, Outbox
+from runnerd.control.producer_messages import ProducerStatus
 from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
 
@@ -145,15 +146,6 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
     pin: str | None = None
 
 
-class NodeStatus(Struct, frozen=True, kw_only=True):
-    """One node of a chain: its url without secrets, and whether it is `in` the pool, on `probation` or `out`."""
-
-    name: str
-    head: int | None
-    state: str
-    reason: str
-
-
 class ChainStatus(Struct, frozen=True, kw_only=True):
     """One chain. `node` is the one that is read from, `head` its newest block."""
 
@@ -186,15 +178,6 @@ class VaultStatus(Struct, frozen=True, kw_only=True):
     """As `VAULT.ACTION`; who paused them is among the problems."""
     operator_balance_wei: int | None = None
     """None until a node has said it."""
-
-
-class ProducerStatus(Struct, frozen=True, kw_only=True):
-    """What fires one kind of trigger: whether it runs, why not, and how far it has come, in words."""
-
-    name: str
-    state: str
-    reason: str
-    progress: str
 
 
 class Status(_Message, frozen=True, tag="status_reply"):

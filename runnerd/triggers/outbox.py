@@ -9,13 +9,10 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final
-
-import psycopg
-from psycopg import errors
 
 from protocol.triggers import Event, Trigger
 from runnerd.clock import Clock
@@ -23,24 +20,15 @@ from runnerd.crash_points import reached
 from runnerd.log import fields
 from runnerd.services.metrics import Metrics
 from runnerd.store import positions
-from runnerd.store.errors import CommitRefused, StoreError
+from runnerd.store.errors import CommitRefused
 from runnerd.store.ledger import Ledger
-from runnerd.store.reason import connect_reason
 from runnerd.store.statement import Statement
-from runnerd.triggers.errors import ProducerError
-from runnerd.triggers.outbox_calls import Examined, Wanted, calls_of, examine
-from runnerd.triggers.outbox_link import Lag, OutboxLink, Row, open_link
-from runnerd.triggers.outbox_position import (
-    Head,
-    Position,
-    end_of,
-    from_text,
-    key_of,
-    plugin_of,
-    setback,
-    to_text,
-    topic_of,
-)
+from runnerd.triggers.outbox_calls import Examined, Wanted, calls_of
+from runnerd.triggers.outbox_examining import examine_row
+from runnerd.triggers.outbox_follower import Follower, FollowerView, fetch_views
+from runnerd.triggers.outbox_link import OutboxLink, open_link
+from runnerd.triggers.outbox_position import Head, Position, end_of, from_text, key_of, setback, to_text
+from runnerd.triggers.outbox_trouble import EXPECTED, OutboxSetBack, reason_of
 from runnerd.triggers.producer import Submit, Terms
 
 logger = logging.getLogger("runnerd.outbox")
@@ -55,42 +43,6 @@ BUSY_S: Final = 1.0
 REFUSED_EVERY_S: Final = 30.0
 """How often calls that the ledger refused are tried again."""
 RECONNECT_S: Final = (0.05, 5.0)
-NOT_INSTALLED: Final = "there is no outbox in the event database: runnerctl outbox install"
-
-
-class OutboxSetBack(ProducerError):
-    """The outbox has lost events that were delivered, and would give their ids to others. Nothing is read until its
-    ids are beyond those again (docs/operations.md, "The outbox").
-    """
-
-
-@dataclass(slots=True)
-class _Follower:
-    """A plugin on one topic. `position` is None until it is known."""
-
-    wanted: Wanted
-    position: Position | None = None
-    is_behind: bool = True
-    """There may be more for it."""
-    refused: str = ""
-    """Why the ledger did not take its calls."""
-    retry_at: float = 0.0
-
-    @property
-    def key(self) -> str:
-        return key_of(self.wanted.plugin, self.wanted.topic)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FollowerView:
-    """How far a plugin has come on a topic. `events` and `since` are of what waits for it, if the outbox answers."""
-
-    plugin: str
-    topic: str
-    position: int | None
-    events: int | None
-    since: datetime | None
-    waits_for: str
 
 
 class OutboxProducer:
@@ -104,7 +56,7 @@ class OutboxProducer:
         self._store = store
         self._metrics = metrics
         self._clock = clock
-        self._followers: dict[str, _Follower] = {}
+        self._followers: dict[str, Follower] = {}
         self._positions: dict[str, Position] | None = None
         self._wake = asyncio.Event()
         self._head: Head | None = None
@@ -125,7 +77,7 @@ class OutboxProducer:
                 by_topic[trigger.topic].append(trigger)
         for topic, its in by_topic.items():
             wanted = Wanted(plugin=plugin, topic=topic, triggers=tuple(its), call_deadline=terms.call_deadline)
-            self._followers[key_of(plugin, topic)] = follower = _Follower(wanted)
+            self._followers[key_of(plugin, topic)] = follower = Follower(wanted)
             self._metrics.watch_outbox(plugin, topic, partial(self._behind, follower))
         self._wake.set()
 
@@ -146,7 +98,7 @@ class OutboxProducer:
         """Nobody knows."""
         return None
 
-    def _behind(self, follower: _Follower) -> int:
+    def _behind(self, follower: Follower) -> int:
         """Ids between the last event that it has seen and the last of all: at least as many as events wait for it."""
         if self._head is None or follower.position is None or not follower.is_behind:
             return 0
@@ -166,34 +118,19 @@ class OutboxProducer:
         return "; ".join([head, *(["behind: " + ", ".join(behind)] if behind else [])])
 
     async def view(self) -> list[FollowerView]:
-        """All that have a position, also those whose plugin does not run, with what waits for each.
+        """All that have a position, also those whose plugin does not run, with what waits for each. Raises StoreError.
 
-        What waits is asked over a connection of its own. Raises StoreError.
+        What waits is asked over a connection of its own.
         """
         stored = {row["key"]: from_text(row["position"]) for row in await self._store.fetch(positions.positions(NAME))}
         places = {key: one for key, one in stored.items() if self._head is None or one.outbox == self._head.outbox}
-        lags: dict[str, Lag] = {}
-        with suppress(psycopg.Error, OSError):
-            if places:
-                async with open_link(self._dsn, asyncio.Event()) as link:
-                    asked = [(topic_of(key), place.id) for key, place in places.items()]
-                    lags = dict(zip(places, await link.fetch_lags(asked), strict=True))
-        views = []
-        for key in sorted({*stored, *self._followers}):
-            follower, place, lag = self._followers.get(key), places.get(key), lags.get(key)
-            views.append(
-                FollowerView(
-                    plugin=plugin_of(key),
-                    topic=topic_of(key),
-                    position=place.id if place is not None else None,
-                    events=lag.events if lag is not None else None,
-                    since=lag.since if lag is not None else None,
-                    waits_for=self._why(follower) if follower is not None else "it does not run, or follows no more",
-                )
-            )
-        return views
+        return await fetch_views(self._dsn, {*stored, *self._followers}, places, self._why_of)
 
-    def _why(self, follower: _Follower) -> str:
+    def _why_of(self, key: str) -> str:
+        follower = self._followers.get(key)
+        return self._why(follower) if follower is not None else "it does not run, or follows no more"
+
+    def _why(self, follower: Follower) -> str:
         if follower.refused:
             return "the ledger refuses its calls"
         return "it takes no calls now" if self._router.room(follower.wanted.plugin) <= 0 else ""
@@ -212,11 +149,11 @@ class OutboxProducer:
                 if self.is_connected:
                     delay_s = RECONNECT_S[0]
                 self.is_connected = False
-                reason = _reason(error)
+                reason = reason_of(error)
                 if reason != self._trouble:
                     logger.warning(
                         "the outbox is not read; its events wait: %s", reason,
-                        exc_info=None if isinstance(error, _EXPECTED) else error,
+                        exc_info=None if isinstance(error, EXPECTED) else error,
                         extra=fields("outbox_lost", reason=reason),
                     )  # fmt: skip
                 self._trouble = reason
@@ -290,7 +227,7 @@ class OutboxProducer:
         """Give each follower its position; one that has none begins at the end, from now on and for good."""
         assert self._positions is not None
         self._head = head = await link.fetch_head()
-        fresh: list[_Follower] = []
+        fresh: list[Follower] = []
         for follower in [follower for follower in self._followers.values() if follower.position is None]:
             known = self._positions.get(follower.key)
             if known is not None and known.outbox == head.outbox:
@@ -317,7 +254,7 @@ class OutboxProducer:
                                          after=end.id),
                 )  # fmt: skip
 
-    def _move(self, follower: _Follower, position: Position) -> Statement:
+    def _move(self, follower: Follower, position: Position) -> Statement:
         return positions.move(NAME, follower.key, to_text(position), self._clock.now())
 
     # --- from rows to calls ------------------------------------------------------------------------------------------
@@ -331,7 +268,7 @@ class OutboxProducer:
                 has_moved = await self._deliver_to(link, topic, group) or has_moved
         return has_moved
 
-    def _can_move(self, follower: _Follower) -> bool:
+    def _can_move(self, follower: Follower) -> bool:
         now = asyncio.get_running_loop().time()
         return (
             follower.is_behind
@@ -340,13 +277,13 @@ class OutboxProducer:
             and self._router.room(follower.wanted.plugin) > 0
         )
 
-    def _first_group(self, topic: str) -> list[_Follower]:
+    def _first_group(self, topic: str) -> list[Follower]:
         """Those of a topic that have come least far, and stand at one place: they share what is read."""
         able = [one for one in self._followers.values() if one.wanted.topic == topic and self._can_move(one)]
         lowest = min((one.position.id for one in able if one.position is not None), default=0)
         return [one for one in able if one.position is not None and one.position.id == lowest]
 
-    async def _deliver_to(self, link: OutboxLink, topic: str, group: Sequence[_Follower]) -> bool:
+    async def _deliver_to(self, link: OutboxLink, topic: str, group: Sequence[Follower]) -> bool:
         assert group[0].position is not None
         rows, is_end = await link.fetch_rows(topic, group[0].position.id)
         if not rows:
@@ -355,14 +292,14 @@ class OutboxProducer:
             return False
         self._saw(rows[-1].id)
         is_filtered = any(trigger.where for follower in group for trigger in follower.wanted.triggers)
-        events = [await self._examine(link, row, is_filtered=is_filtered) for row in rows]
+        events = [await examine_row(link, row, is_filtered=is_filtered) for row in rows]
         reached("outbox.read")
         try:
             return await self._submit(group, events, is_end=is_end)
         except CommitRefused:  # of one of them, and that must not keep the others
             return any([await self._submit([follower], events, is_end=is_end) for follower in group])
 
-    async def _submit(self, group: Sequence[_Follower], events: Sequence[Examined], *, is_end: bool) -> bool:
+    async def _submit(self, group: Sequence[Follower], events: Sequence[Examined], *, is_end: bool) -> bool:
         """One commit: the calls, and how far each has come. Nothing waits between asking for room and the router."""
         assert self._head is not None
         assert self._positions is not None
@@ -392,38 +329,10 @@ class OutboxProducer:
             follower.is_behind, follower.refused = not is_all, ""
         return True
 
-    def _on_refused(self, follower: _Follower, reason: str) -> None:
+    def _on_refused(self, follower: Follower, reason: str) -> None:
         follower.refused = reason
         follower.retry_at = asyncio.get_running_loop().time() + REFUSED_EVERY_S
         logger.error(
             "the ledger takes no calls for %s: %s", follower.key, reason,
             extra=fields("outbox_refused", plugin=follower.wanted.plugin, topic=follower.wanted.topic),
         )  # fmt: skip
-
-    async def _examine(self, link: OutboxLink, row: Row, *, is_filtered: bool) -> Examined:
-        if row.payload is not None or not is_filtered:
-            event = examine(row, None, is_filtered=is_filtered)
-        else:
-            whole = await link.fetch_payload(row.id)
-            event = await asyncio.to_thread(examine, row, whole, is_filtered=True)  # some 16 MiB are 50 ms
-        if event.is_large:
-            logger.warning(
-                "event %d is too large for a call, which carries a reference to it: %d bytes", row.id, row.size,
-                extra=fields("outbox_event_large", event=row.id, bytes=row.size),
-            )  # fmt: skip
-        return event
-
-
-_EXPECTED: Final = (psycopg.Error, OSError, StoreError, ProducerError)
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case errors.UndefinedTable() | errors.InvalidSchemaName():
-            return NOT_INSTALLED
-        case psycopg.Error() | OSError():
-            return connect_reason(error)
-        case StoreError() | ProducerError():
-            return str(error)
-        case _:
-            return f"internal error: {type(error).__name__}: {error}"

@@ -92,11 +92,16 @@ def _call(wanted: Wanted, trigger: Event, event: Examined, outbox: str, now: dat
         deadline_at=now + wanted.call_deadline,
         topic=wanted.topic,
         payload=event.carried,
-        source=source_of(trigger),
+        source=_source(trigger, event.row.key),
         job=trigger.job,
         overlap=trigger.overlap,
         is_owed=True,
     )
+
+
+def _source(trigger: Event, key: str | None) -> str:
+    """Calls overlap within their source: so `queue`, `skip` and `coalesce` hold for each key by itself."""
+    return source_of(trigger) if key is None else f"{source_of(trigger)} key {key}"
 
 
 def identity_of(trigger: Event, outbox: str, event_id: int) -> str:

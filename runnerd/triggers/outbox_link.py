@@ -33,15 +33,17 @@ select a.id::text as outbox, case when s.is_called then s.last_value else 0 end 
        coalesce((select max(id) from runnerd_outbox.events), 0) as newest
 from runnerd_outbox.about a, runnerd_outbox.event_ids s
 """
-_BYTES: Final = "convert_to(payload, case getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end)"
-"""As bytes: a database in SQL_ASCII holds any, which the server would refuse to send as text, and one event must not
-stop all others."""
+_ENCODING: Final = "case getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end"
+"""Texts come as bytes: a database in SQL_ASCII holds any, which the server would refuse to send as text, and one event
+must not stop all others."""
 _READ: Final = f"""
-select id, created_at, size, found, case when size <= %(inline)s then {_BYTES} end as payload from (
-    select id, created_at, payload, octet_length(payload) as size, count(*) over () as found,
+select id, convert_to(key, {_ENCODING}) as key, created_at, size, found,
+       case when size <= %(inline)s then convert_to(payload, {_ENCODING}) end as payload
+from (
+    select id, key, created_at, payload, octet_length(payload) as size, count(*) over () as found,
            sum(least(octet_length(payload), %(inline)s)) over (order by id) as together
     from (
-        select id, created_at, payload from runnerd_outbox.events
+        select id, key, created_at, payload from runnerd_outbox.events
         where topic = %(topic)s and id > %(after)s order by id limit %(rows)s
     ) as next
 ) as counted
@@ -49,7 +51,8 @@ where together - least(size, %(inline)s) < %(bytes)s
 order by id
 """  # noqa: S608  # of what stands above
 _PAYLOAD: Final = f"""
-select {_BYTES} as payload from runnerd_outbox.events where id = %(id)s and octet_length(payload) <= %(most)s
+select convert_to(payload, {_ENCODING}) as payload from runnerd_outbox.events
+where id = %(id)s and octet_length(payload) <= %(most)s
 """  # noqa: S608  # of what stands above
 _LAG: Final = """
 select asked.n, count(e.id) as events, min(e.created_at) as since
@@ -66,6 +69,7 @@ class Row:
     """An event. `payload` is None if it has more bytes (`size`) than any call carries."""
 
     id: int
+    key: str | None
     payload: str | None
     size: int
     created_at: datetime
@@ -104,7 +108,7 @@ class OutboxLink:
         }  # fmt: skip
         found = await self._fetch(_READ, parameters)
         rows = [
-            Row(id=row["id"], payload=_text(row["payload"]), size=row["size"],
+            Row(id=row["id"], key=_text(row["key"]), payload=_text(row["payload"]), size=row["size"],
                 created_at=row["created_at"].astimezone(UTC))
             for row in found
         ]  # fmt: skip
@@ -175,8 +179,8 @@ class OutboxLink:
             connected.shutdown(socket.SHUT_RDWR)
 
 
-def _text(payload: bytes | None) -> str | None:
-    return payload.decode("utf-8", errors="replace") if payload is not None else None
+def _text(data: bytes | None) -> str | None:
+    return data.decode("utf-8", errors="replace") if data is not None else None
 
 
 @asynccontextmanager

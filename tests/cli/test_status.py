@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runnerd.cli.exits import ExitCode
-from runnerd.control.messages import NodeStatus
+from runnerd.control.chain_messages import NodeStatus
 from tests.cli.running import DEADLINE_S, RUNNERCTL, invoke
 from tests.cli.samples import DEGRADED, chain, plugin, status, vault
 from tests.support.fake_daemon import FakeDaemon, fake_daemon

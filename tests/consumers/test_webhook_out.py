@@ -130,8 +130,8 @@ def test_nobody_there_is_a_reason_to_try_again() -> None:
 @pytest.mark.parametrize("address, public", [
     ("8.8.8.8", True), ("2001:4860:4860::8888", True), ("127.0.0.1", False), ("10.1.2.3", False),
     ("192.168.0.1", False), ("172.16.0.1", False), ("169.254.169.254", False), ("100.64.0.1", False),
-    ("0.0.0.0", False),     ("224.0.0.1", False), ("::1", False), ("fe80::1", False), ("fc00::1", False), ("::ffff:10.0.0.1", False),
-    ("::ffff:8.8.8.8", True)])  # fmt: skip
+    ("0.0.0.0", False), ("224.0.0.1", False), ("::1", False), ("fe80::1", False), ("fc00::1", False),
+    ("::ffff:10.0.0.1", False), ("::ffff:8.8.8.8", True)])  # fmt: skip
 def test_what_the_internet_is(address: str, *, public: bool) -> None:
     """Metadata services, carrier networks and mapped addresses are the usual holes."""
     assert is_public(address) == public

@@ -9,6 +9,7 @@ import pytest
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from runnerd.control import chain_messages, key_messages, messages, outbox_messages, safe_messages
 from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
+from runnerd.control.producer_messages import ProducerStatus
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WEI = (1 << 256) - 1
@@ -49,12 +50,12 @@ PLUGIN = messages.PluginStatus(
 STATUS = messages.Status(
     version="0.1", pid=1, health="degraded", problems=["no head"], started_at=AT, now=AT, database="up", http=None,
     zygote_pid=2, loop_lag_ms=0.25, plugins=[PLUGIN], open_intents={"sent": 1},
-    producers=[messages.ProducerStatus(name="outbox", state="running", reason="", progress="last event 7")],
+    producers=[ProducerStatus(name="outbox", state="running", reason="", progress="last event 7")],
     chains=[
         messages.ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent"),
         messages.ChainStatus(
             name="two", chain_id=1, node="http://a", head=7, problem=None, quorum=2, knobs={"max_fee_per_gas_wei": WEI},
-            nodes=[messages.NodeStatus(name="http://a", head=None, state="out", reason="lags")],
+            nodes=[chain_messages.NodeStatus(name="http://a", head=None, state="out", reason="lags")],
         ),
     ],
     vaults=[

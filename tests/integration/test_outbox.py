@@ -32,10 +32,10 @@ def runnerctl(scene: Scene, *args: str) -> str:
     return done.stdout
 
 
-def publish(scene: Scene, *instructions: Mapping[str, object]) -> None:
+def publish(scene: Scene, *instructions: Mapping[str, object], key: str | None = None) -> None:
     with psycopg.connect(scene.dsn, autocommit=True) as connection:
         for instruction in instructions:
-            connection.execute("select runnerd_outbox.publish('orders', %s)", (json.dumps(instruction),))
+            connection.execute("select runnerd_outbox.publish('orders', %s, %s)", (json.dumps(instruction), key))
 
 
 def noop(number: int, **more: Any) -> dict[str, object]:
@@ -102,3 +102,19 @@ def test_a_daemon_that_is_killed_decides_each_event_once_and_in_order(stage: Sta
         assert [outcome for outcome, _ in outcomes if outcome != "noop"] == ["dead"]
         identities = scene.rows("select identity from job_calls")
         assert len({row["identity"] for row in identities}) == len(identities) == total + 1
+
+
+def test_events_of_one_key_wait_for_one_another_and_those_of_two_do_not(stage: Stage) -> None:
+    """`overlap = "queue"` holds for each key."""
+    with stage.scene({"orderly": PLUGINS["orderly"]}) as scene:
+        runnerctl(scene, "outbox", "install")
+        wait_for(lambda: followers(scene) == {"orderly": 0}, "it is followed")
+        meet = {"do": "meet", "room": "keys", "seats": 2}
+        publish(scene, meet, noop(1), noop(2), key="one")  # the first waits for somebody, and these for it
+        publish(scene, noop(3), meet, noop(4), key="two")
+        wait_for(lambda: ended(scene, "orderly")[5:], "all are decided: those of two keys have met")
+        reasons = [reason for _, reason in ended(scene, "orderly")]
+        assert reasons.count("met") == 2
+        first_met = reasons.index("met")
+        assert reasons.index("event 3") < first_met < reasons.index("event 1") < reasons.index("event 2")
+        assert first_met < reasons.index("event 4")

@@ -1,6 +1,7 @@
 """From events to calls: which triggers, which payload, how many fit."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.limits import MAX_PAYLOAD_LENGTH
+from protocol.limits import MAX_PAYLOAD_LENGTH, MAX_SOURCE_LENGTH
 from protocol.triggers import Event
 from runnerd.triggers.outbox_calls import Examined, Wanted, calls_of, examine, identity_of
 from runnerd.triggers.outbox_link import Row
@@ -25,8 +26,8 @@ def wanted(*triggers: Event) -> Wanted:
     return Wanted(plugin="alpha", topic="flow", triggers=triggers, call_deadline=timedelta(seconds=60))
 
 
-def row(number: int, payload: str | None = "", size: int = 0) -> Row:
-    return Row(id=number, payload=payload, size=size, created_at=CREATED)
+def row(number: int, payload: str | None = "", size: int = 0, key: str | None = None) -> Row:
+    return Row(id=number, key=key, payload=payload, size=size, created_at=CREATED)
 
 
 def event(number: int, payload: str = "") -> Examined:
@@ -53,6 +54,17 @@ def test_each_trigger_has_an_identity_of_its_own() -> None:
     assert [call.job for call in made] == ["decide", "decide", "settle"]
     assert [call.identity for call in made] == identities[:3]
     assert identity_of(ALL, "f" * 36, 7) not in identities
+
+
+def test_events_of_one_key_are_a_source_of_their_own() -> None:
+    """What overlaps is told by it; the identity is the event's alone. It fits into a frame."""
+    longest = Event(topic="x" * 63, mode="outbox", where={f"n{n}": "x" * 500 for n in range(32)}, job="j" * 64)
+    keyed = [examine(row(number, key=key), None, is_filtered=False) for number, key in ((1, "a"), (2, "b"), (3, None))]
+    made, _ = calls_of(wanted(ALL), keyed, OUTBOX, 10, EPOCH)
+    assert [call.source for call in made] == ["outbox flow key a", "outbox flow key b", "outbox flow"]
+    event = replace(examine(row(1, key="k" * 500), None, is_filtered=True), is_unread=True)
+    (call,), _ = calls_of(wanted(longest), [event], OUTBOX, 10, EPOCH)
+    assert len(call.source) <= MAX_SOURCE_LENGTH
 
 
 def test_what_nobody_wants_is_passed() -> None:
