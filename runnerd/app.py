@@ -116,9 +116,11 @@ class App:
         await router.load()
         ring = KeyRing(await store.fetch(keys.every()))
         webhook = WebhookProducer(self._no_webhooks)
-        event_dsn = config.database.event_dsn or dsn
-        producers, outbox = open_producers(event_dsn, router, store, metrics, clock, webhook, chains)
-        snapshots = open_snapshots(config, catalogues, {name: chain.network for name, chain in chains.items()})
+        networks = {name: chain.network for name, chain in chains.items()}
+        snapshots = open_snapshots(config, catalogues, networks)
+        producers, outbox = open_producers(
+            config.database.event_dsn or dsn, router, store, metrics, clock, webhook, networks, snapshots
+        )
         services = HostServices(
             clock=clock,
             store=store,

@@ -63,6 +63,7 @@ class Plugins:
             call_deadline=timedelta(seconds=config.call_deadline_s),
             spread_s=config.cron_spread_s,
             chain=self._chain_of(config.vault),
+            vault=config.vault,
         )
         self._tasks.spawn(self._producers.declare(plugin, triggers, terms), f"declare:{plugin}")
         self._turns.free()

@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 
-from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
+from runnerd.network import Network
 from runnerd.router import Router
 from runnerd.services.metrics import Metrics
 from runnerd.store.store import Store
+from runnerd.supervisor.context import Snapshots
 from runnerd.triggers.alarm import TimerAlarm
 from runnerd.triggers.blocks import BlockProducer
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.events import EventProducer
 from runnerd.triggers.logs import LogProducer
+from runnerd.triggers.metric import MetricProducer
 from runnerd.triggers.outbox import OutboxProducer
 from runnerd.triggers.producers import Producers
 from runnerd.triggers.webhook import WebhookProducer
@@ -24,10 +26,10 @@ def open_producers(
     metrics: Metrics,
     clock: Clock,
     webhook: WebhookProducer,
-    chains: Mapping[str, ChainDesk],
+    networks: Mapping[str, Network],
+    snapshots: Snapshots,
 ) -> tuple[Producers, OutboxProducer]:
     """All of them, not running; and the one that has more to tell than the others."""
-    networks = {name: chain.network for name, chain in chains.items()}
     outbox = OutboxProducer(event_dsn, router, store, metrics, clock)
     producers = Producers(
         [
@@ -37,6 +39,7 @@ def open_producers(
             webhook,
             BlockProducer(networks, router, store, clock),
             LogProducer(networks, router, store, clock),
+            MetricProducer(networks, snapshots, router, store, clock),
         ]
     )
     return producers, outbox

@@ -1,7 +1,6 @@
 """Logs of many blocks, as eth_getLogs gives them. Bounded decoding; what they mean is `abi_event`'s.
 
-https://ethereum.github.io/execution-apis, and EIP-234 for the form that names one block by its hash: a node that does
-not have that block refuses, where it would answer "no logs" to a range.
+https://ethereum.github.io/execution-apis, and EIP-234 for the form that names one block by its hash.
 """
 
 from collections.abc import Sequence

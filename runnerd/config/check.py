@@ -12,6 +12,7 @@ from protocol.codec import encode
 from protocol.errors import ProtocolError
 from protocol.limits import INT_MAX, MAX_FRAME_BYTES
 from protocol.messages import Welcome
+from protocol.triggers import Metric
 from protocol.values import Value
 from runnerd.chain.abi import AbiFunction, parse_error, parse_function
 from runnerd.chain.abi_types import ArrayOf, Elementary, Kind
@@ -306,6 +307,9 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
         wrong = chain_problem(trigger, config.chains)
         if wrong is not None:
             yield Problem(f"{key}.triggers[{i}].{wrong[0]}", wrong[1])
+        if isinstance(trigger, Metric) and plugin.vault in config.vaults:
+            yield from _known(f"{key}.triggers[{i}].read.name", trigger.read.name, config.vaults[plugin.vault].reads,
+                              f"vaults.{plugin.vault}.reads")  # fmt: skip
     try:
         encode(Welcome(params=plugin.params))
     except ProtocolError:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from protocol.messages import Hello
+from protocol.triggers import Metric
 from runnerd.config.model import PluginConfig
 from runnerd.supervisor.context import Snapshots
 from runnerd.supervisor.machine import WorkerState
@@ -45,4 +46,6 @@ def hello_problem(
         problem = chain_problem(trigger, chains)
         if problem is not None:
             return f"the trigger {source_of(trigger)}: {problem[0]}: {problem[1]}"
-    return snapshots.check(config.vault, hello.reads)
+    triggers = hello.triggers if config.triggers is None else config.triggers
+    metrics = [trigger.read for trigger in triggers if isinstance(trigger, Metric)]
+    return snapshots.check(config.vault, [*hello.reads, *metrics])

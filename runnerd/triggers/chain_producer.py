@@ -92,10 +92,12 @@ class ChainProducer:
         self._followers[plugin] = wanted
         for follower in wanted.values():
             follower.call_deadline = terms.call_deadline
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEGIN_PATIENCE_S):
+                for follower in wanted.values():
+                    with suppress(ChainError, StoreError):  # it begins in `run`, when there is an answer
+                        await follower.begin()
         for follower in wanted.values():
-            with suppress(ChainError, StoreError, TimeoutError):  # it begins in `run`, when there is an answer
-                async with asyncio.timeout(BEGIN_PATIENCE_S):
-                    await follower.begin()
             if self._is_running and follower.is_wanted:
                 self._start(follower)
 

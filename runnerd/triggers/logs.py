@@ -1,7 +1,7 @@
 """Fires log triggers: one call for each log of an event that one of some contracts wrote, decoded with its fragment.
 
-Near the head logs are asked for by block hash, so that a node which lacks the block cannot say "none". Far behind it,
-by ranges: as wide as the node takes.
+Near the head logs are asked for by block hash, of a node that has this block. Far behind it, by ranges: as wide as the
+node takes.
 """
 
 import logging
@@ -53,10 +53,14 @@ class LogSource:
 
     async def look(self, blocks: Sequence[Block]) -> list[Found[Finding]]:
         """See ChainSource."""
-        requests = [in_block(block.hash, self._addresses, self._filter.topics) for block in blocks]
-        answers = await self._network.rpc.batch(requests)
+        # EIP-234 lets a node refuse for a block that it does not have, but does not make it: that is asked as well.
+        asked = [("eth_getBlockTransactionCountByHash", [block.hash]) for block in blocks]
+        logs = [in_block(block.hash, self._addresses, self._filter.topics) for block in blocks]
+        answers = await self._network.rpc.batch([*asked, *logs])
         found = []
-        for block, answer in zip(blocks, answers, strict=True):
+        for block, count, answer in zip(blocks, answers, answers[len(blocks) :], strict=False):
+            if given(count) is None:
+                raise RpcUnavailable(f"the node does not have block {block.hash}", method="eth_getLogs")
             entries = decode_entries(given(answer))
             if any(entry.block_hash != block.hash for entry in entries):
                 raise RpcMalformed("logs of another block", method="eth_getLogs", field="blockHash")

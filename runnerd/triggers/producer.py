@@ -22,6 +22,7 @@ class Terms:
     call_deadline: timedelta
     spread_s: float = 0.0
     chain: str = ""
+    vault: str = ""
 
 
 class Submit(Protocol):

@@ -45,6 +45,7 @@ def test_a_block_is_decoded() -> None:
         timestamp=1_700_000_026,
         base_fee_wei=7,
         gas_limit=30_000_000,
+        parent_hash=f"0x{25:064x}",
     )
 
 

@@ -196,6 +196,10 @@ ACTION = "vaults.main.actions.mint"
             "plugins.alpha.triggers[1].chain: there is no chain 'elsewhere'; configured: ",
         ),
         (
+            plugin('triggers = [{ kind = "metric", read = { name = "moon" }, above = 1 }]'),
+            "plugins.alpha.triggers[0].read.name: there is no [vaults.",
+        ),
+        (
             plugin(f'triggers = [{{ kind = "log", addresses = ["0x{"11" * 20}"], event = "Trade(uint7 size)" }}]'),
             "plugins.alpha.triggers[0].event: in 'Trade(uint7 size)': 'uint7' is not an ABI type",
         ),

@@ -40,6 +40,34 @@ def test_blocks_come_in_order_over_a_kill(stage: Stage) -> None:
         (producer,) = [one for one in scene.daemon.status().producers if one.name == "block"]
         assert producer.state == "running"
         assert producer.progress.startswith("watcher on ")
+        # Five blocks a second: it keeps up with them.
+        wait_for(lambda: "behind" not in progress(scene, "block"), "the head")
+
+
+def test_a_metric_calls_once_for_each_crossing(stage: Stage) -> None:
+    """With the value; and not again while it stays beyond the bound, over a restart too."""
+    with stage.scene({}, start=False) as scene:
+        spot = int(scene.venue.market.functions.spot().call())
+    trigger = {"kind": "metric", "read": {"name": "spot"}, "above": spot + 10, "hysteresis": 5}
+    with stage.scene({"watcher": puppet(triggers=[trigger])}) as scene:
+        move = scene.venue.market.functions.setSpot
+        scene.venue.send(move(spot + 11))
+        (first,) = wait_for(lambda: calls(scene, "metric"), "a call")
+        assert json.loads(first["payload"])["value"] == spot + 11
+        assert (first["principal"], first["topic"]) == (f"chain:{scene.daemon.status().chains[0].name}", None)
+        scene.kill()
+        scene.start("watcher")
+        scene.venue.send(move(spot + 20))
+        scene.venue.send(move(spot + 5))
+        wait_for(lambda: f"spot = {spot + 5} " in progress(scene, "metric"), "the value that came back")
+        assert len(calls(scene, "metric")) == 1
+        scene.venue.send(move(spot + 30))
+        wait_for(lambda: len(calls(scene, "metric")) == 2, "a second call")
+
+
+def progress(scene: Scene, name: str) -> str:
+    """Of a producer, in the status."""
+    return next(one.progress for one in scene.daemon.status().producers if one.name == name)
 
 
 def test_a_worker_whose_trigger_cannot_be_is_refused_with_the_reason(stage: Stage, tmp_path: Any) -> None:

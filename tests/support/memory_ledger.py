@@ -24,6 +24,9 @@ class MemoryLedger:
         self.positions: dict[tuple[str, str], str] = {}
         self.free = 1_000
         self.crash: Literal["before", "after"] | None = None
+        self.crashes = 0
+        self.spared = 0
+        """So many commits come before the one in which it crashes."""
         self.largest = 0
 
     # --- Submit ------------------------------------------------------------------------------------------------------
@@ -36,7 +39,11 @@ class MemoryLedger:
 
     async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> object:
         assert len(new_calls) <= self.free, "more than it said it takes"
-        crash, self.crash = self.crash, None
+        crash = self.crash if not self.spared else None
+        if crash:
+            self.crash = None
+            self.crashes += 1
+        self.spared = max(0, self.spared - 1)
         if crash == "before":
             raise CrashError
         self.largest = max(self.largest, len(new_calls))

@@ -25,6 +25,8 @@ class SimulatedChain:
 
     max_range: int = 10_000
     trades_at: dict[int, int] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
+    """Blocks that the node that is asked does not have."""
     _blocks: dict[str, Block] = field(default_factory=dict)
     _branch: int = 0
     canonical: list[Block] = field(default_factory=list)
@@ -74,6 +76,11 @@ class SimulatedChain:
                 return _wire(self.canonical[i]) if i < len(self.canonical) else None
             case "eth_getBlockByHash", (str(block_hash), _):
                 return _wire(self._blocks[block_hash]) if block_hash in self._blocks else None
+            case "eth_getBlockTransactionCountByHash", (str(block_hash),):
+                is_here = block_hash in self._blocks and block_hash not in self.lost
+                return hex(len(self.trades(self._blocks[block_hash]))) if is_here else None
+            case "eth_getLogs", ({"blockHash": str(block_hash)},) if block_hash in self.lost:
+                return []
             case "eth_getLogs", ({"blockHash": str(block_hash)},):
                 return self._logs([self._blocks[block_hash]])
             case "eth_getLogs", ({"fromBlock": str(first), "toBlock": str(last)},):

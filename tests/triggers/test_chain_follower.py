@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.triggers import Block, Log
+from runnerd.chain.errors import RpcUnavailable
 from runnerd.chain.types import Block as ChainBlock
 from runnerd.clock import SystemClock
 from runnerd.config.model import ChainConfig
@@ -248,7 +249,7 @@ def test_a_node_that_is_behind_takes_nothing_back() -> None:
 
 
 def test_a_block_with_more_logs_than_the_queue_takes_comes_in_parts() -> None:
-    """In order, never more than there is room for, and once; and a reorg between the parts takes back those made."""
+    """In order, never more than there is room for, and once."""
     bench = Bench(log_trigger(), SimulatedChain(trades_at={3: 130}))
 
     async def scenario() -> None:
@@ -258,12 +259,64 @@ def test_a_block_with_more_logs_than_the_queue_takes_comes_in_parts() -> None:
         await bench.settle()
         assert bench.ledger.largest == 20
         assert bench.view() == bench.wanted(0)
-        bench.restart()
-        bench.chain.reorganise(3, 4)
-        for _ in range(2):
-            bench.ledger.crash = "after"
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize("is_replaced", [False, True], ids=["still there", "replaced"])
+def test_a_process_that_ends_between_the_parts_of_a_block(*, is_replaced: bool) -> None:
+    """The next one makes the other parts; or takes back those that were made, if the block is gone by then."""
+    bench = Bench(log_trigger(), SimulatedChain(trades_at={3: 130}))
+
+    async def scenario() -> None:
+        await bench.follower.begin()
+        bench.chain.extend(4)
+        bench.ledger.free, bench.ledger.crash, bench.ledger.spared = 20, "after", 3
+        await bench.step()
+        assert bench.ledger.crashes == 1
+        assert bench.view() < bench.wanted(0)
+        assert any(bench.number(block_hash) == 3 for block_hash, _ in bench.view())
+        if is_replaced:
+            bench.chain.reorganise(2, 4)
+        await bench.settle()
+        assert bench.view() == bench.wanted(0)
+        assert any(payload["retracted"] for payload in bench.payloads) is is_replaced
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize("trigger", [Block(), log_trigger()], ids=["block", "log"])
+def test_a_branch_that_was_left_comes_back(trigger: Block | Log) -> None:
+    """Its blocks are called for again, and taken back again, each time with an identity of its own."""
+    bench = Bench(trigger)
+
+    async def scenario() -> None:
+        await bench.follower.begin()
+        bench.chain.extend(10)
+        await bench.settle()
+        other = bench.chain.reorganise(3, 4)
+        for _ in range(3):
+            await bench.settle()
+            assert bench.view() == bench.wanted(0)
+            here = list(bench.chain.canonical)
+            bench.chain.switch(other)
+            bench.chain.extend(max(0, len(here) - len(other)) + 1)
+            other = here
+
+    run_async(scenario())
+
+
+def test_a_node_that_lacks_a_block_cannot_say_that_it_has_no_logs() -> None:
+    """Behind a load balancer one node has named the head, and another one is asked for its logs."""
+    bench = Bench(log_trigger(), SimulatedChain(trades_at={1: 2}))
+
+    async def scenario() -> None:
+        await bench.follower.begin()
+        bench.chain.extend(1)
+        bench.chain.lost.add(bench.chain.canonical[-1].hash)
+        with pytest.raises(RpcUnavailable, match="does not have block"):
             await bench.step()
-        bench.chain.reorganise(2, 4)
+        bench.chain.lost.clear()
         await bench.settle()
         assert bench.view() == bench.wanted(0)
 
