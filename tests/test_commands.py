@@ -26,6 +26,7 @@ class OneHost:
     """A configured plugin."""
 
     config = plugin_config()
+    declared = None
 
 
 class KnownCalls:

@@ -9,9 +9,9 @@ import ipaddress
 from collections.abc import Collection
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
-from yarl import URL
 
 from runnerd.clock import Clock
 from runnerd.consumers.consumer import ConsumerRefused, ConsumerUnavailable
@@ -45,7 +45,8 @@ class WebhookConsumer:
         allow_private: bool = False,
     ) -> None:
         self.name = name
-        self._url = URL(url)
+        self._url = url
+        self._host = urlsplit(url).hostname or ""
         self._secret = secret
         self._clock = clock
         self._plugins = frozenset(plugins)
@@ -75,10 +76,10 @@ class WebhookConsumer:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(cause := error.__cause__, PrivateAddress):
                 raise ConsumerRefused(str(cause)) from None
-            raise ConsumerUnavailable(f"{self._url.host}: {str(error) or type(error).__name__}") from error
+            raise ConsumerUnavailable(f"{self._host}: {str(error) or type(error).__name__}") from error
         if status // 100 == 2:
             return
-        said = f"{self._url.host} answered {status}"
+        said = f"{self._host} answered {status}"
         if status // 100 == 4 and status not in RETRIED:
             raise ConsumerRefused(said)
         raise ConsumerUnavailable(said)
@@ -90,13 +91,12 @@ class WebhookConsumer:
 
     def _check_host(self) -> None:
         """An address that stands in the URL itself is looked up by nobody."""
-        host = self._url.host or ""
         try:
-            ipaddress.ip_address(host)
+            ipaddress.ip_address(self._host)
         except ValueError:
             return
-        if not self._allow_private and not is_public(host):
-            raise PrivateAddress(f"{host} is not on the internet; allow_private = true lets it")
+        if not self._allow_private and not is_public(self._host):
+            raise PrivateAddress(f"{self._host} is not on the internet; allow_private = true lets it")
 
     def _connect(self) -> aiohttp.ClientSession:
         if self._session is None:
