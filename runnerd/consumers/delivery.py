@@ -117,7 +117,7 @@ class Delivery:
                 reason = str(error)
             except Exception as error:  # a defect of ours, or of a third party
                 reason = f"internal error: {type(error).__name__}: {error}"
-                logger.exception("a consumer failed", extra=fields("consumer_failed", consumer=self.name))
+                logger.exception("a consumer has a defect", extra=fields("delivery_failed", consumer=self.name))
             else:
                 self.trouble = None
                 return
