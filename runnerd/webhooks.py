@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, assert_never
 
-from psycopg.rows import DictRow
-
 from protocol.messages import TriggerKind
+from runnerd.call_views import to_queued, to_view
 from runnerd.clock import Clock
 from runnerd.http.words import (
     Answer,
@@ -33,7 +32,7 @@ from runnerd.keys import ApiKey, KeyRing
 from runnerd.results import Results
 from runnerd.router import Router
 from runnerd.store import calls, outcomes
-from runnerd.store.calls import JobResult, NewCall
+from runnerd.store.calls import JobCall, JobResult, NewCall
 from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger
 from runnerd.supervisor.rate import RateLimit
@@ -169,8 +168,10 @@ class Webhooks:
         made = task.result()
         if isinstance(made, Refusal):
             return made
-        call_id, is_new = made
-        return await self._call(call_id, key, question.wait_s, is_new=is_new)
+        if isinstance(made, JobCall) and not question.wait_s:
+            return to_queued(made)
+        call_id = made.id if isinstance(made, JobCall) else made
+        return await self._call(call_id, key, question.wait_s, is_new=isinstance(made, JobCall))
 
     def _taken(self, question: MakeCall) -> Taken | Refusal:
         """The trigger that the plugin has declared."""
@@ -186,12 +187,11 @@ class Webhooks:
         advice = f"jobs that it takes: {jobs}" if jobs else "it declares no webhook trigger"
         return Refusal(why=Why.NOT_FOUND, detail=f"{question.plugin} takes no webhook for {question.job!r}; {advice}")
 
-    async def _make_once(
-        self, question: MakeCall, key: ApiKey, taken: Taken, identity: str
-    ) -> tuple[int, bool] | Refusal:
-        """The id of the call, and whether it is new."""
+    async def _make_once(self, question: MakeCall, key: ApiKey, taken: Taken, identity: str) -> JobCall | int | Refusal:
+        """The call, if it is new; else the id of the one that stands there."""
         find = calls.find(question.plugin, identity)
-        rows = await self._store.fetch(find)
+        # Before the queue is asked: what was made is found again, whatever there is room for. Nobody repeats a uuid.
+        rows = await self._store.fetch(find) if _is_repeatable(question) else []
         if not rows:
             refusal = self._not_now(question.plugin)
             if refusal is not None:
@@ -213,7 +213,7 @@ class Webhooks:
             accepted = await self._router.submit([new_call])
             if accepted:
                 self._producer.count()
-                return accepted[0].id, True
+                return accepted[0]
             rows = await self._store.fetch(find)
         if not rows:
             return Refusal(
@@ -226,7 +226,8 @@ class Webhooks:
                 why=Why.KEY_REUSED,
                 detail=f"this Idempotency-Key made call {rows[0]['id']} with another payload or job; take a new key",
             )
-        return rows[0]["id"], False
+        call_id: int = rows[0]["id"]
+        return call_id
 
     def _not_now(self, plugin: str) -> Refusal | None:
         if self._router.is_draining:
@@ -252,7 +253,7 @@ class Webhooks:
             rows = await self._store.fetch(outcomes.call(call_id))
         if not rows or rows[0]["plugin"] not in key.plugins:  # one answer for both: ids of others are not to be counted
             return Refusal(why=Why.NOT_FOUND, detail=f"there is no call {call_id} of a plugin that this key covers")
-        return _to_view(rows[0], is_new=is_new)
+        return to_view(rows[0], is_new=is_new)
 
     # --- outcomes ----------------------------------------------------------------------------------------------------
 
@@ -285,7 +286,7 @@ class Webhooks:
             if position is None or position > head:
                 return head, Events(outcomes=[], position=head)
             rows = await self._store.fetch(outcomes.since(position, plugins, MAX_OUTCOMES))
-        found = [Outcome(position=row["position"], call=_to_view(row)) for row in rows]
+        found = [Outcome(position=row["position"], call=to_view(row)) for row in rows]
         if len(found) == MAX_OUTCOMES:
             return head, Events(outcomes=found, position=found[-1].position)
         seen = min(head, position + outcomes.WINDOW)
@@ -297,6 +298,10 @@ class Webhooks:
         self._finished = asyncio.Event()
 
 
+def _is_repeatable(question: MakeCall) -> bool:
+    return bool(question.idempotency_key) or isinstance(question.credential, Signature)
+
+
 def _identity(question: MakeCall, key: ApiKey) -> str:
     """Under the key's own name: nobody meets, or learns of, a call of another key by its Idempotency-Key."""
     if question.idempotency_key:
@@ -304,18 +309,3 @@ def _identity(question: MakeCall, key: ApiKey) -> str:
     if isinstance(question.credential, Signature):  # so that a request that is sent again is the same call
         return f"webhook {key.name} signature {question.credential.digest}"
     return f"webhook {key.name} once {uuid.uuid4().hex}"
-
-
-def _to_view(row: DictRow, *, is_new: bool = False) -> CallView:
-    return CallView(
-        id=row["id"],
-        plugin=row["plugin"],
-        job=row["job"],
-        state=row["state"],
-        outcome=row["outcome"],
-        reason=row["reason"],
-        transaction=row["transaction"],
-        created_at=row["fired_at"],
-        finished_at=row["finished_at"],
-        is_new=is_new,
-    )
