@@ -1,8 +1,7 @@
 """How much of the loop goes to frames and denied calls that nobody asked workers for: a tenth, for all together.
 
 A call of another plugin needs half a dozen turns of the loop. Without this a plugin that logs without end was in each
-of them, and five such plugins had half of the loop. Used by `link` and `denials`; one object for
-all workers of a loop.
+of them, and five such plugins had half of the loop. Used by `link` and `denials`; all workers share one `Noise`.
 """
 
 from typing import Final

@@ -108,7 +108,7 @@ def measure_hold(size: int, seconds: int, spread_s: float = 0.0) -> Hold:
     one = noop(triggers=[{"kind": "cron", "every_seconds": 1}], cron_spread_s=spread_s)
     with bench_world({f"crowd-{number}": one for number in range(size)}) as (daemon, _, dsn):
         Follower(daemon.log).wait_for(lambda record: is_state(record, "ready"), size, READY_DEADLINE_S)
-        time.sleep(SETTLE_S)
+        time.sleep(SETTLE_S)  # nothing tells when the last of it is done, and no assertion hangs on it
         first = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
         until = first + timedelta(seconds=seconds)
         pid = daemon.process.pid
@@ -116,7 +116,7 @@ def measure_hold(size: int, seconds: int, spread_s: float = 0.0) -> Hold:
         before = cpu_seconds(pid)
         _sleep_until(until)
         cpu_share = (cpu_seconds(pid) - before) / seconds
-        time.sleep(LATE_S)
+        time.sleep(LATE_S)  # the definition of missed: later than this
         with psycopg.connect(dsn, autocommit=True) as connection:
             rows = connection.execute(_LATENESS, {"first": first, "until": until}).fetchall()
         return Hold(
@@ -159,7 +159,7 @@ def _started_at(daemon: Daemon) -> float:
 
 
 def _sleep_until(moment: datetime) -> None:
-    time.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
+    time.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))  # a measured span of the clock
 
 
 def _restarts(daemon: Daemon, follower: Follower, names: Sequence[str]) -> tuple[list[float], list[float]]:
@@ -193,7 +193,7 @@ def _wait_for_spare(supervisor: int) -> None:
     while "worker: spare" not in find_descendants(supervisor).values():
         assert time.monotonic() < until, "the zygote makes no spare"
         time.sleep(0.02)  # between two measurements; a process that was forked tells nobody
-    time.sleep(SPARE_S)
+    time.sleep(SPARE_S)  # a process that waits looks like one that is about to
 
 
 def _next_life(follower: Follower, name: str) -> tuple[float, float]:

@@ -49,6 +49,7 @@ def test_a_missed_hello_is_a_crash_and_a_failed_probe_quarantines_again(yard: Sc
     """Twice late: quarantined; tried again by itself, late again: back at once."""
     plugin = yard.wait_plugin("late", lambda plugin: plugin.reason.startswith("probe failed: "))
     assert "no Hello within 0.2 s" in plugin.reason
+    wait_for(lambda: len(yard.history("late")) >= 5, "its fifth event is in the ledger")
     kinds = [event.kind for event in reversed(yard.history("late"))]
     assert kinds[:5] == ["exited", "exited", "quarantined", "exited", "quarantined"]
 

@@ -28,7 +28,7 @@ HOG = """
 import contextlib, os
 os.nice(19)
 with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as session:
-    session.write("19")
+    session.write("10")
 print(flush=True)
 while True: pass
 """
@@ -131,7 +131,7 @@ def standing_still(yard: Scene) -> Iterator[None]:
 
 @contextmanager
 def hogs(count: int) -> Iterator[None]:
-    """Processes that compute without end, each of a session of its own, and as nice as the sessions of workers."""
+    """Processes that compute without end, each of a session of its own, and as nice as that of all workers."""
     with ExitStack() as stack:
         for _ in range(count):
             process = stack.enter_context(

@@ -15,8 +15,8 @@ def test_a_little_noise_costs_no_rest() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.floats(1e-5, 0.005)), min_size=50, max_size=300))
-def test_all_together_use_their_share_and_a_burst_each(turns: list[tuple[int, float]]) -> None:
-    """Any number of them, in any order, each as soon as it may: the sum stays below a tenth of the time that passed."""
+def test_each_stays_within_its_share_and_a_burst_in_any_order(turns: list[tuple[int, float]]) -> None:
+    """Each as soon as it may. That a crowd has a tenth together, the next test says."""
     noise = Noise()
     rations = [Ration(noise) for _ in range(5)]
     free_at = [0.0] * 5

@@ -175,7 +175,7 @@ def test_the_link_carries_messages_both_ways(host: ProbeHost) -> None:
         import asyncio
         answered = loop.create_future()
         def read():
-            while link.getsockopt(15) & 1:  # EVENTS, POLLIN
+            while not answered.done() and link.getsockopt(15) & 1:  # EVENTS, POLLIN; the end is not for here
                 link.send(link.recv()[::-1])
                 answered.set_result(None)
         loop.add_reader(link.fileno(), read)

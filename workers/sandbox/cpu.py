@@ -1,9 +1,9 @@
 """A worker's place in the queue for CPU time: behind everyone else, and beside the other workers.
 
 `SCHED_IDLE` alone would put it there, and does so before Linux 6.12. But a thread of that policy interrupts nobody, not
-even another idle one: beside one plugin that computes, every step of all others would wait for the kernel's next tick
-(4 ms). So a worker is an ordinary thread of the least weight, with a slice that is longer than the usual one: whoever
-wakes up with a shorter slice interrupts it at once, and workers share what is left among each other.
+even another idle one: beside plugins that keep all CPUs busy, one wake-up in ten of the others waited for the kernel's
+next tick (4 ms). So a worker is an ordinary thread of the least weight, with a slice that is longer than the usual
+one: whoever wakes up with a shorter slice interrupts it at once, and workers share what is left among each other.
 
 Where the kernel shares the CPU by session (autogroup) weights count within a session only: then all workers are in the
 zygote's, and that yields. Called by `workers.zygote` and `workers.birth`.
