@@ -48,7 +48,9 @@ def test_unresolved_intents_are_a_problem_by_wallet() -> None:
 def test_dead_http_process_is_a_problem(is_lost: bool) -> None:
     """Whoever watches /healthz hears nothing more; `runnerctl status` says it."""
     problems = list(reader(is_http_lost=is_lost).problems())
-    assert problems == (["the http process is gone: no metrics, no health and no webhooks until runnerd is restarted"] * is_lost)
+    assert problems == (
+        ["the http process is gone: no metrics, no health and no webhooks until runnerd is restarted"] * is_lost
+    )
 
 
 def test_strangers_and_gaps_are_a_problem_with_the_command_to_type() -> None:
