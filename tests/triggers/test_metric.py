@@ -88,7 +88,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
     async def whole() -> None:
         await scenario()
 
-    run_async(whole(), loop_factory=VirtualTimeLoop)
+    run_async(whole(), deadline_s=3_600, loop_factory=VirtualTimeLoop)
 
 
 def test_it_is_taken_at_its_slots_though_no_block_comes() -> None:

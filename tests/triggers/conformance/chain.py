@@ -56,9 +56,9 @@ def open_local(url: str) -> Network:
 
 
 @asynccontextmanager
-async def running_node() -> AsyncIterator[Anvil]:
+async def running_node(*, prune_history: bool = True) -> AsyncIterator[Anvil]:
     """Started and ended in the thread of the test, which outlives it."""
-    with start_anvil() as node:
+    with start_anvil(prune_history=prune_history) as node:
         yield node
 
 

@@ -77,7 +77,8 @@ class TakingHost:
     def refusal(self, call: NewCall, coming: int) -> str | None:
         if len(self._waiting) + coming < self._order.room:
             return None
-        self._refused.append(seen_in(call))
+        if not call.is_owed:  # which is taken all the same
+            self._refused.append(seen_in(call))
         return "queue is full"
 
     def is_open(self, call: NewCall) -> bool:

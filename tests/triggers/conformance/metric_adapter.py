@@ -69,7 +69,7 @@ class Counting:
 
 @asynccontextmanager
 async def _counting(dsn: str) -> AsyncIterator[Source]:
-    async with running_node() as node, await psycopg.AsyncConnection.connect(dsn, autocommit=True) as ledger:
+    async with running_node(prune_history=False) as node, await psycopg.AsyncConnection.connect(dsn, autocommit=True) as ledger:
         yield Counting(node, ledger)
 
 
