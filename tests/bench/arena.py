@@ -23,6 +23,8 @@ from tests.support.anvil import Anvil, start_anvil
 from tests.support.postgres import PostgresServer, host_postgres
 from tests.support.short_dir import make_short_dir
 
+CHAIN_ID: Final = 1337
+"""What Silverback's framework takes every local node to be."""
 NUDGE_S: Final = 0.25
 """anvil leaves a transaction in its pool that came while it mined another one: then a block is mined for it."""
 CALLS_DEADLINE_S: Final = 60.0
@@ -67,7 +69,7 @@ class Arena:
         production.
         """
         dsn = self.server.create_database()
-        keys = {"confirmations": 1, "poll_s": 1.0, **chain}
+        keys = {"id": CHAIN_ID, "confirmations": 1, "poll_s": 1.0, **chain}
         config = render_config(
             self.venue, plugins, url=self.node.ws_url, dsn=dsn, chain=keys, wallet={"max_in_flight": 1_000}
         )
@@ -114,7 +116,7 @@ def open_arena() -> Iterator[Arena]:
     with (
         tempfile.TemporaryDirectory(prefix="rd-", dir=memory) as runtime_dir,
         make_short_dir() as directory,
-        start_anvil(prune_history=False) as node,
+        start_anvil(prune_history=False, chain_id=CHAIN_ID) as node,
         host_postgres(directory / "pg", directory / "pgrun") as (_, report),
     ):
         server = PostgresServer(report["dsn"])
