@@ -25,6 +25,8 @@ from tests.support.short_dir import make_short_dir
 
 CHAIN_ID: Final = 1337
 """What Silverback's framework takes every local node to be."""
+POKER: Final = "0x" + "be" * 20
+"""Who causes events. The node's own accounts are the bots'."""
 NUDGE_S: Final = 0.25
 """anvil leaves a transaction in its pool that came while it mined another one: then a block is mined for it."""
 CALLS_DEADLINE_S: Final = 60.0
@@ -89,7 +91,7 @@ class Arena:
 
     def poke(self, number: int) -> int:
         """A transaction that writes the stimulus' log, mined at once; the moment before it was sent."""
-        transaction = poking(self.node, self.stimulus, number)
+        transaction = poking(POKER, self.stimulus, number)
         at = time.monotonic_ns()
         self.asking.rpc("eth_sendTransaction", transaction)
         return at
@@ -99,7 +101,7 @@ class Arena:
         self.asking.rpc("evm_setAutomine", False)
         try:
             for number in numbers:
-                self.asking.rpc("eth_sendTransaction", poking(self.node, self.stimulus, number))
+                self.asking.rpc("eth_sendTransaction", poking(POKER, self.stimulus, number))
             at, now = time.monotonic_ns(), time.time()
             self.asking.rpc("evm_mine")
             block = self.asking.rpc("eth_getBlockByNumber", "latest", False)
@@ -123,6 +125,8 @@ def open_arena() -> Iterator[Arena]:
         with psycopg.connect(server.dsn) as connection:
             assert connection.execute("show fsync").fetchone() == ("on",), "durable is what is measured"
         venue = build_venue(node.url, make_keystore(directory))
+        node.rpc("anvil_setBalance", POKER, hex(10**24))
+        node.rpc("anvil_impersonateAccount", POKER)
         stimulus, reaction = deploy_echo(node, "Poked"), deploy_echo(node, "Reacted")
         allow = venue.vault.functions.setAllowed(venue.w3.to_checksum_address(reaction), REACT_SELECTOR, True)
         venue.send(allow)

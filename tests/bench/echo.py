@@ -41,7 +41,7 @@ def deploy_echo(node: Anvil, event: str) -> str:
     return str(receipt_of(node, sent)["contractAddress"])
 
 
-def poking(node: Anvil, contract: str, number: int, who: int = 0) -> dict[str, Any]:
+def poking(sender: str, contract: str, number: int, who: int = 0) -> dict[str, Any]:
     """The transaction that writes the log."""
     data = REACT_SELECTOR + encode(["uint256", "uint256"], [number, who])
-    return {"from": node.accounts[0], "to": contract, "data": "0x" + data.hex(), "gas": hex(GAS)}
+    return {"from": sender, "to": contract, "data": "0x" + data.hex(), "gas": hex(GAS)}

@@ -108,8 +108,7 @@ def _start(arena: Arena, directory: Path, kinds: str, who: int) -> Bot:
         "BENCH_STIMULUS": arena.venue.w3.to_checksum_address(arena.stimulus),
         "BENCH_REACTION": arena.reaction,
     }
-    # The node's own accounts; the first is the one that pokes.
-    command = [str(COMMAND), "run", "stamped:bot", "--network", "ethereum:local:node", "--account", f"TEST::{who + 1}"]
+    command = [str(COMMAND), "run", "stamped:bot", "--network", "ethereum:local:node", "--account", f"TEST::{who}"]
     with log.open("wb") as sink:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, cwd=directory, env=environment,
