@@ -227,8 +227,8 @@ class Store:
             step.give(await _rows_of(await connection.execute(step.sql, step.parameters, prepare=True)), answers)
             return answers
         try:
-            # What is sent between two syncs of a pipeline is one transaction to the server, with no word for it: `begin`
-            # and `commit` would cost 90 µs.
+            # What is sent between two syncs of a pipeline is one transaction to the server, without a word for it:
+            # `begin` and `commit` would cost 90 µs.
             async with connection.pipeline():
                 cursors = [await connection.execute(step.sql, step.parameters, prepare=True) for step in steps]
         except Exception:

@@ -25,9 +25,9 @@ FINISHED = """
 """
 INTRO = """
 {events} transactions in one block, each of which writes a log that the plugin is called for. The clock runs from just
-before the block is mined. *ours*: until the last Decision is recorded, with the disk synced; each log exactly once, which
-is checked. *Silverback*: until the last handler is entered; nothing is kept. Median of {bursts} bursts after one that
-warms up.
+before the block is mined. *ours*: until the last Decision is recorded, with the disk synced; each log exactly once,
+which is checked. *Silverback*: until the last handler is entered; nothing is kept. Median of {bursts} bursts after one
+that warms up.
 """
 
 

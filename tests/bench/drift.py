@@ -25,8 +25,8 @@ select extract(epoch from c.due_at)::float8, extract(epoch from c.fired_at)::flo
 from job_calls c left join decisions d on d.call_id = c.id where c.trigger = 'cron' order by c.due_at
 """
 INTRO = """
-A plugin with `every_seconds=1`, for {seconds} s on an otherwise idle daemon. *fired*: when its JobCall was made, which is
-then committed; *Decision at hand*: when the answer of the sandboxed process had come.
+A plugin with `every_seconds=1`, for {seconds} s on an otherwise idle daemon. *fired*: when its JobCall was made, which
+is then committed; *Decision at hand*: when the answer of the sandboxed process had come.
 """
 
 

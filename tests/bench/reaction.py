@@ -23,13 +23,13 @@ GAP_S: Final = 0.1
 WARM: Final = 10
 FIRST_NUMBER: Final = 1_000_000
 INTRO = """
-One node that mines each transaction at once, one block or event at a time, 0.1 s between them. *block*: from just before
-a block is asked for until the first line of the handler runs. *reaction*: from just before the event's transaction is
-sent until a listener hears from the node that the answer is mined. Ours commits a JobCall, a Decision, an intent and the
-signed bytes on the way, simulates, and sends a batch through a vault; Silverback 0.7 keeps nothing, estimates nothing
-(`required_confirmations=0`, a gas limit, nonce and fees given, as in its own latency test), and sends a plain call. Both
-hear of blocks over a websocket. Ten plugins are ten sandboxed processes of one daemon, with one wallet; ten bots are ten
-processes with a wallet each.
+One node that mines each transaction at once, one block or event at a time, 0.1 s between them. *block*: from just
+before a block is asked for until the first line of the handler runs. *reaction*: from just before the event's
+transaction is sent until a listener hears from the node that the answer is mined. Ours commits a JobCall, a Decision,
+an intent and the signed bytes on the way, simulates, and sends a batch through a vault; Silverback 0.7 keeps nothing,
+estimates nothing (`required_confirmations=0`, a gas limit, nonce and fees given, as in its own latency test), and
+sends a plain call. Both hear of blocks over a websocket. Ten plugins are ten sandboxed processes of one daemon, with
+one wallet; ten bots are ten processes with a wallet each.
 """
 
 Taken = dict[str, list[float]]

@@ -1,6 +1,7 @@
-"""Runs Silverback bots (`bots/stamped.py`) against the arena's node, and reads what they note. Installed by `make bench`.
+"""Runs Silverback bots (`bots/stamped.py`) against the arena's node, and reads what they note.
 
-Each bot is a process of its own, as its documentation has it, with an in-memory broker and one of the node's accounts.
+`make bench` installs it. Each bot is a process of its own, as its documentation has it, with an in-memory broker and
+one of the node's accounts.
 """
 
 import os
@@ -76,8 +77,7 @@ def running_bots(arena: Arena, kinds: str, count: int) -> Iterator[list[Bot]]:
         (directory / "ape-config.yaml").write_text(project)
         bots: list[Bot] = []
         try:
-            for who in range(count):
-                bots.append(_start(arena, directory, kinds, who))
+            bots += [_start(arena, directory, kinds, who) for who in range(count)]
             for bot in bots:
                 _wake(arena, bot, kinds)
             yield bots

@@ -37,9 +37,9 @@ COUNTED = """
     from job_calls where topic = %s and state = 'done' and payload ~ '^[0-9]+ [0-9]+$'
 """
 INTRO = """
-{rate:,} events a second for {seconds} s, half of them notifications and half rows of the outbox, each decided durably by
-a plugin of its own. Lost and doubled are counted by their numbers in the ledger at the end. Memory is what the process
-alone holds (private pages); its slope is the least-squares line over the last 80 % of the run.
+{rate:,} events a second for {seconds} s, half of them notifications and half rows of the outbox, each decided durably
+by a plugin of its own. Lost and doubled are counted by their numbers in the ledger at the end. Memory is what the
+process alone holds (private pages); its slope is the least-squares line over the last 80 % of the run.
 """
 
 
@@ -142,7 +142,7 @@ def _counted(sheet: Sheet, connection: "psycopg.Connection[tuple[object, ...]]",
         row = connection.execute(COUNTED, (topic,)).fetchone()
         assert row is not None
         calls, distinct, decided, latencies_ns = row
-        if distinct == sent or time.monotonic() > until:  # type: ignore[operator]
+        if distinct == sent or time.monotonic() > until:
             break
         time.sleep(0.5)  # what is on its way arrives
     lost, doubled = sent - distinct, calls - distinct  # type: ignore[operator]

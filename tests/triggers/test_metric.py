@@ -15,6 +15,7 @@ from runnerd.config.model import ChainConfig
 from runnerd.network import open_network
 from runnerd.store.ledger import Ledger
 from runnerd.supervisor.context import Snapshot, SnapshotFailed
+from runnerd.tasks import Tasks
 from runnerd.triggers.metric import MetricWatch
 from tests.chain.fake_node import FakeNode
 from tests.support.aio import run_async
@@ -65,7 +66,8 @@ class Bench:
             "alpha", "demo", self._trigger, self._network, self.values, self.ledger, cast("Ledger", self.ledger),
             self.clock, timedelta(seconds=60),
         )  # fmt: skip
-        running = asyncio.ensure_future(watch.run())
+        tasks = Tasks()
+        running = tasks.spawn(watch.run(), "metric:test")
         end = self.clock.monotonic() + for_s
         crashes = self.ledger.crashes
         while self.clock.monotonic() < end and self.ledger.crashes == crashes:  # noqa: ASYNC110  # virtual time

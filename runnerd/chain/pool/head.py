@@ -15,10 +15,9 @@ from runnerd.chain.pool.health import NodeState
 from runnerd.chain.pool.node import Node
 from runnerd.chain.types import Block
 
-
 BEHIND_TRIGGERS_S = 0.01
-"""Who waits for a change, to call plugins, is woken so much before who only waits for a higher block, to look at receipts
-and caps: a call is then with the ledger before those put their questions together."""
+"""Who waits for a change, to call plugins, is woken so much before who only waits for a higher block, to look at
+receipts and caps: a call is then with its plugin before those put their questions together."""
 
 
 class Members(Protocol):

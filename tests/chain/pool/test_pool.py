@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from runnerd.chain.errors import NoPrivateLane, RpcRefused, RpcUnavailable, WrongChain
+from runnerd.chain.json_values import JsonValue
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.types import Block
 from tests.chain.fake_node import wire_block
@@ -379,7 +380,7 @@ def test_announced_header_of_a_lone_node_is_its_newest_block_without_another_que
         fleet = Fleet(1)
         (node,), head = fleet.nodes, fleet.network.head
         node.hear(wire_block(200))
-        assert head.latest is None, "it has not named its chain yet"
+        assert fleet.network.head.latest is None, "it has not named its chain yet"
         await fleet.poll()
         fleet.clear()
         known = head.latest
@@ -396,18 +397,17 @@ def test_announced_header_of_a_lone_node_is_its_newest_block_without_another_que
             assert (block.number, block.parent_hash) == (known.number + 1, wire_block(known.number + 1)["parentHash"])
             await asyncio.sleep(1)
             assert not node.trips
-            asked = 0
-            for heard in (
+            lacking: list[JsonValue] = [
                 wire_block(known.number),
                 wire_block(known.number + 2) | {"baseFeePerGas": None},
                 wire_block(known.number + 2) | {"parentHash": None},
                 {"number": "nonsense"},
                 None,
-            ):
+            ]
+            for asked, heard in enumerate(lacking):
                 node.hear(heard)
                 await asyncio.sleep(1)
-                asked += 1
-                assert len(node.trips) == asked, heard
+                assert len(node.trips) == asked + 1, heard
             polling.cancel()
 
     run_async(scenario(), loop_factory=VirtualTimeLoop)

@@ -1,4 +1,4 @@
-"""Metrics in the conformance suite: a counter on chain, and a trigger for each of its values, by blocks or by the clock.
+"""Metrics in the conformance suite: a counter on chain, and a trigger for each value of it, by blocks or by a clock.
 
 Each stimulus adds one and crosses the bound of one trigger for good. So none of them takes another one back, and after
 a downtime all that were crossed are found at the first look.
@@ -47,7 +47,7 @@ class Counting:
         async with asyncio.timeout(PATIENCE_S):
             # A value that nobody has seen before the next one comes is no lost stimulus: metrics say so. So each is
             # there until it was called for; or until there is nobody who could.
-            while await self._ask(ALIVE) and await self._ask(HEARD, f"% above {numbers[-1] - 1} %") < len(PLUGINS):
+            while await self._ask(ALIVE) and await self._ask(HEARD, f"% above {numbers[-1] - 1} %") < len(PLUGINS):  # noqa: ASYNC110  # another server: it tells nobody
                 await asyncio.sleep(LOOK_EVERY_S)
         return [str(number) for number in numbers]
 
@@ -69,7 +69,10 @@ class Counting:
 
 @asynccontextmanager
 async def _counting(dsn: str) -> AsyncIterator[Source]:
-    async with running_node(prune_history=False) as node, await psycopg.AsyncConnection.connect(dsn, autocommit=True) as ledger:
+    async with (
+        running_node(prune_history=False) as node,
+        await psycopg.AsyncConnection.connect(dsn, autocommit=True) as ledger,
+    ):
         yield Counting(node, ledger)
 
 

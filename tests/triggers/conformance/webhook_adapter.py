@@ -1,4 +1,4 @@
-"""Webhooks in the conformance suite: requests over real HTTP to the forked http process, as a careful caller sends them.
+"""Webhooks in the conformance suite: requests over real HTTP to the forked http process, from a careful caller.
 
 He names each with an Idempotency-Key, and repeats it until he knows what has become of it: his stimulus is kept by
 himself. "None was made" is such an answer; so under overload what was not taken is known to him, and counted.
