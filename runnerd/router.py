@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from protocol.messages import TriggerKind
@@ -12,9 +12,11 @@ from runnerd.log import fields
 from runnerd.results import Results
 from runnerd.services.metrics import Metrics
 from runnerd.store import calls
+from runnerd.store.call_ids import CallIds
 from runnerd.store.calls import JobCall, JobOutcome, NewCall
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
+from runnerd.supervisor.ahead import Ahead
 from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
 
@@ -41,6 +43,7 @@ class Router:
         self._metrics = metrics
         self._clock = clock
         self.is_draining = False
+        self._ids = CallIds(store)
         self._left_over: list[JobCall] = []
         self._has_recovered = False
         self._coming: Counter[Lane] = Counter()
@@ -50,6 +53,7 @@ class Router:
 
     async def load(self) -> None:
         """Read what a former process left undecided. Before anything can submit: afterwards ours would be among it."""
+        await self._ids.fill()
         self._left_over = [calls.from_row(row) for row in await self._store.fetch(calls.queued())]
 
     async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> list[JobCall]:
@@ -63,9 +67,13 @@ class Router:
         if not new_calls and not cursors:
             return []
         self._coming.update(lane_of(call) for call in new_calls)
+        aheads: dict[int, Ahead] = {}
         try:
             reached("call.storing")
-            results = await self._store.commit(*(calls.insert(call) for call in new_calls), *cursors)
+            named = list(zip(new_calls, self._ids.take(len(new_calls)), strict=True))
+            stored = self._store.submit(*(calls.insert(call, call_id) for call, call_id in named), *cursors)
+            aheads.update(self._offer_ahead(named))
+            results = await stored
             reached("call.stored")
             by_call = zip(new_calls, results[: len(new_calls)], strict=True)
             accepted = []
@@ -76,12 +84,28 @@ class Router:
                 if host is not None and not self.is_draining:  # else it stays queued in the ledger, for the next start
                     if call.overlap != "parallel":
                         self._offer_left_over(call.plugin)  # it has to wait for an older one that is among these
-                    host.offer(call, is_owed=new.is_owed)
+                    ahead = aheads.pop(call.id, None)
+                    if ahead is None or not ahead.settle(is_stored=True):
+                        host.offer(call, is_owed=new.is_owed)
         finally:
+            for ahead in aheads.values():
+                ahead.settle(is_stored=False)
             self._coming -= Counter(lane_of(call) for call in new_calls)
         # Only now: if the ledger refuses one of these, the others are with their plugins.
         await self._finish_orphans(accepted)
         return accepted
+
+    def _offer_ahead(self, named: "Sequence[tuple[NewCall, int | None]]") -> "Iterator[tuple[int, Ahead]]":
+        """Give calls to their workers while they are stored (ADR 0016): deciding is no act, and costs as long."""
+        for new, call_id in named:
+            host = self.hosts.get(new.plugin)
+            if call_id is None or host is None or not new.is_fresh or new.overlap != "parallel" or self.is_draining:
+                continue
+            if not self._has_recovered or any(left.plugin == new.plugin for left in self._left_over):
+                continue
+            ahead = host.offer_ahead(calls.to_call(new, call_id))
+            if ahead is not None:
+                yield call_id, ahead
 
     def _wanted(self, new_calls: Sequence[NewCall]) -> list[NewCall]:
         """Without those that their trigger's overlap policy, or their plugin's bounds, keep from being made."""

@@ -46,6 +46,8 @@ class NewCall:
     overlap: Overlap = "parallel"
     block: BlockRef | None = None
     is_owed: bool = False
+    is_fresh: bool = False
+    """No call of this identity can stand already, whatever crashed: so its plugin may be asked while it is stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +115,16 @@ def _block(row: DictRow) -> BlockRef | None:
 
 
 _COLUMNS: Final = {
-    "plugin": "text", "trigger": "text", "identity": "text", "topic": "text", "payload": "text", "principal": "text",
+    "id": "bigint", "plugin": "text", "trigger": "text", "identity": "text", "topic": "text", "payload": "text",
+    "principal": "text",
     "due_at": "timestamptz", "fired_at": "timestamptz", "deadline_at": "timestamptz", "source": "text", "job": "text",
     "overlap": "text", "block_number": "bigint", "block_hash": "text", "block_time": "bigint",
 }  # fmt: skip
 _INSERT: Final = Form(
     f"""
-    insert into job_calls ({", ".join(_COLUMNS)})
-    select * from unnest({", ".join(f"%({name})s::{kind}[]" for name, kind in _COLUMNS.items())})
+    insert into job_calls ({", ".join(_COLUMNS)}) overriding system value
+    select coalesce(n.id, nextval('job_calls_id_seq')), {", ".join(f"n.{name}" for name in _COLUMNS if name != "id")}
+    from unnest({", ".join(f"%({name})s::{kind}[]" for name, kind in _COLUMNS.items())}) n ({", ".join(_COLUMNS)})
     on conflict (plugin, identity) do update set attempts = job_calls.attempts
     where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
     returning id, attempts, plugin, identity
@@ -129,7 +133,9 @@ _INSERT: Final = Form(
     told_by=("plugin", "identity"),
 )
 _INSERT_ONE: Final = f"""
-    insert into job_calls ({", ".join(_COLUMNS)}) values ({", ".join(f"%({name})s" for name in _COLUMNS)})
+    insert into job_calls ({", ".join(_COLUMNS)}) overriding system value
+    values (coalesce(%(id)s::bigint, nextval('job_calls_id_seq')),
+            {", ".join(f"%({name})s" for name in _COLUMNS if name != "id")})
     on conflict (plugin, identity) do update set attempts = job_calls.attempts
     where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
     returning id, attempts
@@ -154,14 +160,16 @@ _MOVE_CURSOR: Final = Form(
 )
 
 
-def insert(call: NewCall) -> Statement:
-    """Add the call, returning what `inserted` takes; no row if one of the same identity stands already.
+def insert(call: NewCall, call_id: int | None = None) -> Statement:
+    """Add the call, by this id or one of the ledger's, returning what `inserted` takes; no row if one of the same
+    identity stands already.
 
     Run again after a lost connection it finds its own row, by the moment it was fired at, and returns that: otherwise
     a call that was committed would look like a duplicate, and nobody would decide it.
     """
     block = call.block
     parameters = {
+        "id": call_id,
         "plugin": call.plugin,
         "trigger": call.trigger.value,
         "identity": call.identity,
@@ -188,8 +196,13 @@ def insert(call: NewCall) -> Statement:
 
 def inserted(call: NewCall, row: DictRow) -> JobCall:
     """The JobCall that `insert` made of `call`."""
+    return to_call(call, row["id"], row["attempts"])
+
+
+def to_call(call: NewCall, call_id: int, attempts: int = 0) -> JobCall:
+    """The JobCall that `insert` makes of a new one, once it is stored."""
     return JobCall(
-        id=row["id"],
+        id=call_id,
         plugin=call.plugin,
         trigger=call.trigger,
         identity=call.identity,
@@ -199,7 +212,7 @@ def inserted(call: NewCall, row: DictRow) -> JobCall:
         due_at=call.due_at,
         fired_at=call.fired_at,
         deadline_at=call.deadline_at,
-        attempts=row["attempts"],
+        attempts=attempts,
         source=call.source,
         job=call.job,
         overlap=call.overlap,

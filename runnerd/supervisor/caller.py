@@ -23,6 +23,7 @@ from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.errors import StateOverLimit, StoreError
 from runnerd.store.statement import Statement
 from runnerd.supervisor import machine
+from runnerd.supervisor.ahead import Ahead
 from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed, decide_message
 from runnerd.supervisor.desk import Deciding, Desk, blame
 from runnerd.supervisor.machine import Phase
@@ -44,6 +45,8 @@ class _Open:
     context: str
     generation: int
     overdue: Deadline
+    ahead: Ahead | None = None
+    """It is being stored meanwhile."""
 
 
 class Caller:
@@ -100,6 +103,24 @@ class Caller:
         else:
             self._end(call, JobOutcome.FAILED, f"queue is full ({self._seat.config.queue} calls wait)")
 
+    def offer_ahead(self, call: JobCall) -> Ahead | None:
+        """Give the worker a call that is being stored, if it would be given at once; None: offer it when it is."""
+        seat, desk = self._seat, self._desk
+        if not seat.has_worker or desk.waiting or len(desk.running) >= seat.config.parallel:
+            return None
+        reads = seat.declared.reads if seat.declared is not None else ()
+        snapshot = self._services.snapshots.at_hand(seat.config.vault, reads)
+        if snapshot is None or self._refusal(call) is not None or not desk.put(call):
+            return None
+        ahead = Ahead(call)
+        if desk.take(self._services.clock.monotonic()) is None:  # a suspect is to run alone
+            desk.take_all_waiting()
+            return None
+        if self._send(call, snapshot, ahead) is not None:
+            desk.end(call.id)
+            return None
+        return ahead
+
     def offer_again(self, accepted: Sequence[JobCall], *, is_awaited: bool) -> None:
         """Take calls that had places before, at another host or in a former process: all of them, and they come first.
 
@@ -143,7 +164,7 @@ class Caller:
                 "decide raised %s\n%s", answer.error, answer.traceback,
                 extra=fields("decide_failed", plugin=self._seat.name, call=call.id),
             )  # fmt: skip
-            self._end(call, JobOutcome.FAILED, f"decide raised {answer.error}")
+            self._end(call, JobOutcome.FAILED, f"decide raised {answer.error}", opened.ahead)
         else:
             self._seat.dispatch(machine.CallReturned())
             self._tasks.spawn(self._accept(opened, answer, decide_ms), f"accept:{self._seat.name}:{call.id}")
@@ -155,10 +176,14 @@ class Caller:
 
         `is_blameless`: it ended through no fault of its plugin.
         """
-        running = [opened.deciding for opened in self._open.values()]
+        running = []
         for opened in self._open.values():
             opened.overdue.cancel()
             self._desk.end(opened.deciding.call.id)
+            if opened.ahead is not None and not opened.ahead.settled.done():
+                opened.ahead.is_dropped = True  # when it is stored it is offered, to the next worker
+            else:
+                running.append(opened.deciding)
         self._open.clear()
         blamed, innocent = blame(running, self._guilty)
         self._guilty = None
@@ -222,7 +247,9 @@ class Caller:
             self._end(call, *refusal)
             self.pump()
 
-    def _send(self, call: JobCall, snapshot: Snapshot) -> tuple[JobOutcome, str] | None:
+    def _send(
+        self, call: JobCall, snapshot: Snapshot, ahead: Ahead | None = None
+    ) -> tuple[JobOutcome, str] | None:
         """Give `call` to the worker, which is there; or why that cannot be."""
         seat, clock = self._seat, self._services.clock
         try:
@@ -233,7 +260,7 @@ class Caller:
             return self._defect(call, error)
         overdue = Deadline(seat.config.decide_deadline_s, partial(self._overdue, call.id), seat.watch)
         deciding = Deciding(call, clock.monotonic())
-        self._open[call.id] = _Open(deciding, frame.decode(), seat.state.generation, overdue)
+        self._open[call.id] = _Open(deciding, frame.decode(), seat.state.generation, overdue, ahead)
         seat.send_frame(frame)
         return None
 
@@ -269,6 +296,8 @@ class Caller:
             terms=self._terms,
             state_limits=self._state_limits,
         )
+        if opened.ahead is not None and not await opened.ahead.is_stored():
+            return  # there is no such call
         try:
             await self._services.executor.accept(decided)
         except StoreError as error:  # nothing of the Decision stands; what cannot be stored never can
@@ -290,9 +319,14 @@ class Caller:
         await self._services.store.commit(count)
         reached("blame.stored")
 
-    def _end(self, call: JobCall, outcome: JobOutcome, reason: str) -> None:
-        finish = self._services.results.finish(call, outcome, reason[:MAX_REASON])
-        self._tasks.spawn(finish, f"finish:{self._seat.name}:{call.id}")
+    def _end(self, call: JobCall, outcome: JobOutcome, reason: str, ahead: Ahead | None = None) -> None:
+        self._tasks.spawn(
+            self._finish(call, outcome, reason[:MAX_REASON], ahead), f"finish:{self._seat.name}:{call.id}"
+        )
+
+    async def _finish(self, call: JobCall, outcome: JobOutcome, reason: str, ahead: Ahead | None) -> None:
+        if ahead is None or await ahead.is_stored():
+            await self._services.results.finish(call, outcome, reason)
 
     def _wait_again(self, taken: Sequence[JobCall]) -> None:
         """No worker has these calls any more: they wait for the next one, or end if there will be none."""

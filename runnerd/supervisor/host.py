@@ -17,6 +17,7 @@ from runnerd.log import fields
 from runnerd.store import workers
 from runnerd.store.calls import JobCall, NewCall
 from runnerd.supervisor import machine
+from runnerd.supervisor.ahead import Ahead
 from runnerd.supervisor.bounds import Bounds
 from runnerd.supervisor.caller import Caller
 from runnerd.supervisor.context import HostServices, PluginHeld
@@ -118,6 +119,10 @@ class PluginHost:
             self._caller.keep(call, is_owed=is_owed)
         else:
             self._caller.offer(call, is_owed=is_owed)
+
+    def offer_ahead(self, call: JobCall) -> Ahead | None:
+        """Give its worker a call that is being stored; None if it is to be offered when it is."""
+        return None if self.is_awaited or self.is_ending else self._caller.offer_ahead(call)
 
     def refusal(self, call: NewCall, coming: int = 0) -> str | None:
         """Why a trigger's next call is not taken; None if it is. `coming`: those that are being stored before it."""

@@ -65,6 +65,7 @@ def build_call(
         overlap=task.trigger.overlap,
         block=BlockRef(number=block.number, hash=block.hash, timestamp=block.timestamp),
         is_owed=True,  # its position is moved with it; and several triggers of a plugin may have found the same room
+        is_fresh=True,  # the same position says that nobody has made it before
     )
 
 

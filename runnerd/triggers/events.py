@@ -298,6 +298,7 @@ class EventProducer:
             source=source,
             job=wanted.trigger.job,
             overlap=wanted.trigger.overlap,
+            is_fresh=True,
         )
 
 

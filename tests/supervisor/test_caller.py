@@ -15,6 +15,7 @@ from protocol.messages import TriggerKind
 from runnerd.pauses import Pause, Scope
 from runnerd.store.errors import CommitRefused, StateOverLimit
 from runnerd.supervisor import machine
+from runnerd.supervisor.ahead import Ahead
 from runnerd.supervisor.context import SnapshotFailed
 from runnerd.supervisor.machine import Phase
 from tests.support.aio import run_async
@@ -607,9 +608,11 @@ def test_call_whose_deadline_passed_is_not_given_to_a_worker() -> None:
 class Chaos:
     """What may happen, a method each; one that cannot happen now does nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_at_hand: bool = False) -> None:
         self.bench = CallerBench(parallel=3, queue=4, decide_deadline_s=5.0)
+        self.bench.snapshots.is_at_hand = is_at_hand
         self.offered = 0
+        self._storing: list[Ahead] = []
 
     def offer(self, trigger: TriggerKind = TriggerKind.EVENT) -> None:
         self.offered += 1
@@ -619,6 +622,21 @@ class Chaos:
 
     def tick(self) -> None:
         self.offer(CRON)
+
+    def ahead(self) -> None:
+        call = job_call(self.offered + 1, fired_at=self.bench.clock.now())
+        ahead = self.bench.caller.offer_ahead(call)
+        if ahead is None:
+            self.offer()
+        else:
+            self.offered += 1
+            self._storing.append(ahead)
+
+    def store(self) -> None:
+        while self._storing:
+            ahead = self._storing.pop(0)
+            if not ahead.settle(is_stored=True):
+                self.bench.caller.offer(ahead.call)
 
     def answer(self) -> None:
         for call_id in list(self.bench.caller._open)[-1:]:
@@ -680,18 +698,19 @@ STEPS = [name for name, step in vars(Chaos).items() if name[0] != "_" and not as
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from([0.0, 0.0, 1.0, 61.0])), max_size=50))
-def test_every_call_ends_exactly_once_in_any_order_of_events(steps: list[tuple[str, float]]) -> None:
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from([0.0, 0.0, 1.0, 61.0])), max_size=50), st.booleans())
+def test_every_call_ends_exactly_once_in_any_order_of_events(steps: list[tuple[str, float]], is_at_hand: bool) -> None:
     """And nothing is left on the desk. A second result fails in the bench itself."""
 
     async def scenario() -> None:
-        chaos = Chaos()
+        chaos = Chaos(is_at_hand=is_at_hand)
         bench = chaos.bench
         bench.worker_ready()
         for name, seconds in steps:
             getattr(chaos, name)()
             await chaos.pass_time(seconds)
         chaos.free_chain()
+        chaos.store()
         await bench.settle()
         chaos.exit()
         await bench.until(lambda: len(bench.results) == chaos.offered, 200)

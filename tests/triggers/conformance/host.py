@@ -26,6 +26,7 @@ from runnerd.router import Router
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobCall, JobOutcome, NewCall
 from runnerd.store.store import Store
+from runnerd.supervisor.ahead import Ahead
 from runnerd.supervisor.machine import Phase, WorkerState
 from runnerd.tasks import Tasks
 from runnerd.triggers.producer import Terms
@@ -66,7 +67,7 @@ class TakingHost:
         self._results = results
         self._order = order
         self._refused = refused
-        self._waiting: deque[JobCall] = deque()
+        self._waiting: deque[tuple[JobCall, Ahead | None]] = deque()
         self._tasks = Tasks()
         self._is_taking = False
 
@@ -85,7 +86,15 @@ class TakingHost:
         return False  # the triggers of this suite are all parallel
 
     def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
-        self._waiting.append(call)
+        self._put(call, None)
+
+    def offer_ahead(self, call: JobCall) -> Ahead | None:
+        ahead = Ahead(call)
+        self._put(call, ahead)
+        return ahead
+
+    def _put(self, call: JobCall, ahead: Ahead | None) -> None:
+        self._waiting.append((call, ahead))
         if not self._is_taking:
             self._is_taking = True
             self._tasks.spawn(self._take(), f"take:{call.plugin}")
@@ -101,7 +110,9 @@ class TakingHost:
         while self._waiting:
             if self._order.take_s:
                 await asyncio.sleep(self._order.take_s)
-            await self._results.finish(self._waiting.popleft(), JobOutcome.NOOP, "taken")
+            call, ahead = self._waiting.popleft()
+            if ahead is None or await ahead.is_stored():
+                await self._results.finish(call, JobOutcome.NOOP, "taken")
         self._is_taking = False
 
 
