@@ -1,5 +1,6 @@
 """The configured plugins in operation: which hosts exist, which may run, what a changed configuration does."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
@@ -125,6 +126,10 @@ class Plugins:
 
     def _forget_triggers(self, name: str) -> None:
         self._producers.forget(name)
+
+    async def rest(self) -> None:
+        """Give no worker anything any more, and return when all have decided what they have: within their deadlines."""
+        await asyncio.gather(*(host.rest() for host in self.hosts.values()))
 
     async def close(self) -> None:
         """Stop all; what waits stays in the ledger for the next start."""

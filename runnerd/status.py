@@ -15,6 +15,7 @@ from runnerd.config.model import Config
 from runnerd.control.chain_messages import NodeStatus
 from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
+from runnerd.control.service_messages import ServiceStatus
 from runnerd.executor.executor import VaultDesk
 from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage
@@ -24,6 +25,7 @@ from runnerd.pauses import Pause, Pauses
 from runnerd.results import Results
 from runnerd.services.http import HttpProcess
 from runnerd.services.metrics import Metrics
+from runnerd.services.services import Services
 from runnerd.store.store import Store
 from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
@@ -51,6 +53,7 @@ class StatusReader:
         results: Results,
         metrics: Metrics,
         producers: Producers,
+        services: Services,
         zygotes: Zygotes,
         http: HttpProcess | None,
         lag_s: Callable[[], float],
@@ -67,6 +70,7 @@ class StatusReader:
         self._results = results
         self._metrics = metrics
         self._producers = producers
+        self._services = services
         self._zygotes = zygotes
         self._http = http
         self._lag_s = lag_s
@@ -98,6 +102,10 @@ class StatusReader:
             producers=[
                 ProducerStatus(name=one.name, state=one.state.value, reason=one.reason, progress=one.progress)
                 for one in self._producers.view()
+            ],
+            services=[
+                ServiceStatus(name=one.name, state=one.state.value, reason=one.reason, restarts=one.restarts)
+                for one in self._services.view()
             ],
         )
 
@@ -144,8 +152,7 @@ class StatusReader:
                     if node.health.state is NodeState.OUT and node.health.fault is not Fault.NOT_ASKED:
                         yield f"chain {name}: node {node.name} is out: {node.health.reason}"
         yield from self._producers.problems()
-        if self._http is not None and self._http.is_lost:
-            yield "the http process is gone: no metrics, no health and no webhooks until runnerd is restarted"
+        yield from self._services.problems()
         for name, chain in self._chains.items():
             for address, lane in chain.lanes.items():
                 if (shortage := lane.purse.shortage) is not None:

@@ -1,7 +1,7 @@
 """What several keys, and the world around them, must satisfy together. Pure but for looking whether files exist."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise
 
 import psycopg
@@ -20,6 +20,7 @@ from runnerd.chain.abi_values import to_abi
 from runnerd.chain.address import address_bytes, parse_address
 from runnerd.chain.errors import AbiError, NodeUrlInvalid
 from runnerd.chain.node_url import parse_node_url
+from runnerd.config.extensions import check_custom, check_extensions
 from runnerd.config.http import check_http
 from runnerd.config.model import (
     ActionGrant,
@@ -51,8 +52,9 @@ ADAPTER_KEYS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Keys of `[vaults.NAME]` that each adapter needs, and those it may have."""
 
 
-def check(config: Config) -> list[Problem]:
-    """All problems of a decoded configuration."""
+def check(config: Config, own_producers: Collection[str] = ()) -> list[Problem]:
+    """All problems of a decoded configuration. `own_producers`: those that an embedding application brings."""
+    producers = {*config.producers, *own_producers}
     return [
         *_paths(config),
         *_database(config),
@@ -62,6 +64,8 @@ def check(config: Config) -> list[Problem]:
         *(problem for name, vault in config.vaults.items() for problem in _vault(f"vaults.{name}", vault, config)),
         *_same_vaults(config.vaults),
         *_address_lists(config),
+        *check_extensions(config.producers, config.services),
+        *check_custom({name: plugin.triggers or () for name, plugin in config.plugins.items()}, producers),
         *(problem for name, plugin in config.plugins.items() for problem in _plugin(f"plugins.{name}", plugin, config)),
     ]
 

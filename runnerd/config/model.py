@@ -14,6 +14,7 @@ from protocol.messages import Param
 from protocol.triggers import Trigger
 from protocol.values import Value
 from protocol.zygote import Digest, Layer
+from runnerd.config.extensions import Option, ProducerConfig, ServiceConfig
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -100,7 +101,8 @@ class ChainConfig(_Table, frozen=True):
 
 
 class WalletConfig(_Table, frozen=True):
-    """`[wallets.NAME]`: who signs, exactly one of `keystore`, `kms_key_id` and `signer_url`, and the keys of that kind.
+    """`[wallets.NAME]`: who signs, exactly one of `keystore`, `kms_key_id`, `signer_url` and `signer_entry_point`, and
+    the keys of that kind.
 
     A keystore needs exactly one source of its passphrase.
     """
@@ -127,6 +129,10 @@ class WalletConfig(_Table, frozen=True):
     """PEM file of the only authorities that may vouch for `signer_url`. Without it the host's are trusted."""
     signer_client_cert_file: Path | None = None
     """PEM file with our certificate and its key, for a signer that asks who we are."""
+    signer_entry_point: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    """Entry point of an installed package in `runnerd.signers`: trusted code, with answers that are checked."""
+    signer_params: dict[str, Option] | None = None
+    """Told to that signer; whoever reads the configuration reads them: no secrets."""
     max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 16
     """Signed transactions of this wallet that may wait for their inclusion at once. Many nodes hold no more than 16."""
     max_fee_per_gas_wei: Bigint | None = None
@@ -311,6 +317,8 @@ class Config(_Table, frozen=True):
     runtime_dir: Path
     control_socket: Path
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    drain_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """How long a stop waits for transactions in flight; what is not final by then goes on with the next start."""
     database: DatabaseConfig = DatabaseConfig()
     http: HttpConfig = HttpConfig()
     sandbox: HostSandboxConfig = HostSandboxConfig()
@@ -320,3 +328,5 @@ class Config(_Table, frozen=True):
     """`[address_lists]`: addresses by the name of their list, for limits of arguments."""
     vaults: dict[str, VaultConfig] = {}
     plugins: dict[str, PluginConfig] = {}
+    producers: dict[str, ProducerConfig] = {}
+    services: dict[str, ServiceConfig] = {}

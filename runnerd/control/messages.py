@@ -16,6 +16,7 @@ from runnerd.control.key_messages import KeyReply, KeyRequest
 from runnerd.control.outbox_messages import GetOutbox, Outbox
 from runnerd.control.producer_messages import ProducerStatus
 from runnerd.control.safe_messages import Proposals, SafeRequest
+from runnerd.control.service_messages import Drain, ServiceStatus
 from runnerd.errors import RunnerdError
 
 MAX_LINE_BYTES = 8 << 20
@@ -106,6 +107,7 @@ Request: TypeAlias = (
     | Reduce
     | Resume
     | Restart
+    | Drain
     | SafeRequest
     | ChainRequest
     | GetOutbox
@@ -198,6 +200,7 @@ class Status(_Message, frozen=True, tag="status_reply"):
     vaults: list[VaultStatus]
     open_intents: dict[str, int]
     producers: list[ProducerStatus] = []
+    services: list[ServiceStatus] = []
 
 
 class Fired(_Message, frozen=True, tag="fired"):

@@ -55,6 +55,7 @@ class Caller:
         self._tasks = tasks
         self._asking = Tasks()
         self._desk = Desk(seat.config.parallel, seat.config.queue)
+        self._is_resting = False
         self._open: dict[int, _Open] = {}
         self._terms = terms_of(seat.config)
         self._state_limits = state_limits_of(seat.config)
@@ -112,9 +113,14 @@ class Caller:
             self._wait_again(accepted)
             self.pump()
 
+    async def rest(self) -> None:
+        """Start nothing any more, and return when nothing is being decided: each call has its deadline."""
+        self._is_resting = True
+        await self._desk.is_idle.wait()
+
     def pump(self) -> None:
         """Start what may start."""
-        while self._seat.has_worker:
+        while self._seat.has_worker and not self._is_resting:
             call = self._desk.take(self._services.clock.monotonic())
             if call is None:
                 return
