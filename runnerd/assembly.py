@@ -141,6 +141,8 @@ async def assemble(ground: Ground) -> Parts:
         {row["plugin"]: row["generation"] for row in await store.fetch(workers.last_generations())},
         lambda vault: config.vaults[vault].chain,
     )
+    for name, plugin in config.plugins.items():
+        plugins.add(name, plugin)  # held until its vault's chain has answered
     lag, services = LagMonitor(metrics), Services(ground.on_failure)
     status = StatusReader(
         config, plugins.hosts, chains, desks, store, book, usage, pauses, results, metrics, producers, services,

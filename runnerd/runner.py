@@ -63,6 +63,7 @@ class Runner:
         self._exit_code = RunExit.DONE
         self._life: asyncio.Task[None] | None = None
         self._is_ready = asyncio.Event()
+        self._is_reload_wanted = False
         self._parts: Parts | None = None
 
     async def __aenter__(self) -> Self:
@@ -140,7 +141,8 @@ class Runner:
             self._drain.ask()
 
     def reload(self) -> None:
-        """Read the configuration again, if it is up: otherwise it has just been read."""
+        """Read the configuration again: at once, or as soon as it is ready."""
+        self._is_reload_wanted = True
         if self._is_ready.is_set() and self._parts is not None and not self._drain.is_asked:
             self._parts.reloader.request()
 
@@ -195,6 +197,8 @@ class Runner:
                              http=self._http.address if self._http else None),
             )  # fmt: skip
             self._is_ready.set()
+            if self._is_reload_wanted:
+                parts.reloader.request()
             await self._drain.wait()
         finally:
             await self._end(parts)

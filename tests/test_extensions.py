@@ -108,7 +108,7 @@ def test_a_custom_trigger_names_a_producer_that_is_there(site: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("target", "words"),
+    "target, words",
     [
         ("missing", "'beat' cannot be imported: AttributeError"),
         ("constant", "'beat' is int, and no factory to be called"),
@@ -123,7 +123,7 @@ def test_what_cannot_be_loaded_says_where(target: str, words: str, site: Path, t
 
 
 @pytest.mark.parametrize(
-    ("target", "words"),
+    "target, words",
     [
         ("broken", "service pulse cannot be made: ZeroDivisionError: no luck"),
         ("Other", "service pulse calls itself 'other': it must take its name from its tools"),
@@ -205,7 +205,7 @@ def test_a_signer_of_a_package_signs(site: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "error"),
+    "fault, error",
     [
         ("away", SignerUnavailable),
         ("defect", SignerRefused),

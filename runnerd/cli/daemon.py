@@ -58,8 +58,11 @@ Examples:
   runnerctl --config /etc/runnerd/runnerd.toml check     # validate without starting
   kill -HUP PID                                          # read the configuration again
 
-Exit codes: 0 stopped in order, 64 wrong usage, 75 what it needs is away (database, signer): try again later,
-78 the configuration cannot be used, 1 anything else.""",
+\b
+Exit codes:
+  0  stopped in order             75  what it needs is away (database, signer)
+  64 wrong command line           78  the configuration cannot be used
+  1  anything else""",
 )
 @click.option(
     "--config",

@@ -31,7 +31,7 @@ def release(scene: Scene) -> None:
 def test_what_is_being_decided_ends_and_is_acted_upon(stage: Stage) -> None:
     """`runnerctl drain` comes back when the process is gone: the call was decided, and its transaction is final."""
     with stage.scene({"puppet": PATIENT}) as scene:
-        call = begin(scene, until="go", then={"do": "act", "actions": [mint()]})
+        call = begin(scene, until="go", then=[mint()])
         command = [str(RUNNERCTL), "--config", str(scene.config), "drain", "--transactions", "60"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as drain:
             wait_for(lambda: scene.log("stopping"), "it begins to stop")

@@ -54,7 +54,7 @@ def test_an_application_with_parts_of_its_own(stage: Stage) -> None:
 
         assert scene.stop() == 0
         said = [line for line in daemon.log.read_text().splitlines() if line and not line.startswith("{")]
-        assert said == ["beat starts", "healthy", "beat stops, ['stopped', 'stopped']", "hook"]
+        assert said == ["beat starts", "started, 2 plugins", "beat stops, ['stopped', 'stopped']", "hook"]
 
         scene.start("puppet", "other")
         scene.fire("puppet", do="noop")
@@ -63,9 +63,8 @@ def test_an_application_with_parts_of_its_own(stage: Stage) -> None:
 
 def test_what_keeps_it_from_starting_is_raised(stage: Stage) -> None:
     """To the application, from `start`; and nothing is left running."""
-    with stage.scene(
-        {"puppet": puppet()}, start=False, command=COMMAND, wallet={"passphrase_file": "/dev/null"}
-    ) as scene:
+    with stage.scene({"puppet": puppet()}, start=False, command=COMMAND) as scene:
+        (scene.directory / "passphrase").write_text("another")
         daemon = scene.start_unready()
         assert daemon.process.wait(DEADLINE_S) == 1
-        assert "PassphraseUnavailable" in daemon.log.read_text()
+        assert "WrongPassphrase" in daemon.log.read_text()

@@ -117,7 +117,7 @@ def test_one_that_fails_is_stopped_and_started_again(caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize(
-    ("restart", "fails", "state"),
+    "restart, fails, state",
     [
         (Restart.NEVER, True, ServiceState.FAILED),
         (Restart.NEVER, False, ServiceState.ENDED),

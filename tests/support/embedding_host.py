@@ -98,7 +98,7 @@ async def embed(file: Path) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runner.stop)
     async with runner:
         await runner.start()
-        print((await runner.status()).health, flush=True)
+        print(f"started, {len((await runner.status()).plugins)} plugins", flush=True)
         code = await runner
     return code + await runner.shutdown()  # once more: it changes nothing
 

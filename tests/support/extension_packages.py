@@ -1,4 +1,4 @@
-"""Installed packages of third parties, in a directory of their own: a module each, and metadata with its entry points."""
+"""Installed packages of third parties, in a directory of their own: a module each, and its entry points."""
 
 from collections.abc import Mapping
 from pathlib import Path
