@@ -21,6 +21,7 @@ from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.tracked import Book, load_book
 from runnerd.executor.usage import Usage
+from runnerd.keepers import refuse_shared_keys
 from runnerd.key_commands import KeyCommands
 from runnerd.keys import KeyRing
 from runnerd.log import fields
@@ -89,6 +90,7 @@ class App:
             signers: dict[str, Signer] = {}
             try:
                 await open_parts(self._config.wallets, self._zygotes, store, signers)
+                refuse_shared_keys(self._config, signers)
                 clear_links(self._config)
                 trail = Trail(store, self._clock, self._config)
                 await trail.record_start()
@@ -112,12 +114,12 @@ class App:
         executor = Executor(
             self._vault_desks, await _ledger_id(store), store, results, self._pauses, book, usage, clock
         )
-        await executor.give_up_unconfigured(frozenset(config.vaults))
+        await executor.give_up_unconfigured(frozenset(config.places))
         await router.load()
         ring = KeyRing(await store.fetch(keys.every()))
         webhook = WebhookProducer(self._no_webhooks)
         networks = {name: chain.network for name, chain in chains.items()}
-        snapshots = open_snapshots(config, catalogues, networks)
+        snapshots = open_snapshots(config, catalogues, networks, signers)
         producers, outbox = open_producers(
             config.database.event_dsn or dsn, router, store, metrics, clock, webhook, networks, snapshots
         )
@@ -139,7 +141,7 @@ class App:
         rows = await store.fetch(workers.last_generations())
         plugins = Plugins(
             services, router, producers, {row["plugin"]: row["generation"] for row in rows},
-            lambda vault: config.vaults[vault].chain,
+            lambda place: config.places[place].chain,
         )  # fmt: skip
         for name, plugin in config.plugins.items():
             plugins.add(name, plugin)
@@ -153,7 +155,7 @@ class App:
         )  # fmt: skip
         commands = Commands(
             router, plugins, results, self._pauses, store, status,
-            {name: vault.actions.keys() for name, vault in config.vaults.items()},
+            {name: place.actions.keys() for name, place in config.places.items()},
             SafeCommands(self._vault_desks), ChainCommands(chains, self._vault_desks, book, store, clock),
             KeyCommands(ring, plugins.hosts, store, clock), clock,
             outbox,
@@ -201,7 +203,7 @@ class App:
 
     def _build_catalogues(self) -> dict[str, Catalogue]:
         """By vault; reducing mode lets pass what they say."""
-        vaults = self._config.vaults.items()
+        vaults = self._config.places.items()
         catalogues = {name: build_catalogue(name, vault, self._config.address_lists) for name, vault in vaults}
         self._pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
         return catalogues
@@ -233,7 +235,7 @@ class App:
         chains = {
             name: ChainDesk(
                 open_network(name, chain, self._metrics),
-                {key: vault for key, vault in self._config.vaults.items() if vault.chain == name},
+                {key: vault for key, vault in self._config.places.items() if vault.chain == name},
                 self._config.wallets, signers, catalogues, store, book, self._pauses, usage.gas, self._metrics,
                 self._clock,
             )

@@ -22,7 +22,7 @@ from workers.sdk.plugin import declaration_of
 README = read_page("README.md")
 EXAMPLE = REPOSITORY / "deploy/runnerd.example.toml"
 ETC = "/etc/runnerd"
-FILES = ("operator.json", "plugins/drift.py")
+FILES = ("operator.json", "upkeep.json", "plugins/drift.py", "plugins/nav_refresh.py")
 SUFFIXES = (".py", ".sql", ".toml", ".md", ".vy", ".service")
 
 pages = pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from runnerd.chain.errors import ChainError
 from runnerd.cli.complaint import complain, usage_sentence
 from runnerd.cli.configured import load
 from runnerd.cli.exits import CliError, ExitCode
+from runnerd.config.load import ConfigError
 from runnerd.config.model import Config
 from runnerd.directories import prepare
 from runnerd.errors import RunnerdError
@@ -109,6 +110,10 @@ def _run(config: Config, http: HttpProcess) -> int:
         setproctitle("runnerd: supervisor")
         with _runner() as runner:
             return runner.run(_serve(config, http if config.http.enabled else None, systemd))
+    except ConfigError as error:  # what only the open keys could tell
+        for problem in error.problems:
+            logger.critical("%s: %s", error.file, problem, extra=fields("start_refused"))
+        return ExitCode.CONFIG
     except (RunnerdError, WalletError, ChainError, OSError) as error:
         logger.critical("cannot run: %s", error, extra=fields("start_failed"))
         return 1

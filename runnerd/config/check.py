@@ -27,11 +27,15 @@ from runnerd.config.model import (
     BudgetConfig,
     ChainConfig,
     Config,
+    KeeperAction,
+    KeeperConfig,
+    Place,
     PluginConfig,
     ReadGrant,
     VaultConfig,
 )
 from runnerd.config.problem import Problem
+from runnerd.config.roles import check_roles, plugin_problems
 from runnerd.config.sandbox import check_sandbox
 from runnerd.config.wallets import check_wallets
 from runnerd.triggers.chain_check import chain_problem
@@ -61,6 +65,8 @@ def check(config: Config) -> list[Problem]:
         *check_wallets(config.wallets),
         *(problem for name, vault in config.vaults.items() for problem in _vault(f"vaults.{name}", vault, config)),
         *_same_vaults(config.vaults),
+        *(problem for name, keeper in config.keepers.items() for problem in _keeper(f"keepers.{name}", keeper, config)),
+        *check_roles(config),
         *_address_lists(config),
         *(problem for name, plugin in config.plugins.items() for problem in _plugin(f"plugins.{name}", plugin, config)),
     ]
@@ -134,10 +140,11 @@ def _address_lists(config: Config) -> Iterator[Problem]:
     for name, addresses in config.address_lists.items():
         for address in addresses:
             yield from _address(f"address_lists.{name}", address)
-    for vault_name, vault in config.vaults.items():
-        for action_name, action in vault.actions.items():
+    groups: tuple[tuple[str, Mapping[str, Place]], ...] = (("vaults", config.vaults), ("keepers", config.keepers))
+    for place_key, place in ((f"{group}.{name}", place) for group, places in groups for name, place in places.items()):
+        for action_name, action in place.actions.items():
             for argument, limit in action.limits.items():
-                key = f"vaults.{vault_name}.actions.{action_name}.limits.{argument}"
+                key = f"{place_key}.actions.{action_name}.limits.{argument}"
                 for which, listed in (("in_list", limit.in_list), ("not_in_list", limit.not_in_list)):
                     if listed is not None:
                         yield from _known(f"{key}.{which}", listed, config.address_lists, "address_lists")
@@ -162,7 +169,17 @@ def _vault(key: str, vault: VaultConfig, config: Config) -> Iterator[Problem]:
             yield Problem(f"{key}.actions.{name}.max_value_wei", text)
 
 
-def _counts(key: str, budget: BudgetConfig | VaultConfig) -> Iterator[Problem]:
+def _keeper(key: str, keeper: KeeperConfig, config: Config) -> Iterator[Problem]:
+    yield from _counts(key, keeper)
+    yield from _known(f"{key}.chain", keeper.chain, config.chains, "chains")
+    yield from _known(f"{key}.wallet", keeper.wallet, config.wallets, "wallets")
+    for name, read in keeper.reads.items():
+        yield from _read(f"{key}.reads.{name}", read)
+    for name, action in keeper.actions.items():
+        yield from _action(f"{key}.actions.{name}", action)
+
+
+def _counts(key: str, budget: BudgetConfig | Place) -> Iterator[Problem]:
     per_hour, per_day = budget.max_transactions_per_hour, budget.max_transactions_per_day
     if per_hour is not None and per_day is not None and per_hour > per_day:
         yield Problem(f"{key}.max_transactions_per_hour", f"is above max_transactions_per_day = {per_day}")
@@ -208,7 +225,7 @@ def _read(key: str, read: ReadGrant) -> Iterator[Problem]:
     yield from _errors(key, read.errors)
 
 
-def _action(key: str, action: ActionGrant) -> Iterator[Problem]:
+def _action(key: str, action: ActionGrant | KeeperAction) -> Iterator[Problem]:
     yield from _address(f"{key}.contract", action.contract)
     yield from _errors(key, action.errors)
     try:
@@ -226,7 +243,7 @@ def _action(key: str, action: ActionGrant) -> Iterator[Problem]:
     yield from _limits(key, action, function)
 
 
-def _limits(key: str, action: ActionGrant, function: AbiFunction) -> Iterator[Problem]:
+def _limits(key: str, action: ActionGrant | KeeperAction, function: AbiFunction) -> Iterator[Problem]:
     parameters = {parameter.name: parameter.shape for parameter in function.inputs}
     for name, limit in action.limits.items():
         where = f"{key}.limits.{name}"
@@ -282,13 +299,14 @@ def _errors(key: str, errors: tuple[str, ...]) -> Iterator[Problem]:
 
 
 def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]:
-    yield from _known(f"{key}.vault", plugin.vault, config.vaults, "vaults")
+    yield from plugin_problems(key, plugin, config)
     yield from _counts(f"{key}.budget", plugin.budget)
-    if plugin.vault in config.vaults:
-        yield from _within(f"{key}.budget", plugin.budget, config.vaults[plugin.vault])
-        chain = config.chains.get(config.vaults[plugin.vault].chain)
+    place, what = config.places.get(plugin.place), "keeper" if plugin.role == "keeper" else "vault"
+    if place is not None:
+        yield from _within(f"{key}.budget", plugin.budget, place, what)
+        chain = config.chains.get(place.chain)
         if plugin.broadcast != "public" and chain is not None and chain.private_rpc is None:
-            yield Problem(f"{key}.broadcast", f"{plugin.broadcast} needs private_rpc in the chain of its vault")
+            yield Problem(f"{key}.broadcast", f"{plugin.broadcast} needs private_rpc in the chain of its {what}")
     given = [name for name in SOURCES if getattr(plugin, name) is not None]
     if len(given) != 1:
         yield Problem(key, f"needs exactly one of {', '.join(SOURCES)}; it has {', '.join(given) or 'none'}")
@@ -307,9 +325,9 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
         wrong = chain_problem(trigger, config.chains)
         if wrong is not None:
             yield Problem(f"{key}.triggers[{i}].{wrong[0]}", wrong[1])
-        if isinstance(trigger, Metric) and plugin.vault in config.vaults:
-            yield from _known(f"{key}.triggers[{i}].read.name", trigger.read.name, config.vaults[plugin.vault].reads,
-                              f"vaults.{plugin.vault}.reads")  # fmt: skip
+        if isinstance(trigger, Metric) and place is not None:
+            yield from _known(f"{key}.triggers[{i}].read.name", trigger.read.name, place.reads,
+                              f"{what}s.{plugin.place}.reads")  # fmt: skip
     try:
         encode(Welcome(params=plugin.params))
     except ProtocolError:
@@ -320,12 +338,12 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
         yield Problem(f"{key}.restart", f"backoff_max_s is below backoff_first_s (see {', '.join(fields)})")
 
 
-def _within(key: str, budget: BudgetConfig, vault: VaultConfig) -> Iterator[Problem]:
+def _within(key: str, budget: BudgetConfig, place: Place, what: str) -> Iterator[Problem]:
     """A plugin's share that is more than the whole is most likely a slip."""
     for field in structs.fields(budget):
-        share, whole = getattr(budget, field.name), getattr(vault, field.name)
+        share, whole = getattr(budget, field.name), getattr(place, field.name)
         if share is not None and whole is not None and share > whole:
-            yield Problem(f"{key}.{field.name}", f"is above {field.name} = {whole} of the vault")
+            yield Problem(f"{key}.{field.name}", f"is above {field.name} = {whole} of the {what}")
 
 
 def _known(key: str, name: str, group: object, group_name: str) -> Iterator[Problem]:

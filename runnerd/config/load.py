@@ -21,6 +21,7 @@ from runnerd.config.model import (
     DatabaseConfig,
     HostSandboxConfig,
     HttpConfig,
+    KeeperConfig,
     PluginConfig,
     VaultConfig,
     WalletConfig,
@@ -33,6 +34,7 @@ _GROUPS: dict[str, type[Struct]] = {
     "chains": ChainConfig,
     "wallets": WalletConfig,
     "vaults": VaultConfig,
+    "keepers": KeeperConfig,
     "plugins": PluginConfig,
 }
 _SINGLES: dict[str, type[Struct]] = {"database": DatabaseConfig, "http": HttpConfig, "sandbox": HostSandboxConfig}

@@ -4,7 +4,7 @@ Only shapes and single-key bounds live here. What several keys must satisfy toge
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -204,6 +204,59 @@ class VaultConfig(_Table, frozen=True):
     actions: dict[Name, ActionGrant] = {}
 
 
+WHY_PERMISSIONLESS: Final = (
+    "write permissionless = true, your statement that everybody may call this function: a keeper has no rights, "
+    "and an action that needs one belongs to a vault"
+)
+
+
+class KeeperAction(_Table, frozen=True):
+    """`[keepers.K.actions.NAME]`: a function that anybody may call, which plugins of this keeper may ask for.
+
+    It never carries value.
+    """
+
+    contract: Address
+    function: str
+    permissionless: bool = False
+    """Must be `true`, your statement that the contract lets every account call it. It is put to the test before each
+    signature: what succeeds for the keeper and reverts for a stranger is refused."""
+    limits: dict[str, ArgumentLimit] = {}
+    reducing: bool = False
+    """It only ever lowers a risk: it passes in reducing mode too."""
+    errors: tuple[str, ...] = ()
+    """Custom errors of the contract, as fragments, so that a revert can be named in the record."""
+
+    max_value_wei: ClassVar[int] = 0
+
+
+class KeeperConfig(_Table, frozen=True):
+    """`[keepers.NAME]`: a wallet that is nobody's operator, and the permissionless actions its plugins may ask for.
+
+    To keeper plugins it is what a vault is to operator plugins, so it has the same names to those who ask either.
+    """
+
+    chain: str
+    wallet: str
+    """Of this keeper, or of several; never one that is the operator of a vault."""
+    max_gas_wei_per_day: Wei | None = None
+    """The most that the keeper's transactions may cost in gas in 24 hours."""
+    max_transactions_per_hour: Count | None = None
+    max_transactions_per_day: Count | None = None
+    reads: dict[Name, ReadGrant] = {}
+    actions: dict[Name, KeeperAction] = {}
+
+    adapter: ClassVar[Literal["direct"]] = "direct"
+    max_actions: ClassVar[int] = MAX_ACTIONS
+    """More than one are refused by the adapter, which says why."""
+    max_value_wei_per_day: ClassVar[int] = 0
+    expect_tokens: ClassVar[tuple[Address, ...]] = ()
+
+
+Place: TypeAlias = VaultConfig | KeeperConfig
+"""What a plugin acts for. Vaults and keepers share one space of names, so that the ledger needs no other column."""
+
+
 class RestartPolicy(_Table, frozen=True):
     """`[plugins.NAME.restart]`: what follows a crash. The first restart is immediate, later ones wait."""
 
@@ -247,7 +300,7 @@ class SandboxConfig(_Table, frozen=True):
 
 
 class BudgetConfig(_Table, frozen=True):
-    """`[plugins.NAME.budget]`: what this plugin may take of its vault's budget. What is left out has no limit."""
+    """`[plugins.NAME.budget]`: what this plugin may take of its vault's or keeper's budget. What is left out has no limit."""
 
     max_value_wei_per_day: Wei | None = None
     max_gas_wei_per_day: Wei | None = None
@@ -259,7 +312,12 @@ class BudgetConfig(_Table, frozen=True):
 class PluginConfig(_Table, frozen=True):
     """`[plugins.NAME]`: where the code is (exactly one of path, module, entry_point), and how it is run."""
 
-    vault: str
+    role: Literal["operator", "keeper"] = "operator"
+    """`operator`: it acts for a vault. `keeper`: it names no vault, and may ask for permissionless actions alone."""
+    vault: str | None = None
+    """The vault it acts for; required with `role = "operator"`, and refused with the other."""
+    keeper: str | None = None
+    """The keeper it acts through; required with `role = "keeper"`, and refused with the other."""
     path: Path | None = None
     module: str | None = None
     entry_point: str | None = None
@@ -302,6 +360,11 @@ class PluginConfig(_Table, frozen=True):
     sandbox: SandboxConfig = SandboxConfig()
     budget: BudgetConfig = BudgetConfig()
 
+    @property
+    def place(self) -> str:
+        """The name of its vault or keeper: `runnerd.config.roles` has seen to it that there is exactly one."""
+        return self.vault or self.keeper or ""
+
 
 class Config(_Table, frozen=True):
     """The whole file. `source` is where it was read from; relative paths in it are relative to that directory."""
@@ -319,4 +382,10 @@ class Config(_Table, frozen=True):
     address_lists: dict[Name, tuple[Address, ...]] = {}
     """`[address_lists]`: addresses by the name of their list, for limits of arguments."""
     vaults: dict[str, VaultConfig] = {}
+    keepers: dict[str, KeeperConfig] = {}
     plugins: dict[str, PluginConfig] = {}
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Vaults and keepers by name."""
+        return {**self.vaults, **self.keepers}

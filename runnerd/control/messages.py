@@ -70,7 +70,7 @@ class GetHistory(_Message, frozen=True, tag="history"):
 
 
 class Pause(_Message, frozen=True, tag="pause"):
-    """Switch a scope off: `action` (name VAULT.ACTION), `plugin`, `vault` or `all` (name "*")."""
+    """Switch a scope off: `action` (name VAULT.ACTION), `plugin`, `vault` (or a keeper) or `all` (name "*")."""
 
     scope: str
     name: str
@@ -121,6 +121,7 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
 
     name: str
     vault: str
+    """Its vault; with role `keeper`, its keeper."""
     state: str
     reason: str
     generation: int
@@ -144,6 +145,8 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
     digest: str | None = None
     """Of the code that its worker runs."""
     pin: str | None = None
+    role: str = "operator"
+    """`operator` or `keeper`."""
 
 
 class ChainStatus(Struct, frozen=True, kw_only=True):
@@ -180,6 +183,22 @@ class VaultStatus(Struct, frozen=True, kw_only=True):
     """None until a node has said it."""
 
 
+class KeeperStatus(Struct, frozen=True, kw_only=True):
+    """One keeper. What it has in common with a vault has the same name."""
+
+    name: str
+    chain: str
+    address: str
+    """Of its wallet."""
+    balance_wei: int | None
+    """None until a node has said it."""
+    paused: str | None
+    reducing: str | None
+    problem: str | None
+    waiting_intents: int
+    paused_actions: list[str] = []
+
+
 class Status(_Message, frozen=True, tag="status_reply"):
     """The whole. `health` is `healthy`, or `degraded` and `problems` says why; silence is what the CLI calls down."""
 
@@ -198,6 +217,12 @@ class Status(_Message, frozen=True, tag="status_reply"):
     vaults: list[VaultStatus]
     open_intents: dict[str, int]
     producers: list[ProducerStatus] = []
+    keepers: list[KeeperStatus] = []
+
+    def place_of(self, plugin: PluginStatus) -> VaultStatus | KeeperStatus | None:
+        """Its vault or keeper: they share one space of names."""
+        places: list[VaultStatus | KeeperStatus] = [*self.vaults, *self.keepers]
+        return next((place for place in places if place.name == plugin.vault), None)
 
 
 class Fired(_Message, frozen=True, tag="fired"):
