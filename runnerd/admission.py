@@ -1,5 +1,5 @@
-"""Whether we may act on a chain at all: its id, our wallets' nonces, that each vault names us as its operator, and no vault
-its keepers.
+"""Whether we may act on a chain at all: its id, our wallets' nonces, that each vault names us as its operator, and no
+vault its keepers.
 
 Asked once per start, before any plugin of the chain runs. A refusal is final until the operator mends it; an RPC error
 proves nothing and is tried again by the caller.
@@ -39,7 +39,7 @@ class Admission:
 async def admit(
     network: Network, vaults: Mapping[str, Place], signers: Mapping[str, Signer], store: Ledger, clock: Clock
 ) -> Admission:
-    """Look at one chain and the vaults and keepers on it. Raises ChainError when the node does not say, and StoreError."""
+    """Look at one chain, its vaults and keepers. Raises ChainError when the node does not say, and StoreError."""
     admission = Admission()
     chain_id = await network.fetch_chain_id()
     if chain_id != network.config.id:

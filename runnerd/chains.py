@@ -201,5 +201,5 @@ class ChainDesk:
         return Lane(
             self.network, signer, next_nonce, limits, tuple(errors.values()), self._book, self._pauses, self._gas,
             self._metrics, self._checks,
-            is_keeper=any(isinstance(place, KeeperConfig) and place.wallet in wallets for place in self.vaults.values()),
+            is_keeper=any(isinstance(one, KeeperConfig) and one.wallet in wallets for one in self.vaults.values()),
         )  # fmt: skip

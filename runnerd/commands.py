@@ -262,7 +262,9 @@ class Commands:
             case Scope.PLUGIN:
                 self._check_plugin(name)
             case Scope.VAULT if name not in self._vaults:
-                raise ControlError(f"there is no vault or keeper {name!r}; there are: {', '.join(sorted(self._vaults))}")
+                raise ControlError(
+                    f"there is no vault or keeper {name!r}; there are: {', '.join(sorted(self._vaults))}"
+                )
             case Scope.ALL if name != EVERYTHING:
                 raise ControlError(f"the name of scope all is {EVERYTHING!r}")
             case Scope.ACTION | Scope.VAULT | Scope.ALL:

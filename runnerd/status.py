@@ -164,7 +164,8 @@ class StatusReader:
                 places.setdefault((tracked.intent.vault, tracked.intent.wallet), []).append(tracked.intent.call_id)
         for (vault, wallet), call_ids in sorted(places.items()):
             listing = ", ".join(map(str, sorted(call_ids)))
-            yield f"{self._kind(vault)} {vault}: what became of calls {listing} is unresolved, and keeps wallet {wallet} waiting"
+            what = f"what became of calls {listing} is unresolved, and keeps wallet {wallet} waiting"
+            yield f"{self._kind(vault)} {vault}: {what}"
 
     def _strangers(self) -> Iterable[str]:
         """Transactions of our wallets that nobody has said a word about, and the gaps that such ones may leave."""

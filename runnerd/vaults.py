@@ -8,11 +8,11 @@ from functools import partial
 from typing import assert_never
 
 from runnerd.caps_mirror import CapsMirror
+from runnerd.chain.address import parse_address
 from runnerd.chain.errors import AbiError, RpcRefused
 from runnerd.chain.revert import is_execution_failure, revert_reason
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.vault import VaultAdapter
-from runnerd.chain.address import parse_address
 from runnerd.chain.vaults.direct import DirectKeeper
 from runnerd.chain.vaults.eip7702 import Eip7702Vault
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
@@ -68,7 +68,7 @@ def _build_vault(vault: VaultConfig, operator: str) -> VaultAdapter:
 
 
 async def find_problem(node: NodeBatches, place: Place, operator: str) -> str | None:
-    """Why `operator` may not act for the vault or as the keeper; None if it may. Raises ChainError when the node does not say."""
+    """Why `operator` may not act for the vault, or as the keeper; None if it may. Raises ChainError if no node says."""
     adapter = build_adapter(place, operator)
     answers = await node.batch(adapter.build_admission())
     for answer in answers:

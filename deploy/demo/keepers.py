@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from web3 import Web3
 from web3.contract import Contract
+from web3.types import Wei
 
 from deploy.demo.world import PLUGINS, Venue
 from tests.support.contracts import deploy, load_artifact
 
 ROUND_BLOCKS = 8
-GAS_MONEY_WEI = 10**17
+GAS_MONEY_WEI = Wei(10**17)
 PER_DAY_WEI = 10**16
 
 
@@ -32,7 +33,9 @@ def build_upkeep(venue: Venue, wallet: str) -> Upkeep:
     w3, market = venue.w3, venue.market.address
     feed = w3.eth.contract(deploy(w3, "NavFeed", venue.vault.address, market), abi=load_artifact("NavFeed")["abi"])
     rounds = w3.eth.contract(deploy(w3, "RoundBook", market, ROUND_BLOCKS), abi=load_artifact("RoundBook")["abi"])
-    sent = w3.eth.send_transaction({"from": venue.owner, "to": Web3.to_checksum_address(wallet), "value": GAS_MONEY_WEI})
+    sent = w3.eth.send_transaction(
+        {"from": venue.owner, "to": Web3.to_checksum_address(wallet), "value": GAS_MONEY_WEI}
+    )
     w3.eth.wait_for_transaction_receipt(sent, poll_latency=0.02)
     return Upkeep(venue, wallet, feed, rounds)
 

@@ -21,7 +21,16 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.demo.keepers import Upkeep, build_upkeep, keeper_plugins, keeper_tables
-from deploy.demo.world import PLUGINS, Daemon, Venue, build_venue, make_keystore, render_config, running_daemon
+from deploy.demo.world import (
+    PLUGINS,
+    Daemon,
+    Venue,
+    build_venue,
+    make_keystore,
+    render_config,
+    render_tables,
+    running_daemon,
+)
 from runnerd.config.load import load_config
 from runnerd.control.messages import GetHistory, GetRuns, GetTransactions, History, Runs, Status, Transactions
 from runnerd.store.embedded import EmbeddedPostgres
@@ -86,9 +95,8 @@ def _run(directory: Path, story: Story) -> None:
                 },
                 **keeper_plugins(upkeep),
             },
-            tables_too=keeper_tables(upkeep),
         )
-        (directory / "runnerd.toml").write_text(config)
+        (directory / "runnerd.toml").write_text(config + render_tables(keeper_tables(upkeep)))
         with running_daemon(directory) as daemon:
             status = daemon.wait_ready("range-maker", "flow-follower", "nav-refresh", "settlement")
             story.tell(f"runnerd is {status.health}: pid {status.pid}, embedded PostgreSQL, {status.http}/metrics")
@@ -249,8 +257,9 @@ def _kept_up(daemon: Daemon, upkeep: Upkeep) -> None:
     for event in upkeep.feed.events.Refreshed().get_logs(from_block=0):
         console.print(f"  block {event['blockNumber']}: NAV {event['args']['nav'] / 10**18:.6f} ether published")
     for event in upkeep.rounds.events.Settled().get_logs(from_block=0):
+        settled = event["args"]
         console.print(
-            f"  block {event['blockNumber']}: round {event['args']['round']} settled at {event['args']['price'] / 100:,.2f}"
+            f"  block {event['blockNumber']}: round {settled['round']} settled at {settled['price'] / 100:,.2f}"
         )
     console.print()
 

@@ -109,13 +109,11 @@ def render_config(
     vault: Mapping[str, object] | None = None,
     wallet: Mapping[str, object] | None = None,
     http: Mapping[str, object] | None = None,
-    tables_too: Mapping[str, Mapping[str, object]] | None = None,
 ) -> str:
     """`runnerd.toml` for `venue`. `url` if the node is reached another way (a proxy); extra keys by table.
 
-    `tables_too`: more tables, by their names. A plugin acts for the vault, unless its role is another.
-
-    A `wallet` of another kind takes the place of the keystore that `make_keystore` made.
+    A plugin acts for the vault, unless it says its role. A `wallet` of another kind takes the place of the keystore
+    that `make_keystore` made.
     """
     market = venue.market.address
     keystore = {"keystore": "operator.json", "passphrase_file": "passphrase"}
@@ -148,9 +146,13 @@ def render_config(
     }
     if dsn is not None:
         tables["database"] = {"dsn": dsn}
-    tables |= tables_too or {}
     for name, plugin in plugins.items():
         tables[f"plugins.{name}"] = {**({} if "role" in plugin else {"vault": "demo"}), **plugin}
+    return render_tables(tables)
+
+
+def render_tables(tables: Mapping[str, Mapping[str, object]]) -> str:
+    """Tables of a configuration, to append to another part of it."""
     return "\n".join(_table(name, keys) for name, keys in tables.items())
 
 

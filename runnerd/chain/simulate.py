@@ -61,7 +61,7 @@ def build_check(block: Block, message: CallMessage, gas_limit: int | None) -> Re
 
     It runs once, where an estimate runs again and again to find the least gas: a quarter of the node's time.
     """
-    call: JsonParam = {
+    call: dict[str, JsonParam] = {
         "from": message.sender,
         "to": message.to,
         "data": "0x" + message.data.hex(),

@@ -203,7 +203,12 @@ def _show_plugins(console: Console, config: Config, codes: Mapping[str, Identifi
     if not config.plugins:
         return
     console.print()
-    columns = [Column("PLUGIN"), Column("VAULT / KEEPER" if config.keepers else "VAULT"), Column("STATE"), Column("CODE", is_flexible=True)]
+    columns = [
+        Column("PLUGIN"),
+        Column("VAULT / KEEPER" if config.keepers else "VAULT"),
+        Column("STATE"),
+        Column("CODE", is_flexible=True),
+    ]
     rows = [
         Row(
             (

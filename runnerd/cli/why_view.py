@@ -121,7 +121,9 @@ def fold_events(events: list[HistoryEvent]) -> Iterator[Events]:
 
 def _show_now(console: Console, evidence: Evidence) -> None:
     plugin, now = evidence.plugin, evidence.status.now
-    head = Text.assemble(cell(plugin.name, "bold"), f" on {place_kind(plugin)} {printable(plugin.vault)}: ", _state(plugin))
+    head = Text.assemble(
+        cell(plugin.name, "bold"), f" on {place_kind(plugin)} {printable(plugin.vault)}: ", _state(plugin)
+    )
     head.append(f" for {duration((now - plugin.since).total_seconds())}, generation {plugin.generation}")
     show_wrapped(console, head)
     triggers = ", ".join(plugin.triggers) or "nothing"

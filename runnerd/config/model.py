@@ -300,7 +300,7 @@ class SandboxConfig(_Table, frozen=True):
 
 
 class BudgetConfig(_Table, frozen=True):
-    """`[plugins.NAME.budget]`: what this plugin may take of its vault's or keeper's budget. What is left out has no limit."""
+    """`[plugins.NAME.budget]`: what this plugin may take of its vault's or keeper's. What is left out has no limit."""
 
     max_value_wei_per_day: Wei | None = None
     max_gas_wei_per_day: Wei | None = None

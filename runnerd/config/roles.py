@@ -54,8 +54,8 @@ def same_keys(config: Config, addresses: Mapping[str, str]) -> Iterator[Problem]
         address = addresses.get(keeper.wallet)
         if address in operators:
             vault, wallet = operators[address]
-            text = f"wallets.{keeper.wallet} has the address of wallets.{wallet}, {address}, the operator of vaults.{vault}"
-            yield Problem(f"keepers.{name}.wallet", f"{text}: {NEVER_MIXED}")
+            text = f"wallets.{keeper.wallet} has the address of wallets.{wallet}, {address}"
+            yield Problem(f"keepers.{name}.wallet", f"{text}, the operator of vaults.{vault}: {NEVER_MIXED}")
 
 
 def _listed(names: Collection[str]) -> str:

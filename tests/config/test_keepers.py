@@ -97,7 +97,7 @@ def test_a_keeper_and_its_plugin_are_read(place: Place) -> None:
         (changed("age() view returns (uint256)", "age() view"), "keepers.nav.reads.age.function: returns nothing: write `returns (type)`"),
         (changed("refresh(uint256 round)", "refresh(uint256 round) view"), f"{ACTION}.function: is a view; an action changes something, a view is a read"),
         (changed("limits.round = { min = 1 }", "limits.turn = { min = 1 }"), f"{ACTION}.limits.turn: refresh has no such argument; it has: round"),
-        (changed("limits.round = { min = 1 }", 'limits.round = { in_list = "friends" }'), f"{ACTION}.limits.round.in_list: there is no [address_lists.friends]; there are: none"),
+        (changed("limits.round = { min = 1 }", 'limits.round = { in_list = "friends" }').replace("uint256 round", "address round"), f"{ACTION}.limits.round.in_list: there is no [address_lists.friends]; there are: none"),
         (GOOD + KEEPER + "[plugins.sweeper.budget]\nmax_transactions_per_day = 21", "plugins.sweeper.budget.max_transactions_per_day: is above max_transactions_per_day = 20 of the keeper"),
         (GOOD + KEEPER + "[plugins.sweeper.budget]\nmax_value_wei_per_day = 1", "plugins.sweeper.budget.max_value_wei_per_day: is above max_value_wei_per_day = 0 of the keeper"),
         (changed('path = "plugins/alpha.py"', 'path = "plugins/alpha.py"\nbroadcast = "private"'), "plugins.sweeper.broadcast: private needs private_rpc in the chain of its keeper"),

@@ -12,14 +12,14 @@ import pytest
 from web3.contract import Contract
 
 from deploy.demo.keepers import Upkeep, build_upkeep
-from deploy.demo.world import SPOT, make_keystore, render_config
+from deploy.demo.world import SPOT, make_keystore, render_config, render_tables
 from runnerd.control.messages import Fired, Pause, Resume
 from tests.support.contracts import deploy, load_artifact
 from tests.support.scene import Scene, Stage, mint, puppet
 
 pytestmark = pytest.mark.integration
 
-REFRESH = ("refresh", {}, 0)
+REFRESH: tuple[str, dict[str, object], int] = ("refresh", {}, 0)
 MISTAKEN = """
 from workers.sdk import Context, Noop, Plugin
 
@@ -84,13 +84,13 @@ def kept(stage: Stage) -> Iterator[Kept]:
                 "contract": private.address, "function": "setSpot(uint256 price)", "permissionless": True,
             },
         }  # fmt: skip
-        plugins = {
+        plugins: dict[str, dict[str, object]] = {
             "alpha": puppet(),
             "sweeper": puppet(role="keeper", keeper="nav"),
             "usurper": puppet(role="keeper", keeper="usurper"),
             "mistaken": {"role": "keeper", "keeper": "nav", "path": str(scene.directory / "mistaken.py")},
         }
-        scene.config.write_text(render_config(venue, plugins, dsn=scene.dsn, tables_too=tables))
+        scene.config.write_text(render_config(venue, plugins, dsn=scene.dsn) + render_tables(tables))
         scene.start("alpha", "sweeper")
         yield Kept(scene, upkeep, private)
 
@@ -201,7 +201,7 @@ def test_one_key_under_two_names_starts_nothing(stage: Stage) -> None:
             "wallets.copy": {"keystore": "copy.json", "passphrase_file": "passphrase"},
             "keepers.nav": {"chain": "local", "wallet": "copy"},
         }
-        scene.config.write_text(render_config(scene.venue, {}, dsn=scene.dsn, tables_too=tables))
+        scene.config.write_text(render_config(scene.venue, {}, dsn=scene.dsn) + render_tables(tables))
         daemon = scene.start_unready()
 
         assert daemon.process.wait(30) == 78
