@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from runnerd.chain.abi import AbiFunction, parse_error, parse_function
 from runnerd.chain.address import parse_address
-from runnerd.config.model import ActionGrant, ArgumentLimit, BudgetConfig, KeeperAction, KeeperConfig, Place
+from runnerd.config.grants import ActionGrant, ArgumentLimit, KeeperAction
+from runnerd.config.model import BudgetConfig, KeeperConfig, Place
 
 AddressLists: TypeAlias = Mapping[str, Sequence[str]]
 

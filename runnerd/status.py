@@ -13,7 +13,8 @@ from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
 from runnerd.config.model import Config
 from runnerd.control.chain_messages import NodeStatus
-from runnerd.control.messages import ChainStatus, KeeperStatus, PluginStatus, Status, VaultStatus
+from runnerd.control.messages import ChainStatus, PluginStatus, Status
+from runnerd.control.place_messages import KeeperStatus, VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
 from runnerd.executor.executor import VaultDesk
 from runnerd.executor.tracked import Book

@@ -84,7 +84,7 @@ def test_the_configuration_shown_serves_the_plugin_shown(tmp_path: Path) -> None
 def test_the_shipped_example_is_accepted(tmp_path: Path) -> None:
     """`runnerctl check` finds no problem in it, once the files that it names are there."""
     config = accepted(EXAMPLE.read_text("utf-8"), tmp_path)
-    assert {plugin.vault for plugin in config.plugins.values()} == {"main"}
+    assert {plugin.place for plugin in config.plugins.values()} == {"main", "nav"}
 
 
 def test_the_configuration_shown_is_a_part_of_the_example(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def keeper_plugins(upkeep: Upkeep) -> dict[str, Mapping[str, object]]:
             "role": "keeper",
             "keeper": "nav",
             "path": str(PLUGINS / "nav_refresh.py"),
-            "params": {"min_move_bps": 1, "max_age_blocks": 15, "patience_blocks": 3},
+            "params": {"min_move_wei": 10**12, "max_age_blocks": 15, "patience_blocks": 3},
             "triggers": [moved, {"kind": "cron", "every_seconds": 10}],
         },
         "settlement": {

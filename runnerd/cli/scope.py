@@ -23,6 +23,6 @@ def chosen_scope(plugin: str | None, vault: str | None, is_all: bool, action: st
     ]
     if len(given) != 1:
         raise click.UsageError(
-            "give exactly one of PLUGIN, --vault VAULT (or --keeper KEEPER) and --all, or --action VAULT.ACTION"
+            "give exactly one of PLUGIN, --vault VAULT and --all, or --action VAULT.ACTION; --keeper is as --vault"
         )
     return given[0]

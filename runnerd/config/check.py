@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 
 import psycopg
 from msgspec import structs
@@ -10,30 +9,14 @@ from psycopg.conninfo import conninfo_to_dict
 
 from protocol.codec import encode
 from protocol.errors import ProtocolError
-from protocol.limits import INT_MAX, MAX_FRAME_BYTES
+from protocol.limits import MAX_FRAME_BYTES
 from protocol.messages import Welcome
 from protocol.triggers import Metric
-from protocol.values import Value
-from runnerd.chain.abi import AbiFunction, parse_error, parse_function
-from runnerd.chain.abi_types import ArrayOf, Elementary, Kind
-from runnerd.chain.abi_values import to_abi
-from runnerd.chain.address import address_bytes, parse_address
-from runnerd.chain.errors import AbiError, NodeUrlInvalid
+from runnerd.chain.errors import NodeUrlInvalid
 from runnerd.chain.node_url import parse_node_url
+from runnerd.config.catalogues import check_action, check_address, check_read
 from runnerd.config.http import check_http
-from runnerd.config.model import (
-    ActionGrant,
-    ArgumentLimit,
-    BudgetConfig,
-    ChainConfig,
-    Config,
-    KeeperAction,
-    KeeperConfig,
-    Place,
-    PluginConfig,
-    ReadGrant,
-    VaultConfig,
-)
+from runnerd.config.model import BudgetConfig, ChainConfig, Config, KeeperConfig, Place, PluginConfig, VaultConfig
 from runnerd.config.problem import Problem
 from runnerd.config.roles import check_roles, plugin_problems
 from runnerd.config.sandbox import check_sandbox
@@ -139,7 +122,7 @@ def _same_vaults(vaults: dict[str, VaultConfig]) -> Iterator[Problem]:
 def _address_lists(config: Config) -> Iterator[Problem]:
     for name, addresses in config.address_lists.items():
         for address in addresses:
-            yield from _address(f"address_lists.{name}", address)
+            yield from check_address(f"address_lists.{name}", address)
     groups: tuple[tuple[str, Mapping[str, Place]], ...] = (("vaults", config.vaults), ("keepers", config.keepers))
     for place_key, place in ((f"{group}.{name}", place) for group, places in groups for name, place in places.items()):
         for action_name, action in place.actions.items():
@@ -156,14 +139,14 @@ def _vault(key: str, vault: VaultConfig, config: Config) -> Iterator[Problem]:
     yield from _counts(key, vault)
     yield from _known(f"{key}.chain", vault.chain, config.chains, "chains")
     yield from _known(f"{key}.wallet", vault.wallet, config.wallets, "wallets")
-    yield from _address(f"{key}.address", vault.address)
+    yield from check_address(f"{key}.address", vault.address)
     for token in vault.expect_tokens:
-        yield from _address(f"{key}.expect_tokens", token)
+        yield from check_address(f"{key}.expect_tokens", token)
     yield from _adapter(key, vault)
     for name, read in vault.reads.items():
-        yield from _read(f"{key}.reads.{name}", read)
+        yield from check_read(f"{key}.reads.{name}", read)
     for name, action in vault.actions.items():
-        yield from _action(f"{key}.actions.{name}", action)
+        yield from check_action(f"{key}.actions.{name}", action)
         if action.max_value_wei > vault.max_value_wei_per_day:
             text = f"is above max_value_wei_per_day = {vault.max_value_wei_per_day} of the vault"
             yield Problem(f"{key}.actions.{name}.max_value_wei", text)
@@ -174,9 +157,9 @@ def _keeper(key: str, keeper: KeeperConfig, config: Config) -> Iterator[Problem]
     yield from _known(f"{key}.chain", keeper.chain, config.chains, "chains")
     yield from _known(f"{key}.wallet", keeper.wallet, config.wallets, "wallets")
     for name, read in keeper.reads.items():
-        yield from _read(f"{key}.reads.{name}", read)
+        yield from check_read(f"{key}.reads.{name}", read)
     for name, action in keeper.actions.items():
-        yield from _action(f"{key}.actions.{name}", action)
+        yield from check_action(f"{key}.actions.{name}", action)
 
 
 def _counts(key: str, budget: BudgetConfig | Place) -> Iterator[Problem]:
@@ -196,106 +179,11 @@ def _adapter(key: str, vault: VaultConfig) -> Iterator[Problem]:
             kinds = [kind for kind, keys in ADAPTER_KEYS.items() if name in (*keys[0], *keys[1])]
             yield Problem(f"{key}.{name}", f'is not for adapter = "{vault.adapter}"; it is for: {", ".join(kinds)}')
         elif name != "role_key":
-            yield from _address(f"{key}.{name}", value)
+            yield from check_address(f"{key}.{name}", value)
     for name, action in vault.actions.items():
         # The reference vault refuses this on chain. A Safe that calls itself may change its owners and modules.
         if vault.adapter != "erc7821" and action.contract.lower() == vault.address.lower():
             yield Problem(f"{key}.actions.{name}.contract", "is the vault itself: an action could change who owns it")
-
-
-def _address(key: str, address: str) -> Iterator[Problem]:
-    try:
-        if not any(address_bytes(parse_address(address))):
-            yield Problem(key, "is the zero address")
-    except AbiError as error:
-        yield Problem(key, str(error))
-
-
-def _read(key: str, read: ReadGrant) -> Iterator[Problem]:
-    yield from _address(f"{key}.contract", read.contract)
-    try:
-        function = parse_function(read.function)
-    except AbiError as error:
-        yield Problem(f"{key}.function", str(error))
-        return
-    if not function.is_view:
-        yield Problem(f"{key}.function", "must be a view: write `name(...) view returns (...)`")
-    elif not function.outputs:
-        yield Problem(f"{key}.function", "returns nothing: write `returns (type)`")
-    yield from _errors(key, read.errors)
-
-
-def _action(key: str, action: ActionGrant | KeeperAction) -> Iterator[Problem]:
-    yield from _address(f"{key}.contract", action.contract)
-    yield from _errors(key, action.errors)
-    try:
-        function = parse_function(action.function)
-    except AbiError as error:
-        yield Problem(f"{key}.function", str(error))
-        return
-    if function.is_view:
-        yield Problem(f"{key}.function", "is a view; an action changes something, a view is a read")
-    unnamed = [parameter.type for parameter in function.inputs if not parameter.name]
-    if unnamed:
-        yield Problem(f"{key}.function", f"every argument needs a name, these have none: {', '.join(unnamed)}")
-    if action.max_value_wei and not function.is_payable:
-        yield Problem(f"{key}.max_value_wei", "the function is not payable: write `payable`, or leave this out")
-    yield from _limits(key, action, function)
-
-
-def _limits(key: str, action: ActionGrant | KeeperAction, function: AbiFunction) -> Iterator[Problem]:
-    parameters = {parameter.name: parameter.shape for parameter in function.inputs}
-    for name, limit in action.limits.items():
-        where = f"{key}.limits.{name}"
-        if name not in parameters:
-            yield Problem(where, f"{function.name} has no such argument; it has: {', '.join(parameters) or 'none'}")
-            continue
-        item = shape = parameters[name]
-        while isinstance(item, ArrayOf):
-            item = item.item
-        is_integer = isinstance(item, Elementary) and item.kind in (Kind.UINT, Kind.INT)
-        if (limit.min is not None or limit.max is not None) and not is_integer:
-            yield Problem(where, f"min and max are for integers, {name} is {shape}; use one_of")
-            continue
-        values = [("min", limit.min), ("max", limit.max), *(("one_of", value) for value in limit.one_of or ())]
-        for key_of_limit, value in values:
-            if value is not None and isinstance(item, Elementary):
-                yield from _fits(f"{where}.{key_of_limit}", value, item, name)
-        if limit.min is not None and limit.max is not None and limit.min > limit.max:
-            yield Problem(where, f"min = {limit.min} is above max = {limit.max}")
-        yield from _sums(where, limit, name, str(shape), is_integer)
-        is_address = isinstance(item, Elementary) and item.kind is Kind.ADDRESS
-        if (limit.in_list is not None or limit.not_in_list is not None) and not is_address:
-            yield Problem(where, f"in_list and not_in_list are for addresses, {name} is {shape}")
-
-
-def _sums(key: str, limit: ArgumentLimit, name: str, shape: str, is_integer: bool) -> Iterator[Problem]:
-    sums = [(which, getattr(limit, which)) for which in ("max_per_call", "max_per_hour", "max_per_day")]
-    given = [(which, most) for which, most in sums if most is not None]
-    if given and not is_integer:
-        yield Problem(key, f"{given[0][0]} is for integers, {name} is {shape}")
-    for which, most in given:
-        if most > INT_MAX:
-            yield Problem(f"{key}.{which}", "is above 2^256 - 1")
-    for (shorter, less), (longer, more) in pairwise(given):
-        if less > more:
-            yield Problem(f"{key}.{shorter}", f"= {less} is above {longer} = {more}")
-
-
-def _fits(key: str, value: Value, shape: Elementary, name: str) -> Iterator[Problem]:
-    """A limit that no argument can meet would deny everything, without a word at the start."""
-    try:
-        to_abi(value, shape, name)
-    except AbiError as error:
-        yield Problem(key, str(error))
-
-
-def _errors(key: str, errors: tuple[str, ...]) -> Iterator[Problem]:
-    for fragment in errors:
-        try:
-            parse_error(fragment)
-        except AbiError as error:
-            yield Problem(f"{key}.errors", str(error))
 
 
 def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]:

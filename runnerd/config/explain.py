@@ -16,7 +16,7 @@ from protocol.actions import NAME_RULE
 from protocol.trigger import TriggerBase
 from protocol.triggers import Trigger
 from protocol.zygote import Layer
-from runnerd.config.model import WHY_PERMISSIONLESS
+from runnerd.config.grants import WHY_PERMISSIONLESS
 from runnerd.config.problem import Problem
 
 NAME_PROBLEM: Final = f"a name is {NAME_RULE}"

@@ -4,7 +4,7 @@ Only shapes and single-key bounds live here. What several keys must satisfy toge
 """
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -12,17 +12,14 @@ from protocol.actions import Name
 from protocol.limits import MAX_ACTIONS, MAX_LOG_RECORDS_PER_S
 from protocol.messages import Param
 from protocol.triggers import Trigger
-from protocol.values import Value
 from protocol.zygote import Digest, Layer
+from runnerd.config.grants import ActionGrant, Address, KeeperAction, ReadGrant, Wei
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
-Wei: TypeAlias = Annotated[int, Meta(ge=0)]
-Magnitude: TypeAlias = Annotated[int, Meta(ge=0)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
 Bigint: TypeAlias = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 """Fits a column of the ledger; EIP-2294 bounds chain ids about there too."""
-Address: TypeAlias = Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
 
 
 class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,45 +132,6 @@ class WalletConfig(_Table, frozen=True):
     """The most that transactions of this wallet may cost in gas in 24 hours, on each chain for itself."""
 
 
-class ReadGrant(_Table, frozen=True):
-    """`[vaults.V.reads.NAME]`: a view function that plugins of this vault may read."""
-
-    contract: Address
-    function: str
-    errors: tuple[str, ...] = ()
-
-
-class ArgumentLimit(_Table, frozen=True):
-    """`[vaults.V.actions.A.limits.ARGUMENT]`: what one argument may be. For a list, each of its items."""
-
-    min: int | None = None
-    max: int | None = None
-    one_of: tuple[Value, ...] | None = None
-    in_list: str | None = None
-    """Only addresses of this `[address_lists]` entry."""
-    not_in_list: str | None = None
-    """No address of this `[address_lists]` entry."""
-    max_per_call: Magnitude | None = None
-    """The most that one Decision may ask for: all its Actions of this name, and all items of a list, together."""
-    max_per_hour: Magnitude | None = None
-    """The most in any 3,600 seconds, over all Decisions of all plugins of the vault."""
-    max_per_day: Magnitude | None = None
-    """The same in any 86,400 seconds. These three count magnitudes: a negative integer gives nothing back."""
-
-
-class ActionGrant(_Table, frozen=True):
-    """`[vaults.V.actions.NAME]`: a function that plugins of this vault may ask for, within limits."""
-
-    contract: Address
-    function: str
-    max_value_wei: Wei = 0
-    limits: dict[str, ArgumentLimit] = {}
-    reducing: bool = False
-    """It only ever lowers a risk (closes, repays, withdraws to the vault): it passes in reducing mode too."""
-    errors: tuple[str, ...] = ()
-    """Custom errors of the contract, as fragments, so that a revert can be named in the record."""
-
-
 class VaultConfig(_Table, frozen=True):
     """`[vaults.NAME]`: a vault, the wallet that is its operator, and the catalogue its owner grants."""
 
@@ -202,32 +160,6 @@ class VaultConfig(_Table, frozen=True):
     """ERC-20 tokens that plugins may name in what they expect of a Decision. Native value needs no grant."""
     reads: dict[Name, ReadGrant] = {}
     actions: dict[Name, ActionGrant] = {}
-
-
-WHY_PERMISSIONLESS: Final = (
-    "write permissionless = true, your statement that everybody may call this function: a keeper has no rights, "
-    "and an action that needs one belongs to a vault"
-)
-
-
-class KeeperAction(_Table, frozen=True):
-    """`[keepers.K.actions.NAME]`: a function that anybody may call, which plugins of this keeper may ask for.
-
-    It never carries value.
-    """
-
-    contract: Address
-    function: str
-    permissionless: bool = False
-    """Must be `true`, your statement that the contract lets every account call it. It is put to the test before each
-    signature: what succeeds for the keeper and reverts for a stranger is refused."""
-    limits: dict[str, ArgumentLimit] = {}
-    reducing: bool = False
-    """It only ever lowers a risk: it passes in reducing mode too."""
-    errors: tuple[str, ...] = ()
-    """Custom errors of the contract, as fragments, so that a revert can be named in the record."""
-
-    max_value_wei: ClassVar[int] = 0
 
 
 class KeeperConfig(_Table, frozen=True):

@@ -14,6 +14,7 @@ from protocol.trigger import DEFAULT_JOB
 from runnerd.control.chain_messages import ChainRequest, Fees, NodeStatus
 from runnerd.control.key_messages import KeyReply, KeyRequest
 from runnerd.control.outbox_messages import GetOutbox, Outbox
+from runnerd.control.place_messages import KeeperStatus, VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
 from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
@@ -161,42 +162,6 @@ class ChainStatus(Struct, frozen=True, kw_only=True):
     quorum: int = 1
     knobs: dict[str, int] = {}
     """Those that are turned; see `GetFees`."""
-
-
-class VaultStatus(Struct, frozen=True, kw_only=True):
-    """One vault."""
-
-    name: str
-    address: str
-    chain: str
-    operator: str
-    paused: str | None
-    problem: str | None
-    spent_today_wei: int
-    """Of the last 24 hours."""
-    max_value_wei_per_day: int
-    waiting_intents: int
-    reducing: str | None = None
-    paused_actions: list[str] = []
-    """As `VAULT.ACTION`; who paused them is among the problems."""
-    operator_balance_wei: int | None = None
-    """None until a node has said it."""
-
-
-class KeeperStatus(Struct, frozen=True, kw_only=True):
-    """One keeper. What it has in common with a vault has the same name."""
-
-    name: str
-    chain: str
-    address: str
-    """Of its wallet."""
-    balance_wei: int | None
-    """None until a node has said it."""
-    paused: str | None
-    reducing: str | None
-    problem: str | None
-    waiting_intents: int
-    paused_actions: list[str] = []
 
 
 class Status(_Message, frozen=True, tag="status_reply"):

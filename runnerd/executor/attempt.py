@@ -51,7 +51,6 @@ async def prepare(
     intents: Sequence[Intent],
     errors: Sequence[AbiFunction],
     checks: EffectChecks,
-    *,
     is_keeper: bool = False,
 ) -> list[Prepared]:
     """Simulate each at the newest block, check its effects, and fetch fees: all in one round trip.

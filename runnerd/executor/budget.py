@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from runnerd.catalogue import Catalogue
-from runnerd.config.model import ArgumentLimit, BudgetConfig
+from runnerd.config.grants import ArgumentLimit
+from runnerd.config.model import BudgetConfig
 from runnerd.executor.windows import DAY_S, HOUR_S, Measure, Meter
 
 Used: TypeAlias = Callable[[Meter], int]

@@ -14,7 +14,8 @@ from runnerd.chain.abi import encode_call
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import Call
 from runnerd.chain.vault_caps import VaultCaps
-from runnerd.config.model import ArgumentLimit, BudgetConfig
+from runnerd.config.grants import ArgumentLimit
+from runnerd.config.model import BudgetConfig
 from runnerd.executor.budget import Rule, Used, argument_rules, first_objection, plugin_rules, vault_rules
 from runnerd.executor.windows import Measure, Use
 

@@ -40,7 +40,7 @@ def refresh(current: int, number: int, state: Mapping[str, Any] | None = None) -
     return run(
         plugin("nav_refresh", "NavRefresh"), block=block(number), state=state,
         reads={"published_nav": 1_000_000, "current_nav": current, "refreshed_at": 50},
-        params={"min_move_bps": 10, "max_age_blocks": 20, "patience_blocks": 3},
+        params={"min_move_wei": 1_000, "max_age_blocks": 20, "patience_blocks": 3},
     )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def test_a_round_is_settled_once_it_is_over() -> None:
 @pytest.mark.parametrize("current, number, is_due", [(1_000_999, 60, False), (1_001_000, 60, True), (999_000, 60, True),
                                                      (1_000_000, 69, False), (1_000_000, 70, True)])  # fmt: skip
 def test_the_nav_is_published_when_it_moved_or_is_old(current: int, number: int, is_due: bool) -> None:
-    """Ten basis points, or twenty blocks."""
+    """A thousand wei, or twenty blocks."""
     decided = refresh(current, number)
     assert [action.name for action in decided.actions] == (["refresh"] if is_due else [])
     if is_due:

@@ -14,10 +14,10 @@ class NavRefresh(Plugin):
     async def decide(self, ctx: Context) -> list[Action] | Noop:
         """One action at most: a keeper's wallet makes one call per transaction."""
         published, current = int(ctx.reads["published_nav"]), int(ctx.reads["current_nav"])
-        moved_bps = abs(current - published) * 10_000 // max(published, 1)
+        moved_wei = abs(current - published)
         age = ctx.block.number - int(ctx.reads["refreshed_at"])
-        if moved_bps < ctx.params["min_move_bps"] and age < ctx.params["max_age_blocks"]:
-            return Noop(f"the NAV moved {moved_bps} bps, and was told {age} blocks ago")
+        if moved_wei < ctx.params["min_move_wei"] and age < ctx.params["max_age_blocks"]:
+            return Noop(f"the NAV moved {moved_wei} wei, and was told {age} blocks ago")
         # What was asked for may not be on chain yet: the next call must not ask for it again.
         asked_at = await ctx.state.get("asked_at", 0)
         if ctx.block.number - asked_at < ctx.params["patience_blocks"]:

@@ -9,7 +9,8 @@ from runnerd.chain.errors import AbiError
 from runnerd.chain.rpc import Rpc
 from runnerd.chain.vault import Batch, Call
 from runnerd.chain.vaults.direct import DirectKeeper
-from runnerd.config.model import KeeperAction, KeeperConfig, VaultConfig
+from runnerd.config.grants import KeeperAction
+from runnerd.config.model import KeeperConfig, VaultConfig
 from runnerd.keepers import find_right
 from runnerd.vaults import find_problem
 from tests.chain.vaults.conftest import World
