@@ -77,9 +77,11 @@ async def find_problem(node: NodeBatches, place: Place, operator: str) -> str | 
     try:
         return adapter.find_problem(answers)
     except AbiError as error:
-        return f"{adapter.address} is not a vault of kind {place.adapter}: {error}"
+        return f"{address_of(place, operator)} is not a vault of kind {place.adapter}: {error}"
     except RpcRefused as error:
-        return f"{adapter.address} does not answer as a vault of kind {place.adapter}: {revert_reason(error)}"
+        return (
+            f"{address_of(place, operator)} does not answer as a vault of kind {place.adapter}: {revert_reason(error)}"
+        )
 
 
 def _given(key: str | None) -> str:
