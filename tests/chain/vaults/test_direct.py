@@ -5,10 +5,12 @@ import asyncio
 import pytest
 
 from runnerd.chain.address import checksum_address
-from runnerd.chain.errors import AbiError
+from runnerd.chain.errors import AbiError, RpcRefused
+from runnerd.chain.json_values import JsonValue
 from runnerd.chain.rpc import Rpc
 from runnerd.chain.vault import Batch, Call
 from runnerd.chain.vaults.direct import DirectKeeper
+from runnerd.chain.vaults.rights import RightsQuestion
 from runnerd.config.grants import KeeperAction
 from runnerd.config.model import KeeperConfig, VaultConfig
 from runnerd.keepers import find_right
@@ -43,6 +45,20 @@ def test_a_call_with_value_is_refused() -> None:
     """Whatever the policy has let pass."""
     with pytest.raises(AbiError, match="a keeper's calls carry no value"):
         adapter().build([Call(to=FEED, value_wei=1, data=b"")], INTENT)
+
+
+def test_rights_are_read_from_the_views_that_answer() -> None:
+    """A view that is not there says nothing; a node that did not ask is asked again."""
+    question = RightsQuestion(account=KEEPER, contracts=[FEED])
+    absent: JsonValue | RpcRefused = RpcRefused(3, "execution reverted")
+    nobody, we, yes, no = ("0x" + word.rjust(64, "0") for word in ("cd" * 20, "ab" * 20, "1", "0"))
+    views = [request[1][0]["data"][:10] for request in question.requests()]  # type: ignore[index,call-overload]
+    assert len(set(views)) == len(views) == 6
+    assert question.find([nobody, absent, absent, "0x", no, absent]) is None
+    assert question.find([nobody, we, absent, absent, absent, absent]) == f"owner of {FEED}"
+    assert question.find([absent, absent, absent, absent, absent, yes]) == f"isModuleEnabled of {FEED}"
+    with pytest.raises(RpcRefused):
+        question.find([nobody, RpcRefused(-32005, "rate limit"), absent, absent, absent, absent])
 
 
 @pytest.mark.integration
