@@ -263,7 +263,7 @@ class Commands:
                 self._check_plugin(name)
             case Scope.VAULT if name not in self._vaults:
                 raise ControlError(
-                    f"there is no vault {name!r}, nor such a keeper; there are: {', '.join(sorted(self._vaults))}"
+                    f"there is no vault or keeper {name!r}; there are: {', '.join(sorted(self._vaults))}"
                 )
             case Scope.ALL if name != EVERYTHING:
                 raise ControlError(f"the name of scope all is {EVERYTHING!r}")
