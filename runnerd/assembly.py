@@ -100,7 +100,7 @@ async def assemble(ground: Ground) -> Parts:
     results.add_consumer(metrics.finished)
     await results.load(list(config.plugins))
     pauses.load(await store.fetch(workers.pauses()))
-    catalogues = {name: build_catalogue(name, vault, config.address_lists) for name, vault in config.vaults.items()}
+    catalogues = {name: build_catalogue(name, place, config.address_lists) for name, place in config.places.items()}
     pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
     router = Router(store, results, metrics, clock)
     usage = await open_usage(config, store, clock, catalogues, ground.signers, router)
@@ -110,11 +110,11 @@ async def assemble(ground: Ground) -> Parts:
     chains = await _open_chains(ground, catalogues, book, pauses, usage, metrics)
     desks: dict[str, VaultDesk] = {}
     executor = Executor(desks, await _ledger_id(store), store, results, pauses, book, usage, clock)
-    await executor.give_up_unconfigured(frozenset(config.vaults))
+    await executor.give_up_unconfigured(frozenset(config.places))
     await router.load()
     ring = KeyRing(await store.fetch(keys.every()))
     networks = {name: chain.network for name, chain in chains.items()}
-    snapshots = open_snapshots(config, catalogues, networks)
+    snapshots = open_snapshots(config, catalogues, networks, ground.signers)
     webhook = WebhookProducer(lambda: _no_webhooks(ground.http))
     producers, outbox = open_producers(
         config.database.event_dsn or ground.dsn, router, store, metrics, clock, webhook, networks, snapshots
@@ -139,7 +139,7 @@ async def assemble(ground: Ground) -> Parts:
         router,
         producers,
         {row["plugin"]: row["generation"] for row in await store.fetch(workers.last_generations())},
-        lambda vault: config.vaults[vault].chain,
+        lambda place: config.places[place].chain,
     )
     for name, plugin in config.plugins.items():
         plugins.add(name, plugin)  # held until its vault's chain has answered
@@ -150,7 +150,7 @@ async def assemble(ground: Ground) -> Parts:
     )  # fmt: skip
     commands = Commands(
         router, plugins, results, pauses, store, status,
-        {name: vault.actions.keys() for name, vault in config.vaults.items()},
+        {name: place.actions.keys() for name, place in config.places.items()},
         SafeCommands(desks), ChainCommands(chains, desks, book, store, clock),
         KeyCommands(ring, plugins.hosts, store, clock), clock,
         outbox, ground.drain,
@@ -193,7 +193,7 @@ async def _open_chains(
     chains = {
         name: ChainDesk(
             open_network(name, chain, metrics),
-            {key: vault for key, vault in config.vaults.items() if vault.chain == name},
+            {key: place for key, place in config.places.items() if place.chain == name},
             config.wallets, ground.signers, catalogues, ground.store, book, pauses, usage.gas, metrics, ground.clock,
         )
         for name, chain in config.chains.items()

@@ -41,7 +41,7 @@ ROOM_BYTES = messages.MAX_LINE_BYTES // 4
 
 
 class Commands:
-    """`control.server.Handle` is its `handle`. `vaults` are the names of their actions, by vault."""
+    """`control.server.Handle` is its `handle`. `vaults` are the names of their actions, by vault or keeper."""
 
     def __init__(
         self,
@@ -282,7 +282,9 @@ class Commands:
             case Scope.PLUGIN:
                 self._check_plugin(name)
             case Scope.VAULT if name not in self._vaults:
-                raise ControlError(f"there is no vault {name!r}; there are: {', '.join(sorted(self._vaults))}")
+                raise ControlError(
+                    f"there is no vault or keeper {name!r}; there are: {', '.join(sorted(self._vaults))}"
+                )
             case Scope.ALL if name != EVERYTHING:
                 raise ControlError(f"the name of scope all is {EVERYTHING!r}")
             case Scope.ACTION | Scope.VAULT | Scope.ALL:

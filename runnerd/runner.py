@@ -19,6 +19,7 @@ from runnerd.directories import clear_links, prepare
 from runnerd.drain import Drain
 from runnerd.errors import RunExit, RunnerdError
 from runnerd.extensions import Extensions, ShutdownHook, load_extensions
+from runnerd.keepers import refuse_shared_keys
 from runnerd.log import fields
 from runnerd.opening import open_parts
 from runnerd.process import protect_memory, raise_file_limit
@@ -161,6 +162,7 @@ class Runner:
             signers: dict[str, Signer] = {}
             try:
                 await open_parts(config.wallets, zygotes, store, signers)
+                refuse_shared_keys(config, signers)
                 clear_links(config)
                 trail = Trail(store, clock, config)
                 await trail.record_start()

@@ -24,7 +24,7 @@ def test_it_waits_until_what_is_in_flight_is_final() -> None:
     async def scenario() -> list[str]:
         told: list[str] = []
         flight: Any = Flight(IntentState.SENT, IntentState.INCLUDED)
-        settling = asyncio.create_task(Drain(60).settle(flight, told.append))
+        settling = asyncio.get_running_loop().create_task(Drain(60).settle(flight, told.append))
         while not told:  # noqa: ASYNC110  # the task's first turn
             await asyncio.sleep(0)
         assert not settling.done()
@@ -76,7 +76,7 @@ def test_a_hurry_ends_every_waiting() -> None:
                 raise
 
         drain.ask()
-        waiting = asyncio.create_task(drain.patiently(work()))
+        waiting = asyncio.get_running_loop().create_task(drain.patiently(work()))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         drain.hurry()

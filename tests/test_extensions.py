@@ -1,7 +1,6 @@
 """Code of third parties in the supervisor: how it is found, and what is said of code that does not fit."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +47,12 @@ constant = 5
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory of packages that are installed for the length of the test."""
     directory = tmp_path / "site"
     directory.mkdir()
     monkeypatch.syspath_prepend(directory)
-    yield directory
+    return directory
 
 
 def table(name: str, entry_point: str, **keys: str) -> str:

@@ -28,10 +28,11 @@ def intent(call_id: int, state: IntentState) -> Any:
     return SimpleNamespace(intent=made)
 
 
-def reader(*intents: Any, services: Services | None = None) -> StatusReader:
+def reader(*intents: Any, services: Services | None = None, keepers: tuple[str, ...] = ()) -> StatusReader:
     """Of a runnerd that is well but for these."""
     parts: dict[str, Any] = {
-        "config": None, "hosts": {}, "chains": {}, "vaults": {}, "store": SimpleNamespace(is_connected=True),
+        "config": SimpleNamespace(keepers=keepers), "hosts": {}, "chains": {}, "vaults": {},
+        "store": SimpleNamespace(is_connected=True),
         "book": SimpleNamespace(open={each.intent.call_id: each for each in intents}), "usage": None,
         "pauses": Pauses(), "results": None, "metrics": None, "producers": Producers(),
         "zygotes": SimpleNamespace(pid=1), "http": None, "lag_s": lambda: 0.0,
@@ -46,6 +47,8 @@ def test_unresolved_intents_are_a_problem_by_wallet() -> None:
     assert list(found.problems()) == [
         f"vault main: what became of calls 3, 7 is unresolved, and keeps wallet {WALLET} waiting"
     ]
+    found = reader(intent(7, IntentState.UNRESOLVED), keepers=("main",))
+    assert next(iter(found.problems())).startswith("keeper main: what became of calls 7")
 
 
 def test_service_that_has_failed_is_a_problem() -> None:

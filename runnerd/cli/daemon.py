@@ -21,6 +21,7 @@ from runnerd.app import run_daemon
 from runnerd.cli.complaint import complain, usage_sentence
 from runnerd.cli.configured import load
 from runnerd.cli.exits import CliError, ExitCode
+from runnerd.config.load import ConfigError
 from runnerd.config.model import Config
 from runnerd.errors import RunExit, RunnerdError
 from runnerd.log import configure, fields
@@ -106,6 +107,10 @@ def _run(config: Config, http: HttpProcess) -> int:
         setproctitle("runnerd: supervisor")
         with _runner() as runner:
             return runner.run(run_daemon(config, http if config.http.enabled else None, systemd))
+    except ConfigError as error:  # what only the open keys could tell
+        for problem in error.problems:
+            logger.critical("%s: %s", error.file, problem, extra=fields("start_refused"))
+        return RunExit.CONFIG
     except (RunnerdError, OSError) as error:
         logger.critical("cannot run: %s", error, extra=fields("start_failed"))
         return error.exit_code if isinstance(error, RunnerdError) else RunExit.FAILED

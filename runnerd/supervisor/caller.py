@@ -125,7 +125,7 @@ class Caller:
             if call is None:
                 return
             reads = self._seat.declared.reads if self._seat.declared is not None else ()
-            snapshot = self._services.snapshots.at_hand(self._seat.config.vault, reads)
+            snapshot = self._services.snapshots.at_hand(self._seat.config.place, reads)
             if snapshot is None:
                 self._asking.spawn(self._ask(call, reads), f"call:{self._seat.name}:{call.id}")
             elif (refusal := self._refusal(call) or self._send(call, snapshot)) is not None:
@@ -212,7 +212,7 @@ class Caller:
         refusal = self._refusal(call)
         if refusal is None:
             try:
-                snapshot = await self._services.snapshots.take(self._seat.config.vault, reads)
+                snapshot = await self._services.snapshots.take(self._seat.config.place, reads)
             except SnapshotFailed as error:
                 refusal = JobOutcome.FAILED, f"snapshot: {error}"
             except Exception as error:  # a defect of ours must not keep the call, and its place, for ever
@@ -250,7 +250,7 @@ class Caller:
     def _refusal(self, call: JobCall) -> tuple[JobOutcome, str] | None:
         if self._services.clock.now() >= call.deadline_at:
             return JobOutcome.EXPIRED, "its deadline passed before it could be decided"
-        pause = self._services.pauses.of(self._seat.name, self._seat.config.vault)
+        pause = self._services.pauses.of(self._seat.name, self._seat.config.place)
         if pause is not None:
             return JobOutcome.DENIED, str(pause)
         state = self._seat.state
@@ -263,7 +263,7 @@ class Caller:
         declared = self._seat.declared
         decided = Decided(
             call=opened.deciding.call,
-            vault=self._seat.config.vault,
+            vault=self._seat.config.place,
             generation=opened.generation,
             digest=declared.digest if declared is not None else "",
             attempt=answer.attempt,

@@ -16,6 +16,7 @@ from runnerd.control import (
     service_messages,
 )
 from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
+from runnerd.control.place_messages import VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -67,7 +68,7 @@ STATUS = messages.Status(
         ),
     ],
     vaults=[
-        messages.VaultStatus(
+        VaultStatus(
             name="main", address="0x01", chain="local", operator="0x02", paused=None, problem=None,
             spent_today_wei=WEI, max_value_wei_per_day=WEI, waiting_intents=0,
         ),
