@@ -73,10 +73,11 @@ def test_what_is_named_is_found_with_its_parameters(site: Path, tmp_path: Path) 
 def test_what_is_not_installed_is_a_problem_of_the_configuration(site: Path, tmp_path: Path) -> None:
     """With what there is instead."""
     place = Place(tmp_path)
-    assert place.problems(table("producers.ticks", "ticks")) == [
+    (problem,) = place.problems(table("producers.ticks", "ticks"))
+    assert problem == (
         "producers.ticks.entry_point: is 'ticks', which no package in runnerd's environment has in runnerd.producers; "
         "there is none at all: install the package beside runnerd"
-    ]
+    )
     install(site, "beats_two", SERVICE, {"runnerd.services/beat": "Beat"})
     (problem,) = place.problems(table("services.pulse", "baet"))
     assert problem.endswith("in runnerd.services; there are: beat")
