@@ -149,7 +149,7 @@ def test_a_part_that_lacks_something_is_refused_with_what_it_lacks() -> None:
             return False
 
     with pytest.raises(
-        ExtensionBroken, match="^producer ticks is Half, which lacks declare, forget, next_due, progress"
+        ExtensionBroken, match=r"^producer ticks is Half, which lacks declare, forget, next_due, progress"
     ):
         build_producer("ticks", lambda _: Half(), tools)  # type: ignore[arg-type,return-value]
 
