@@ -253,7 +253,8 @@ def test_the_builder_lists_everything_that_is_wrong(tmp_path: Path) -> None:
         builder.build()
     text = str(refused.value)
     for words in (
-        "vaults.main.chain: there is no [chains.moon]", "vaults.main.actions.mint.max_value_wei", "producer 'cron': this is the name of one that runnerd has",
+        "vaults.main.chain: there is no [chains.moon]", "vaults.main.actions.mint.max_value_wei",
+        "producer 'cron': this is the name of one that runnerd has",
         "producer 'cron': 'no factory' is no factory", "service 'beat': there are two of this name",
         "service 'pulse': 'no factory' is no factory", "on_shutdown: 'no factory' cannot be called",
     ):  # fmt: skip

@@ -17,7 +17,6 @@ from tests.support.fake_daemon import FakeDaemon, fake_daemon
 @contextmanager
 def draining(short_dir: Path, *, ends: bool) -> Iterator[FakeDaemon]:
     """A daemon with a process of its own, which ends when it is told to drain, or does not."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
 
     def answer(request: Request) -> Reply:
         if isinstance(request, GetStatus):
@@ -26,12 +25,14 @@ def draining(short_dir: Path, *, ends: bool) -> Iterator[FakeDaemon]:
             process.communicate(b"\n")
         return Done(text="runnerd drains")
 
-    try:
-        with fake_daemon(short_dir / "control.sock", answer) as daemon:
+    with (
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process,
+        fake_daemon(short_dir / "control.sock", answer) as daemon,
+    ):
+        try:
             yield daemon
-    finally:
-        process.kill()
-        process.wait()
+        finally:
+            process.kill()
 
 
 def test_it_comes_back_when_the_process_is_gone(short_dir: Path) -> None:
@@ -48,7 +49,7 @@ def test_it_says_when_the_process_does_not_end_in_time(short_dir: Path) -> None:
         result = invoke("--socket", str(daemon.path), "drain", "--hurry", "--timeout", "0.05")
         assert daemon.requests[-1] == Drain(is_hurried=True)
     assert result.exit_code == ExitCode.PENDING
-    assert "still drains after 0.05 s" in result.stderr
+    assert "has not ended after 0.05 s" in result.stderr
 
 
 def test_it_does_not_wait_if_it_is_told_so(short_dir: Path) -> None:
