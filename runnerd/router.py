@@ -1,4 +1,7 @@
-"""From a producer to a plugin's queue: a JobCall is committed first, with the producer's cursor, then offered."""
+"""From a producer to a plugin's queue: a JobCall is committed with the producer's cursor, and offered.
+
+One that would be decided at once may be with its worker while it is committed; what comes of it waits for that.
+"""
 
 import logging
 from collections import Counter
@@ -96,7 +99,7 @@ class Router:
         return accepted
 
     def _offer_ahead(self, named: "Sequence[tuple[NewCall, int | None]]") -> "Iterator[tuple[int, Ahead]]":
-        """Give calls to their workers while they are stored (ADR 0016): deciding is no act, and costs as long."""
+        """Give calls to their workers while they are stored (ADR 0030): to decide is no act."""
         for new, call_id in named:
             host = self.hosts.get(new.plugin)
             if call_id is None or host is None or not new.is_fresh or new.overlap != "parallel" or self.is_draining:

@@ -253,9 +253,7 @@ class Caller:
             self._end(call, *refusal)
             self.pump()
 
-    def _send(
-        self, call: JobCall, snapshot: Snapshot, ahead: Ahead | None = None
-    ) -> tuple[JobOutcome, str] | None:
+    def _send(self, call: JobCall, snapshot: Snapshot, ahead: Ahead | None = None) -> tuple[JobOutcome, str] | None:
         """Give `call` to the worker, which is there; or why that cannot be."""
         seat, clock = self._seat, self._services.clock
         try:
