@@ -107,10 +107,10 @@ class Caller:
     def offer_ahead(self, call: JobCall) -> Ahead | None:
         """Give the worker a call that is being stored, if it would be given at once; None: offer it when it is."""
         seat, desk = self._seat, self._desk
-        if not seat.has_worker or desk.waiting or len(desk.running) >= seat.config.parallel:
+        if not seat.has_worker or self._is_resting or desk.waiting or len(desk.running) >= seat.config.parallel:
             return None
         reads = seat.declared.reads if seat.declared is not None else ()
-        snapshot = self._services.snapshots.at_hand(seat.config.vault, reads)
+        snapshot = self._services.snapshots.at_hand(seat.config.place, reads)
         if snapshot is None or self._refusal(call) is not None or not desk.put(call):
             return None
         ahead = Ahead(call)

@@ -1,4 +1,4 @@
-"""A call that is decided while it is being stored: its answer counts when it is, and its worker's end is none of its."""
+"""A call that is decided while it is being stored: its answer counts when it is, and its worker's end does not."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -18,9 +18,9 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     run_async(scenario(), loop_factory=VirtualTimeLoop, deadline_s=86_400)
 
 
-def ready(**config: object) -> CallerBench:
+def ready() -> CallerBench:
     """With a worker, and a block at hand."""
-    bench = CallerBench(**config)
+    bench = CallerBench()
     bench.worker_ready()
     bench.snapshots.is_at_hand = True
     return bench
