@@ -32,6 +32,7 @@ from runnerd.producing import open_producers
 from runnerd.reload import Reloader
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.routes import Routes
 from runnerd.safe_commands import SafeCommands
 from runnerd.services.http import HttpProcess
 from runnerd.services.lag import LagMonitor
@@ -46,6 +47,7 @@ from runnerd.supervisor.cgroups import open_cgroups
 from runnerd.supervisor.context import HostServices
 from runnerd.supervisor.machine import Phase
 from runnerd.supervisor.monitor import Monitor
+from runnerd.supervisor.places import AllRoutes
 from runnerd.tasks import Tasks
 from runnerd.trail import Trail
 from runnerd.triggers.webhook import WebhookProducer
@@ -105,7 +107,7 @@ class App:
         config, clock, metrics = self._config, self._clock, self._metrics
         results = await self._open_results(store)
         catalogues = self._build_catalogues()
-        router = Router(store, results, metrics, clock)
+        router = Router(store, results, metrics, clock, Routes(config.router))
         usage = await open_usage(config, store, clock, catalogues, signers, router)
         book = await self._open_book(store, results, usage)
         chains = await self._open_chains(store, signers, catalogues, book, usage)
@@ -131,6 +133,7 @@ class App:
             monitor=Monitor(),
             cgroups=self._cgroups,
             runtime_dir=str(config.runtime_dir),
+            all_routes=AllRoutes(config.router.layers),
             snapshots=snapshots,
             executor=executor,
             chains=config.chains.keys(),
@@ -149,7 +152,7 @@ class App:
 
         status = StatusReader(
             config, plugins.hosts, chains, self._vault_desks, store, book, usage, self._pauses, results, metrics,
-            producers, self._zygotes, self._http, lambda: self._lag.latest_s, clock,
+            producers, self._zygotes, self._http, lambda: self._lag.latest_s, clock, router.routes,
         )  # fmt: skip
         commands = Commands(
             router, plugins, results, self._pauses, store, status,

@@ -1,15 +1,16 @@
 """From a producer to the plugins: what was accepted is offered to all of them, whatever becomes of one."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Collection, Coroutine, Iterator
 from dataclasses import replace
 from itertools import count
 from typing import Any, cast
 
 import pytest
 
-from protocol.messages import TriggerKind
+from protocol.messages import Hello, TriggerKind
 from protocol.trigger import Overlap
+from runnerd.layers import Layers
 from runnerd.results import Results
 from runnerd.router import Router
 from runnerd.services.metrics import Metrics
@@ -46,14 +47,19 @@ class ListHost:
     """Remembers what it was offered; its queue takes no new call."""
 
     def __init__(self) -> None:
-        self.room = 1_000
+        self.free = 1_000
+        self.declared: Hello | None = None
+        self.layers = Layers()
         self.offered: list[int] = []
         self.offered_again: list[int] = []
         self.owed: list[int] = []
         self.open: set[str] = set()
 
     def refusal(self, call: NewCall, coming: int) -> str | None:
-        return "queue is full" if coming >= self.room else None
+        return "queue is full" if coming >= self.free else None
+
+    def room(self, jobs: Collection[str]) -> int:
+        return self.free
 
     def is_open(self, call: NewCall) -> bool:
         return call.source in self.open
@@ -124,11 +130,11 @@ def test_what_a_trigger_wants_beyond_the_bounds_costs_no_commit() -> None:
 
     async def scenario() -> None:
         router, ledger, hosts = make_router()
-        hosts["alpha"].room = 2
+        hosts["alpha"].free = 2
         accepted = await router.submit([new_call("alpha", number) for number in range(5)] + [new_call("beta", 9)])
         assert [call.plugin for call in accepted] == ["alpha", "alpha", "beta"]
         assert len(ledger.written("job_calls")) == 3
-        hosts["alpha"].room = 0
+        hosts["alpha"].free = 0
         assert await router.submit([new_call("alpha", 10)]) == []
         assert len(ledger.commits) == 1
         by_hand = replace(new_call("alpha", 11), trigger=TriggerKind.MANUAL)
@@ -144,7 +150,7 @@ def test_what_is_owed_is_taken_whatever_the_bounds() -> None:
 
     async def scenario() -> None:
         router, _, hosts = make_router()
-        hosts["alpha"].room = 1
+        hosts["alpha"].free = 1
         wanted = [replace(new_call("alpha", number), is_owed=number == 3) for number in range(1, 5)]
         assert [call.identity for call in await router.submit(wanted)] == ["n 1", "n 3"]
         assert hosts["alpha"].owed == [2]
@@ -222,7 +228,7 @@ def test_there_is_no_room_before_older_calls_are_back_while_stopping_or_for_a_pl
 
     async def scenario() -> None:
         router, _, hosts = make_router()
-        hosts["alpha"].room = 7
+        hosts["alpha"].free = 7
         await router.load()
         assert router.room("alpha") == 0
         await router.recover()

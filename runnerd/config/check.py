@@ -32,6 +32,7 @@ from runnerd.config.model import (
     VaultConfig,
 )
 from runnerd.config.problem import Problem
+from runnerd.config.routes import check_routes
 from runnerd.config.sandbox import check_sandbox
 from runnerd.config.wallets import check_wallets
 from runnerd.triggers.chain_check import chain_problem
@@ -63,6 +64,7 @@ def check(config: Config) -> list[Problem]:
         *_same_vaults(config.vaults),
         *_address_lists(config),
         *(problem for name, plugin in config.plugins.items() for problem in _plugin(f"plugins.{name}", plugin, config)),
+        *check_routes(config),
     ]
 
 

@@ -26,6 +26,7 @@ from runnerd.config.model import (
     WalletConfig,
 )
 from runnerd.config.problem import Problem
+from runnerd.config.routing import RouterConfig
 
 S = TypeVar("S", bound=Struct)
 
@@ -35,7 +36,12 @@ _GROUPS: dict[str, type[Struct]] = {
     "vaults": VaultConfig,
     "plugins": PluginConfig,
 }
-_SINGLES: dict[str, type[Struct]] = {"database": DatabaseConfig, "http": HttpConfig, "sandbox": HostSandboxConfig}
+_SINGLES: dict[str, type[Struct]] = {
+    "database": DatabaseConfig,
+    "http": HttpConfig,
+    "sandbox": HostSandboxConfig,
+    "router": RouterConfig,
+}
 _PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level", "address_lists")
 
 

@@ -14,6 +14,7 @@ from protocol.messages import Param
 from protocol.triggers import Trigger
 from protocol.values import Value
 from protocol.zygote import Digest, Layer
+from runnerd.config.routing import RouteLimits, RouterConfig
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -298,6 +299,8 @@ class PluginConfig(_Table, frozen=True):
     max_state_keys: Annotated[int, Meta(ge=0, le=1 << 40)] = 10_000
     """How many keys its state may have."""
     stop_grace_s: Seconds = 5.0
+    jobs: dict[Name, RouteLimits] = {}
+    """`[plugins.NAME.jobs.JOB]`: limits of one job, beside those above."""
     restart: RestartPolicy = RestartPolicy()
     sandbox: SandboxConfig = SandboxConfig()
     budget: BudgetConfig = BudgetConfig()
@@ -320,3 +323,4 @@ class Config(_Table, frozen=True):
     """`[address_lists]`: addresses by the name of their list, for limits of arguments."""
     vaults: dict[str, VaultConfig] = {}
     plugins: dict[str, PluginConfig] = {}
+    router: RouterConfig = RouterConfig()

@@ -12,9 +12,11 @@ from msgspec import Meta, Struct
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from protocol.trigger import DEFAULT_JOB
 from runnerd.control.chain_messages import ChainRequest, Fees, NodeStatus
+from runnerd.control.dry_run_messages import DryRun
 from runnerd.control.key_messages import KeyReply, KeyRequest
 from runnerd.control.outbox_messages import GetOutbox, Outbox
 from runnerd.control.producer_messages import ProducerStatus
+from runnerd.control.route_messages import RouteStatus
 from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.errors import RunnerdError
 
@@ -38,13 +40,16 @@ class GetStatus(_Message, frozen=True, tag="status"):
 
 
 class Fire(_Message, frozen=True, tag="fire"):
-    """Call a plugin now. With `wait_s` the reply comes when the call has its result, or the time is over."""
+    """Call a plugin now. With `wait_s` the reply comes when the call has its result, or the time is over.
+
+    `key`, for idempotency: a second fire with the same one is the same call. `is_dry_run`: see `DryRun`.
+    """
 
     plugin: str
     payload: Annotated[str, Meta(max_length=MAX_PAYLOAD_LENGTH)] = ""
     job: Annotated[str, Meta(min_length=1, max_length=64)] = DEFAULT_JOB
     key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    """Idempotency key: a second fire with the same key is the same call."""
+    is_dry_run: bool = False
     wait_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
 
 
@@ -117,7 +122,8 @@ Request: TypeAlias = (
 
 
 class PluginStatus(Struct, frozen=True, kw_only=True):
-    """One plugin, for the table of `runnerctl status`."""
+    """One plugin, for the table of `runnerctl status`. `layers` are those of the sandbox that the worker wears, `digest`
+    is its code's, and `reducing` says which switch lets only reducing actions pass."""
 
     name: str
     vault: str
@@ -132,7 +138,6 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
     deciding: int
     restarts: int
     layers: list[str]
-    """Sandbox layers that the worker wears."""
     missing_layers: list[str]
     triggers: list[str]
     next_fire: datetime | None
@@ -140,14 +145,12 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
     last_reason: str | None
     last_at: datetime | None
     reducing: str | None = None
-    """Which switch lets only reducing actions pass."""
     digest: str | None = None
-    """Of the code that its worker runs."""
     pin: str | None = None
 
 
 class ChainStatus(Struct, frozen=True, kw_only=True):
-    """One chain. `node` is the one that is read from, `head` its newest block."""
+    """One chain. `node` is the one that is read from, `head` its newest block, `knobs` those that are turned."""
 
     name: str
     chain_id: int
@@ -157,11 +160,10 @@ class ChainStatus(Struct, frozen=True, kw_only=True):
     nodes: list[NodeStatus] = []
     quorum: int = 1
     knobs: dict[str, int] = {}
-    """Those that are turned; see `GetFees`."""
 
 
 class VaultStatus(Struct, frozen=True, kw_only=True):
-    """One vault."""
+    """One vault. `spent_today_wei` is of the last 24 hours."""
 
     name: str
     address: str
@@ -170,7 +172,6 @@ class VaultStatus(Struct, frozen=True, kw_only=True):
     paused: str | None
     problem: str | None
     spent_today_wei: int
-    """Of the last 24 hours."""
     max_value_wei_per_day: int
     waiting_intents: int
     reducing: str | None = None
@@ -198,16 +199,19 @@ class Status(_Message, frozen=True, tag="status_reply"):
     vaults: list[VaultStatus]
     open_intents: dict[str, int]
     producers: list[ProducerStatus] = []
+    routes: list[RouteStatus] = []
 
 
 class Fired(_Message, frozen=True, tag="fired"):
-    """The call stands in the ledger; its result if it was waited for and came in time."""
+    """The call stands in the ledger; its result if it was waited for and came in time. `fell_back_to`: PLUGIN/JOB of
+    the router's fallback, if that has taken it."""
 
     call_id: int
     is_new: bool
     outcome: str | None = None
     reason: str | None = None
     transaction: str | None = None
+    fell_back_to: str | None = None
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -307,7 +311,7 @@ class Failure(_Message, frozen=True, tag="failure"):
 
 
 Reply: TypeAlias = (
-    Status | Fired | Runs | Transactions | History | Proposals | Fees | Outbox | KeyReply | Done | Failure
+    Status | Fired | DryRun | Runs | Transactions | History | Proposals | Fees | Outbox | KeyReply | Done | Failure
 )
 
 _encoder = msgspec.json.Encoder()

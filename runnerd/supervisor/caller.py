@@ -17,6 +17,7 @@ from protocol.trigger import Overlap
 from protocol.triggers import Read
 from runnerd.crash_points import reached
 from runnerd.executor.decided import Decided, state_limits_of, terms_of
+from runnerd.layers import layers_of
 from runnerd.log import fields
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, JobOutcome
@@ -54,10 +55,11 @@ class Caller:
         self._services = services
         self._tasks = tasks
         self._asking = Tasks()
-        self._desk = Desk(seat.config.parallel, seat.config.queue)
+        self.layers = layers_of({seat.name: seat.config}, services.all_routes.limits)
+        of_jobs = {job: limits.parallel for job, limits in seat.config.jobs.items() if limits.parallel is not None}
+        self._desk = Desk(seat.config.parallel, seat.config.queue, of_jobs, services.all_routes.places, self.pump)
         self._open: dict[int, _Open] = {}
         self._terms = terms_of(seat.config)
-        self._state_limits = state_limits_of(seat.config)
         self._guilty: int | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._end_of_plugin: str | None = None
@@ -117,7 +119,7 @@ class Caller:
         while self._seat.has_worker:
             call = self._desk.take(self._services.clock.monotonic())
             if call is None:
-                return
+                break
             reads = self._seat.declared.reads if self._seat.declared is not None else ()
             snapshot = self._services.snapshots.at_hand(self._seat.config.vault, reads)
             if snapshot is None:
@@ -125,6 +127,7 @@ class Caller:
             elif (refusal := self._refusal(call) or self._send(call, snapshot)) is not None:
                 self._desk.end(call.id)
                 self._end(call, *refusal)
+        self._desk.rest()
 
     def on_answer(self, answer: Decision | DecideFailed) -> str | None:
         """The worker's answer to a call. Returns what is wrong with it, if it answers nothing that it was asked."""
@@ -137,15 +140,16 @@ class Caller:
         decide_ms = (self._services.clock.monotonic() - opened.deciding.since) * 1000
         self._services.metrics.decided(self._seat.name, decide_ms / 1000)
         call = opened.deciding.call
+        event = machine.CallRaised(answer.error) if isinstance(answer, DecideFailed) else machine.CallReturned()
+        if not call.is_dry_run:  # which changes nothing, not even how the plugin is
+            self._seat.dispatch(event)
         if isinstance(answer, DecideFailed):
-            self._seat.dispatch(machine.CallRaised(answer.error))
             logger.warning(
                 "decide raised %s\n%s", answer.error, answer.traceback,
                 extra=fields("decide_failed", plugin=self._seat.name, call=call.id),
             )  # fmt: skip
             self._end(call, JobOutcome.FAILED, f"decide raised {answer.error}")
         else:
-            self._seat.dispatch(machine.CallReturned())
             self._tasks.spawn(self._accept(opened, answer, decide_ms), f"accept:{self._seat.name}:{call.id}")
         self.pump()
         return None
@@ -155,10 +159,12 @@ class Caller:
 
         `is_blameless`: it ended through no fault of its plugin.
         """
-        running = [opened.deciding for opened in self._open.values()]
+        running = [opened.deciding for opened in self._open.values() if not opened.deciding.call.is_dry_run]
         for opened in self._open.values():
             opened.overdue.cancel()
             self._desk.end(opened.deciding.call.id)
+            if opened.deciding.call.is_dry_run:  # whoever asked may ask again
+                self._end(opened.deciding.call, JobOutcome.FAILED, f"its worker ended: {reason}")
         self._open.clear()
         blamed, innocent = blame(running, self._guilty)
         self._guilty = None
@@ -231,7 +237,8 @@ class Caller:
             return JobOutcome.FAILED, f"snapshot: {error}"
         except Exception as error:
             return self._defect(call, error)
-        overdue = Deadline(seat.config.decide_deadline_s, partial(self._overdue, call.id), seat.watch)
+        limit_s = self.layers.effective(seat.name, call.job).decide_deadline_s or seat.config.decide_deadline_s
+        overdue = Deadline(limit_s, partial(self._overdue, call.id, limit_s), seat.watch)
         deciding = Deciding(call, clock.monotonic())
         self._open[call.id] = _Open(deciding, frame.decode(), seat.state.generation, overdue)
         seat.send_frame(frame)
@@ -267,7 +274,7 @@ class Caller:
             decided_at=self._services.clock.now(),
             decide_ms=decide_ms,
             terms=self._terms,
-            state_limits=self._state_limits,
+            state_limits=state_limits_of(self._seat.config),
         )
         try:
             await self._services.executor.accept(decided)
@@ -314,11 +321,10 @@ class Caller:
         for superseded in self._desk.take_superseded():
             self._end(superseded.call, JobOutcome.EXPIRED, f"superseded by call {superseded.by}")
 
-    def _overdue(self, call_id: int) -> None:
+    def _overdue(self, call_id: int, limit_s: float) -> None:
         """`decide` took longer than its deadline: the worker is ended, and the first such call is to blame."""
         if call_id in self._open and self._guilty is None:
             self._guilty = call_id
-            limit_s = self._seat.config.decide_deadline_s
             self._seat.abort_worker(f"decide of call {call_id} took longer than {limit_s:g} s")
 
     def _sweep_later(self) -> None:

@@ -64,6 +64,7 @@ def build_call(
         job=task.trigger.job,
         overlap=task.trigger.overlap,
         block=BlockRef(number=block.number, hash=block.hash, timestamp=block.timestamp),
+        event=f"{finding.label}{again}",
     )
 
 
@@ -82,4 +83,5 @@ def build_retraction(task: Task, call: JobCall, moment: Moment) -> NewCall:
         job=task.trigger.job,
         overlap=task.trigger.overlap,
         block=call.block,
+        event=f"retracted {call.identity.removesuffix(task.source).rstrip()}",
     )

@@ -126,14 +126,14 @@ class MetricWatch:
         assert level is not None  # it has begun
         if not is_due(self._trigger, level, number):
             return False
-        if not self._router.room(self._plugin):
+        if not self._router.room(self._plugin, (self._trigger.job,)):
             return True
         snapshot = await self._snapshots.take(self._vault, [self._trigger.read])
         value = snapshot.reads[self._trigger.read.key]
         if not isinstance(value, int) or isinstance(value, bool):
             raise SnapshotFailed(f"it gives no integer: {value!r}")
         after, is_call = judge(self._trigger, level, value, snapshot.block.number)
-        if is_call and not self._router.room(self._plugin):
+        if is_call and not self._router.room(self._plugin, (self._trigger.job,)):
             return True
         if not self.is_wanted:
             return False
