@@ -14,11 +14,12 @@ from protocol.triggers import Webhook
 from runnerd.config.model import PluginConfig
 from runnerd.http.words import Answer, Bearer, CallView, Events, GetEvents, GetPage, MakeCall, Page, Refusal, Why
 from runnerd.keys import ApiKey, KeyKind, KeyRing, digest_of, make_secret
+from runnerd.layers import Layers
 from runnerd.results import Results
 from runnerd.router import Router
 from runnerd.services.metrics import Metrics
 from runnerd.store import outcomes
-from runnerd.store.calls import JobCall, JobOutcome
+from runnerd.store.calls import JobCall, JobOutcome, NewCall
 from runnerd.store.store import Store
 from runnerd.supervisor.machine import Phase
 from runnerd.triggers.webhook import WebhookProducer
@@ -56,14 +57,15 @@ class Host:
     offered: list[JobCall] = field(default_factory=list)
     refused: str | None = None
     declared: object = None
+    layers: Layers = field(default_factory=Layers)
 
     config: PluginConfig = field(default_factory=lambda: plugin_config(triggers=()))
     state: State = field(default_factory=State)
 
-    def refusal(self, coming: int) -> str | None:
+    def refusal(self, call: NewCall, coming: int) -> str | None:
         return self.refused
 
-    def offer(self, call: JobCall) -> None:
+    def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
         self.offered.append(call)
 
 

@@ -122,7 +122,7 @@ Request: TypeAlias = (
 
 
 class PluginStatus(Struct, frozen=True, kw_only=True):
-    """One plugin, for the table of `runnerctl status`. `layers` are those of the sandbox that the worker wears, `digest`
+    """One plugin, for the table of `runnerctl status`. `layers` are those of the worker's sandbox, `digest`
     is its code's, and `reducing` says which switch lets only reducing actions pass."""
 
     name: str

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from runnerd import crash_points
 from runnerd.clock import SystemClock
+from runnerd.layers import Layers
 from runnerd.process import die_with_parent
 from runnerd.results import Results
 from runnerd.router import Router
@@ -63,6 +64,8 @@ class TakingHost:
     def __init__(self, name: str, results: Results, order: Order, refused: list[Seen]) -> None:
         self.name = name
         self.state = WorkerState(phase=Phase.READY)
+        self.declared = None
+        self.layers = Layers()
         self._results = results
         self._order = order
         self._refused = refused
@@ -70,8 +73,7 @@ class TakingHost:
         self._tasks = Tasks()
         self._is_taking = False
 
-    @property
-    def room(self) -> int:
+    def room(self, jobs: Collection[str]) -> int:
         return self._order.room - len(self._waiting)
 
     def refusal(self, call: NewCall, coming: int) -> str | None:
