@@ -318,7 +318,7 @@ def test_what_no_plugin_and_no_job_takes_falls_back() -> None:
     """A plugin that is not configured, a job that its class has not, an event that is addressed to nobody."""
 
     async def scenario() -> None:
-        router, ledger, hosts = make_router(CATCH)
+        router, _, hosts = make_router(CATCH)
         hosts["alpha"].declared = hello(jobs=("decide",))
         wanted = [
             new_call("typo", 1),
