@@ -138,7 +138,7 @@ class Results:
         level = logging.INFO if outcome in (JobOutcome.ACTED, JobOutcome.NOOP) else logging.WARNING
         logger.log(
             level, "call %d of %s: %s (%s)", call.id, call.plugin, outcome, reason,
-            extra=fields("call_finished", plugin=call.plugin, call=call.id, outcome=outcome.value,
+            extra=fields("call_finished", plugin=call.plugin, job=call.job, call=call.id, outcome=outcome.value,
                          tx=result.transaction),
         )  # fmt: skip
         self.last[call.plugin] = Last(outcome.value, reason, result.finished_at)

@@ -20,7 +20,7 @@ A limit is the tightest of [router.layers], of the plugin and of its job, whiche
 @json_option
 @pass_target
 def command(target: Target, as_json: bool) -> None:
-    """Show what leads to which job."""
+    """What leads to which job, within which limits."""
     routes = fetch(target, GetStatus(), Status).routes
     if as_json:
         click.echo(to_json(routes))

@@ -19,7 +19,8 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RouteLimits(_Table, frozen=True):
-    """Limits of the calls of some routes together. What is left out has none here.
+    """`[plugins.NAME.jobs.JOB]`: limits of one job, beside the plugin's own. `[router.layers]` has the same keys, and
+    they hold for the calls of all plugins together. What is left out has no limit here.
 
     A call is bounded by every layer that covers it: that of all routes, that of its plugin, and that of its job.
     """
@@ -36,7 +37,7 @@ class RouteLimits(_Table, frozen=True):
 
 
 class AlwaysRoute(_Table, frozen=True):
-    """An entry of `always` in `[router]`: a plugin's job that gets a copy of what others get."""
+    """`[[router.always]]`: a plugin's job that gets a copy of what others get."""
 
     plugin: str
     job: Name = DEFAULT_JOB

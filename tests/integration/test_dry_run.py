@@ -73,7 +73,7 @@ def test_it_tells_the_very_transaction_that_a_real_call_would_sign(house: Scene)
     ],
 )  # fmt: skip
 def test_a_refusal_is_told_with_its_reason(
-    house: Scene, instruction: dict[str, object], outcome: str, reason: str
+    house: Scene, instruction: dict[str, Any], outcome: str, reason: str
 ) -> None:
     """By the plugin, the catalogue, the simulation and the expectations; and the plugin stays as it was."""
     before, state = traces(house), house.plugin("puppet")
@@ -106,7 +106,7 @@ def test_the_operator_reads_it(house: Scene) -> None:
 
 def test_no_crash_makes_a_transaction_of_it(stage: Stage) -> None:
     """`kill -9` while one decides, one is simulated, and one has been told: the next start finds nothing of them."""
-    act: dict[str, object] = {"do": "act", "actions": [mint()]}
+    act: dict[str, Any] = {"do": "act", "actions": [mint()]}
     with rpc_proxy(stage.node.url) as proxy, stage.scene({"puppet": puppet()}, url=proxy.url) as scene:
         told = dry_run(scene, **act)
         deciding = dry_run(scene, wait_s=0.01, do="wait", until="never", then=act["actions"])
