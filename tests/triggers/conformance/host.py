@@ -20,10 +20,12 @@ from msgspec import Struct
 
 from runnerd import crash_points
 from runnerd.clock import SystemClock
+from runnerd.config.routing import AlwaysRoute, RouterConfig
 from runnerd.layers import Layers
 from runnerd.process import die_with_parent
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.routes import Routes
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobCall, JobOutcome, NewCall
 from runnerd.store.store import Store
@@ -34,6 +36,7 @@ from runnerd.triggers.producers import Producers
 from tests.triggers.conformance.adapter import Parts, Seen, find_adapter
 
 PLUGINS = ("alpha", "beta")
+AUDITOR = "auditor"
 CALL_DEADLINE = timedelta(hours=1)
 LISTEN_EVERY_S = 0.005
 
@@ -49,6 +52,8 @@ class Order(Struct, frozen=True, kw_only=True):
     twins: int = 1
     room: int = 1_000_000
     take_s: float = 0.0
+    is_audited: bool = False
+    """Whether one more plugin, AUDITOR, gets a copy of what the others get."""
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -131,9 +136,10 @@ async def run(order: Order) -> None:
     store = Store(order.dsn)
     await store.open()
     results = Results(store, clock)
-    router = Router(store, results, metrics, clock)
+    always = (AlwaysRoute(plugin=AUDITOR),) if order.is_audited else ()
+    router = Router(store, results, metrics, clock, Routes(RouterConfig(always=always)))
     refused: list[Seen] = []
-    hosts = {name: TakingHost(name, results, order, refused) for name in PLUGINS}
+    hosts = {name: TakingHost(name, results, order, refused) for name in (*PLUGINS, AUDITOR)}
     router.hosts.update(cast("Any", hosts))
     await router.load()
     if order.crash_at is not None:
