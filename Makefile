@@ -33,7 +33,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-demo: $(INSTALLED) $(ANVIL) ## watch three sandboxed plugins run a vault on a real EVM node (DEMO_KEEP=1 keeps it running)
+demo: $(INSTALLED) $(ANVIL) ## watch sandboxed plugins run a vault, and keepers, on a real EVM node (DEMO_KEEP=1 keeps it running)
 	@$(BIN)/python -m deploy.demo.run
 
 test: $(INSTALLED) $(ANVIL) $(PUBLISHED) ## run every test (ARGS="..." goes to pytest)

@@ -76,7 +76,7 @@ class Host:
     config: PluginConfig = field(default_factory=lambda: plugin_config(triggers=()))
     state: State = field(default_factory=State)
 
-    def refusal(self, call: NewCall, coming: int) -> str | None:
+    def refusal(self, call: NewCall, coming: int = 0) -> str | None:
         return self.refused
 
     def offer(self, call: JobCall, *, is_owed: bool = False) -> None:

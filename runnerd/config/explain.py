@@ -16,6 +16,7 @@ from protocol.actions import NAME_RULE
 from protocol.trigger import TriggerBase
 from protocol.triggers import Trigger
 from protocol.zygote import Layer
+from runnerd.config.grants import WHY_PERMISSIONLESS
 from runnerd.config.problem import Problem
 
 NAME_PROBLEM: Final = f"a name is {NAME_RULE}"
@@ -85,6 +86,8 @@ def _problem(error: msgspec.ValidationError, where: str, raw: object) -> Problem
         return Problem(key, f"{text}; allowed: {', '.join(_KINDS)}")
     if text.startswith("Invalid enum value") and ".require[" in key:
         return Problem(key, f"{text}; allowed: {', '.join(Layer)}")
+    if key.endswith(".permissionless"):
+        return Problem(key, f"{text}; {WHY_PERMISSIONLESS}")
     if "got `float`" in text:
         text += "; a fraction is never exact here: write a whole number of a smaller unit, or text"
     return Problem(key, text)

@@ -5,6 +5,7 @@ Every problem names the file, the key, and what is allowed there. Callers exit w
 
 import hashlib
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,18 +16,21 @@ from msgspec import Struct, structs
 from protocol.actions import is_name
 from runnerd.config.check import check
 from runnerd.config.explain import NAME_PROBLEM, explain, to_path, unknown_key
+from runnerd.config.extensions import ProducerConfig, ServiceConfig
 from runnerd.config.model import (
     ChainConfig,
     Config,
     DatabaseConfig,
     HostSandboxConfig,
     HttpConfig,
+    KeeperConfig,
     PluginConfig,
     VaultConfig,
     WalletConfig,
 )
 from runnerd.config.problem import Problem
 from runnerd.config.routing import RouterConfig
+from runnerd.errors import RunExit, RunnerdError
 
 S = TypeVar("S", bound=Struct)
 
@@ -34,7 +38,10 @@ _GROUPS: dict[str, type[Struct]] = {
     "chains": ChainConfig,
     "wallets": WalletConfig,
     "vaults": VaultConfig,
+    "keepers": KeeperConfig,
     "plugins": PluginConfig,
+    "producers": ProducerConfig,
+    "services": ServiceConfig,
 }
 _SINGLES: dict[str, type[Struct]] = {
     "database": DatabaseConfig,
@@ -42,11 +49,13 @@ _SINGLES: dict[str, type[Struct]] = {
     "sandbox": HostSandboxConfig,
     "router": RouterConfig,
 }
-_PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level", "address_lists")
+_PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level", "drain_s", "address_lists")
 
 
-class ConfigError(Exception):
+class ConfigError(RunnerdError):
     """The configuration cannot be used; nothing was started. Mend every problem listed, then try again."""
+
+    exit_code = RunExit.CONFIG
 
     def __init__(self, file: Path, problems: list[Problem]) -> None:
         self.file = file
@@ -82,8 +91,11 @@ class _Reader:
         return found
 
 
-def load_config(file: Path) -> Config:
-    """The checked configuration in `file`. Raises ConfigError with every problem found."""
+def load_config(file: Path, own_producers: Collection[str] = ()) -> Config:
+    """The checked configuration in `file`. Raises ConfigError with every problem found.
+
+    `own_producers`: those that an embedding application brings, beside `[producers.NAME]`.
+    """
     file = file.absolute()
     try:
         raw = tomllib.loads(file.read_text("utf-8"))
@@ -99,7 +111,7 @@ def load_config(file: Path) -> Config:
     config = _decode(raw, file, reader)
     if config is None or reader.problems:
         raise ConfigError(file, reader.problems)
-    problems = check(config)
+    problems = check(config, own_producers)
     if problems:
         raise ConfigError(file, problems)
     return config

@@ -7,7 +7,6 @@ here ends in exactly one JobResult, whatever happens to workers meanwhile.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from protocol.codec import encode
@@ -16,7 +15,6 @@ from protocol.messages import DecideFailed, Decision, TriggerKind
 from protocol.trigger import Overlap
 from protocol.triggers import Read
 from runnerd.crash_points import reached
-from runnerd.executor.decided import Decided, state_limits_of, terms_of
 from runnerd.layers import layers_of
 from runnerd.log import fields
 from runnerd.store import calls
@@ -27,6 +25,7 @@ from runnerd.supervisor import machine
 from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed, decide_message
 from runnerd.supervisor.desk import Deciding, Desk, blame
 from runnerd.supervisor.machine import Phase
+from runnerd.supervisor.opened import Opened
 from runnerd.supervisor.patience import Deadline
 from runnerd.supervisor.seat import Seat
 from runnerd.tasks import Tasks
@@ -35,16 +34,6 @@ logger = logging.getLogger("runnerd.calls")
 
 MAX_REASON = 500
 SWEEP_S = 1.0
-
-
-@dataclass(slots=True)
-class _Open:
-    """A call that is with the worker: its context, and when it is too late."""
-
-    deciding: Deciding
-    context: str
-    generation: int
-    overdue: Deadline
 
 
 class Caller:
@@ -58,8 +47,8 @@ class Caller:
         self.layers = layers_of({seat.name: seat.config}, services.all_routes.limits)
         of_jobs = {job: limits.parallel for job, limits in seat.config.jobs.items() if limits.parallel is not None}
         self._desk = Desk(seat.config.parallel, seat.config.queue, of_jobs, services.all_routes.places, self.pump)
-        self._open: dict[int, _Open] = {}
-        self._terms = terms_of(seat.config)
+        self._is_resting = False
+        self._open: dict[int, Opened] = {}
         self._guilty: int | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._end_of_plugin: str | None = None
@@ -114,20 +103,25 @@ class Caller:
             self._wait_again(accepted)
             self.pump()
 
+    async def rest(self) -> None:
+        """Start nothing any more, and return when nothing is being decided: each call has its deadline."""
+        self._is_resting = True
+        await self._desk.is_idle.wait()
+
     def pump(self) -> None:
         """Start what may start."""
-        while self._seat.has_worker:
+        while self._seat.has_worker and not self._is_resting:
             call = self._desk.take(self._services.clock.monotonic())
             if call is None:
                 break
             reads = self._seat.declared.reads if self._seat.declared is not None else ()
-            snapshot = self._services.snapshots.at_hand(self._seat.config.vault, reads)
+            snapshot = self._services.snapshots.at_hand(self._seat.config.place, reads)
             if snapshot is None:
                 self._asking.spawn(self._ask(call, reads), f"call:{self._seat.name}:{call.id}")
             elif (refusal := self._refusal(call) or self._send(call, snapshot)) is not None:
                 self._desk.end(call.id)
                 self._end(call, *refusal)
-        self._desk.rest()
+        self._desk.decline()
 
     def on_answer(self, answer: Decision | DecideFailed) -> str | None:
         """The worker's answer to a call. Returns what is wrong with it, if it answers nothing that it was asked."""
@@ -159,12 +153,12 @@ class Caller:
 
         `is_blameless`: it ended through no fault of its plugin.
         """
-        running = [opened.deciding for opened in self._open.values() if not opened.deciding.call.is_dry_run]
+        running = [opened.deciding for opened in self._open.values() if not opened.call.is_dry_run]
         for opened in self._open.values():
             opened.overdue.cancel()
-            self._desk.end(opened.deciding.call.id)
-            if opened.deciding.call.is_dry_run:  # whoever asked may ask again
-                self._end(opened.deciding.call, JobOutcome.FAILED, f"its worker ended: {reason}")
+            self._desk.end(opened.call.id)
+            if opened.call.is_dry_run:  # whoever asked may ask again
+                self._end(opened.call, JobOutcome.FAILED, f"its worker ended: {reason}")
         self._open.clear()
         blamed, innocent = blame(running, self._guilty)
         self._guilty = None
@@ -212,7 +206,7 @@ class Caller:
         refusal = self._refusal(call)
         if refusal is None:
             try:
-                snapshot = await self._services.snapshots.take(self._seat.config.vault, reads)
+                snapshot = await self._services.snapshots.take(self._seat.config.place, reads)
             except SnapshotFailed as error:
                 refusal = JobOutcome.FAILED, f"snapshot: {error}"
             except Exception as error:  # a defect of ours must not keep the call, and its place, for ever
@@ -240,7 +234,7 @@ class Caller:
         limit_s = self.layers.effective(seat.name, call.job).decide_deadline_s or seat.config.decide_deadline_s
         overdue = Deadline(limit_s, partial(self._overdue, call.id, limit_s), seat.watch)
         deciding = Deciding(call, clock.monotonic())
-        self._open[call.id] = _Open(deciding, frame.decode(), seat.state.generation, overdue)
+        self._open[call.id] = Opened(deciding, frame.decode(), seat.state.generation, overdue)
         seat.send_frame(frame)
         return None
 
@@ -251,7 +245,7 @@ class Caller:
     def _refusal(self, call: JobCall) -> tuple[JobOutcome, str] | None:
         if self._services.clock.now() >= call.deadline_at:
             return JobOutcome.EXPIRED, "its deadline passed before it could be decided"
-        pause = self._services.pauses.of(self._seat.name, self._seat.config.vault)
+        pause = self._services.pauses.of(self._seat.name, self._seat.config.place)
         if pause is not None:
             return JobOutcome.DENIED, str(pause)
         state = self._seat.state
@@ -260,22 +254,9 @@ class Caller:
             return JobOutcome.EXPIRED, f"skipped, {state.skips_left - 1} more: plugin is unhealthy: {state.reason}"
         return None
 
-    async def _accept(self, opened: _Open, answer: Decision, decide_ms: float) -> None:
-        declared = self._seat.declared
-        decided = Decided(
-            call=opened.deciding.call,
-            vault=self._seat.config.vault,
-            generation=opened.generation,
-            digest=declared.digest if declared is not None else "",
-            attempt=answer.attempt,
-            context=opened.context,
-            outcome=answer.outcome,
-            state_writes=answer.state_writes,
-            decided_at=self._services.clock.now(),
-            decide_ms=decide_ms,
-            terms=self._terms,
-            state_limits=state_limits_of(self._seat.config),
-        )
+    async def _accept(self, opened: Opened, answer: Decision, decide_ms: float) -> None:
+        seat, now = self._seat, self._services.clock.now()
+        decided = opened.decided(answer, seat.config, seat.declared, now, decide_ms)
         try:
             await self._services.executor.accept(decided)
         except StoreError as error:  # nothing of the Decision stands; what cannot be stored never can
