@@ -149,7 +149,7 @@ def test_a_part_that_lacks_something_is_refused_with_what_it_lacks() -> None:
             return False
 
     with pytest.raises(
-        ExtensionBroken, match="^producer ticks is Half, which lacks declare, forget, next_due, progress"
+        ExtensionBroken, match=r"^producer ticks is Half, which lacks declare, forget, next_due, progress"
     ):
         build_producer("ticks", lambda _: Half(), tools)  # type: ignore[arg-type,return-value]
 
@@ -253,7 +253,8 @@ def test_the_builder_lists_everything_that_is_wrong(tmp_path: Path) -> None:
         builder.build()
     text = str(refused.value)
     for words in (
-        "vaults.main.chain: there is no [chains.moon]", "vaults.main.actions.mint.max_value_wei", "producer 'cron': this is the name of one that runnerd has",
+        "vaults.main.chain: there is no [chains.moon]", "vaults.main.actions.mint.max_value_wei",
+        "producer 'cron': this is the name of one that runnerd has",
         "producer 'cron': 'no factory' is no factory", "service 'beat': there are two of this name",
         "service 'pulse': 'no factory' is no factory", "on_shutdown: 'no factory' cannot be called",
     ):  # fmt: skip
