@@ -65,6 +65,7 @@ def build_call(
         overlap=task.trigger.overlap,
         block=BlockRef(number=block.number, hash=block.hash, timestamp=block.timestamp),
         event=f"{finding.label}{again}",
+        is_owed=True,  # its position is moved with it; and several triggers of a plugin may have found the same room
     )
 
 
@@ -84,4 +85,5 @@ def build_retraction(task: Task, call: JobCall, moment: Moment) -> NewCall:
         overlap=task.trigger.overlap,
         block=call.block,
         event=f"retracted {call.identity.removesuffix(task.source).rstrip()}",
+        is_owed=True,
     )
