@@ -3,7 +3,8 @@
 Pure, and without regard to the order in which routes are declared. `router` asks, and commits what comes of it.
 
 Identities: `always JOB: EVENT` for a copy and `fallback PLUGIN/JOB: IDENTITY` for what nobody takes. EVENT is what the
-producer calls the stimulus, which may be many plugins' (one copy then); else it is `PLUGIN: IDENTITY` of the call.
+producer calls the stimulus, which may be many plugins' (one copy then); else it is `PLUGIN: IDENTITY` of the call. Of
+what takes a call back (`retracted IDENTITY`) the copy takes back that call's copy, by the same rule.
 """
 
 import hashlib
@@ -20,6 +21,8 @@ MAX_LENGTH: Final = 600
 ALWAYS: Final = "always"
 FALLBACK: Final = "fallback"
 """The source of such calls."""
+RETRACTED: Final = "retracted "
+"""How the identity of a call begins that takes another one back: see `triggers.chain_calls`."""
 _POSITIONED: Final = frozenset({TriggerKind.BLOCK, TriggerKind.LOG, TriggerKind.METRIC})
 """Fired by producers that move a position in the same commit, and would never ask again."""
 
@@ -81,11 +84,13 @@ def _wants(route: AlwaysRoute, call: NewCall) -> bool:
 
 def _copy(route: AlwaysRoute, call: NewCall) -> NewCall:
     event = call.event or f"{call.plugin}: {call.identity}"
+    retracted = RETRACTED if event.startswith(RETRACTED) else ""
     return replace(
         call,
         plugin=route.plugin,
         job=route.job,
-        identity=_short(f"{ALWAYS} {route.job}: {event}"),
+        identity=retracted + _short(f"{ALWAYS} {route.job}: {event.removeprefix(RETRACTED)}"),
+        principal=f"copy of {call.principal}",  # nobody who asks for it: it must not pass for the original anywhere
         source=ALWAYS,
         overlap="parallel",
         is_owed=call.is_owed or call.trigger in _POSITIONED,

@@ -38,8 +38,9 @@ def test_a_copy_has_its_own_identity_and_all_that_its_original_tells() -> None:
     original = new_call()
     (copy,) = Routes(RouterConfig(always=(AUDIT,))).copies([original], PLUGINS)
     assert copy == replace(
-        original, plugin="auditor", job="audit", identity="always audit: notify 1", source="always", overlap="parallel"
-    )
+        original, plugin="auditor", job="audit", identity="always audit: notify 1", source="always", overlap="parallel",
+        principal="copy of pg:flow",
+    )  # fmt: skip
 
 
 def test_an_event_that_many_take_is_copied_once_and_calls_of_single_plugins_each() -> None:
@@ -51,6 +52,18 @@ def test_an_event_that_many_take_is_copied_once_and_calls_of_single_plugins_each
     assert [identity for _, _, identity in copies(AUDIT, *by_hand)] == [
         "always audit: alpha: notify 1 event flow", "always audit: beta: notify 1 event flow",
     ]  # fmt: skip
+
+
+def test_what_takes_a_call_back_has_a_copy_that_takes_its_copy_back() -> None:
+    """By the rule by which everybody finds what was taken back: `retracted` before the identity."""
+    found, undone = (new_call(trigger=TriggerKind.BLOCK, event=event) for event in ("block 7", "retracted block 7"))
+    first, second = Routes(RouterConfig(always=(AUDIT,))).copies([found, undone], PLUGINS)
+    assert (first.identity, second.identity) == ("always audit: block 7", "retracted always audit: block 7")
+    long = "x" * 900
+    first, second = Routes(RouterConfig(always=(AUDIT,))).copies(
+        [replace(found, event=long), replace(undone, event=f"retracted {long}")], PLUGINS
+    )
+    assert second.identity == f"retracted {first.identity}"
 
 
 @pytest.mark.parametrize(
