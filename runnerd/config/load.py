@@ -29,6 +29,7 @@ from runnerd.config.model import (
     WalletConfig,
 )
 from runnerd.config.problem import Problem
+from runnerd.config.routing import RouterConfig
 from runnerd.errors import RunExit, RunnerdError
 
 S = TypeVar("S", bound=Struct)
@@ -42,7 +43,12 @@ _GROUPS: dict[str, type[Struct]] = {
     "producers": ProducerConfig,
     "services": ServiceConfig,
 }
-_SINGLES: dict[str, type[Struct]] = {"database": DatabaseConfig, "http": HttpConfig, "sandbox": HostSandboxConfig}
+_SINGLES: dict[str, type[Struct]] = {
+    "database": DatabaseConfig,
+    "http": HttpConfig,
+    "sandbox": HostSandboxConfig,
+    "router": RouterConfig,
+}
 _PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level", "drain_s", "address_lists")
 
 
