@@ -185,12 +185,8 @@ def insert(call: NewCall) -> Statement:
         "block_hash": None if block is None else block.hash,
         "block_time": None if block is None else block.timestamp,
     }
-    return Statement(
-        _INSERT_ONE,
-        parameters,
-        is_leading=True,
-        bulk=Bulk(_INSERT, (tuple(parameters.values()),), (call.plugin, call.identity), len(call.payload)),
-    )
+    bulk = Bulk(_INSERT, (tuple(parameters.values()),), (call.plugin, call.identity), len(call.payload))
+    return Statement(_INSERT_ONE, parameters, is_leading=True, bulk=bulk)
 
 
 def inserted(call: NewCall, row: DictRow) -> JobCall:
