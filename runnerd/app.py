@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from runnerd.answers import Answers
 from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain.vaults.safe_multisig import SafeMultisigVault
 from runnerd.chain_commands import ChainCommands
@@ -14,6 +15,8 @@ from runnerd.chains import ChainDesk
 from runnerd.clock import SystemClock
 from runnerd.commands import Commands
 from runnerd.config.model import Config
+from runnerd.consumer_commands import ConsumerCommands
+from runnerd.consuming import open_consumers
 from runnerd.control.server import ControlServer
 from runnerd.database import Database
 from runnerd.directories import clear_links
@@ -121,6 +124,8 @@ class App:
         producers, outbox = open_producers(
             config.database.event_dsn or dsn, router, store, metrics, clock, webhook, networks, snapshots
         )
+        desk = Answers(executor, self._vault_desks, config.vaults, router.hosts, self._pauses, store, metrics, clock)
+        self._consumers = consumers = await open_consumers(config, dsn, desk, results, store, metrics, clock)
         services = HostServices(
             clock=clock,
             store=store,
@@ -136,9 +141,9 @@ class App:
             chains=config.chains.keys(),
             on_declared=lambda plugin, triggers: plugins.on_declared(plugin, triggers),  # noqa: PLW0108  # made below
         )
-        rows = await store.fetch(workers.last_generations())
         plugins = Plugins(
-            services, router, producers, {row["plugin"]: row["generation"] for row in rows},
+            services, router, producers,
+            {row["plugin"]: row["generation"] for row in await store.fetch(workers.last_generations())},
             lambda vault: config.vaults[vault].chain,
         )  # fmt: skip
         for name, plugin in config.plugins.items():
@@ -149,13 +154,13 @@ class App:
 
         status = StatusReader(
             config, plugins.hosts, chains, self._vault_desks, store, book, usage, self._pauses, results, metrics,
-            producers, self._zygotes, self._http, lambda: self._lag.latest_s, clock,
+            producers, consumers, self._zygotes, self._http, lambda: self._lag.latest_s, clock,
         )  # fmt: skip
         commands = Commands(
             router, plugins, results, self._pauses, store, status,
             {name: vault.actions.keys() for name, vault in config.vaults.items()},
             SafeCommands(self._vault_desks), ChainCommands(chains, self._vault_desks, book, store, clock),
-            KeyCommands(ring, plugins.hosts, store, clock), clock,
+            KeyCommands(ring, plugins.hosts, store, clock), ConsumerCommands(consumers, store, clock), clock,
             outbox,
         )  # fmt: skip
         control = ControlServer(config.control_socket, commands.handle)
@@ -181,8 +186,7 @@ class App:
         await self._stop.wait()
         self._systemd.notify("STOPPING=1")
         logger.info("stopping", extra=fields("stopping"))
-        router.is_draining = True
-        status.is_ready = False
+        router.is_draining, status.is_ready = True, False
         self._on_hang_up(_do_nothing)
         reloading.cancel()  # else it would start what is being stopped
         await asyncio.wait([reloading])
@@ -249,6 +253,7 @@ class App:
         return "the http process is gone: restart runnerd" if self._http.is_lost else None
 
     def _start_services(self, store: Store) -> None:
+        self._consumers.start()
         self._tasks.spawn(self._lag.run(), "service:lag")
         self._vital(self._guard(store), "store:watch")
         if self._systemd.has_watchdog:
@@ -256,6 +261,7 @@ class App:
 
     async def _drain(self, executor: Executor, control: ControlServer, chains: Mapping[str, ChainDesk]) -> None:
         """No plugin runs any more: close what they worked with."""
+        await self._consumers.close()
         await executor.close()
         await control.close()
         if self._http is not None:

@@ -17,7 +17,7 @@ from runnerd.trail import Trail
 
 logger = logging.getLogger("runnerd")
 
-TABLES = ("chains", "wallets", "vaults", "address_lists", "database", "http")
+TABLES = ("chains", "wallets", "vaults", "address_lists", "database", "http", "consumers")
 KEYS = ("log_level", "data_dir", "runtime_dir", "control_socket")
 
 

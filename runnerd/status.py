@@ -12,6 +12,8 @@ from runnerd.chain.pool.health import Fault, NodeState
 from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
 from runnerd.config.model import Config
+from runnerd.consumer_commands import to_status
+from runnerd.consumers.consumers import Consumers
 from runnerd.control.chain_messages import NodeStatus
 from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
@@ -51,6 +53,7 @@ class StatusReader:
         results: Results,
         metrics: Metrics,
         producers: Producers,
+        consumers: Consumers,
         zygotes: Zygotes,
         http: HttpProcess | None,
         lag_s: Callable[[], float],
@@ -67,6 +70,7 @@ class StatusReader:
         self._results = results
         self._metrics = metrics
         self._producers = producers
+        self._consumers = consumers
         self._zygotes = zygotes
         self._http = http
         self._lag_s = lag_s
@@ -99,6 +103,7 @@ class StatusReader:
                 ProducerStatus(name=one.name, state=one.state.value, reason=one.reason, progress=one.progress)
                 for one in self._producers.view()
             ],
+            consumers=[to_status(one) for one in self._consumers.view()],
         )
 
     def page(self, word: str) -> Page:
@@ -144,6 +149,7 @@ class StatusReader:
                     if node.health.state is NodeState.OUT and node.health.fault is not Fault.NOT_ASKED:
                         yield f"chain {name}: node {node.name} is out: {node.health.reason}"
         yield from self._producers.problems()
+        yield from self._consumers.problems()
         if self._http is not None and self._http.is_lost:
             yield "the http process is gone: no metrics, no health and no webhooks until runnerd is restarted"
         for name, chain in self._chains.items():

@@ -30,6 +30,7 @@ def reader(*intents: Any, is_http_lost: bool = False) -> StatusReader:
         "config": None, "hosts": {}, "chains": {}, "vaults": {}, "store": SimpleNamespace(is_connected=True),
         "book": SimpleNamespace(open={each.intent.call_id: each for each in intents}), "usage": None,
         "pauses": Pauses(), "results": None, "metrics": None, "producers": Producers(),
+        "consumers": SimpleNamespace(problems=list),
         "zygotes": SimpleNamespace(pid=1), "http": SimpleNamespace(is_lost=is_http_lost), "lag_s": lambda: 0.0,
         "clock": SimpleNamespace(now=lambda: EPOCH),
     }  # fmt: skip

@@ -20,6 +20,7 @@ from runnerd.chain.abi_values import to_abi
 from runnerd.chain.address import address_bytes, parse_address
 from runnerd.chain.errors import AbiError, NodeUrlInvalid
 from runnerd.chain.node_url import parse_node_url
+from runnerd.config.consumers import check_consumers
 from runnerd.config.http import check_http
 from runnerd.config.model import (
     ActionGrant,
@@ -63,6 +64,7 @@ def check(config: Config) -> list[Problem]:
         *_same_vaults(config.vaults),
         *_address_lists(config),
         *(problem for name, plugin in config.plugins.items() for problem in _plugin(f"plugins.{name}", plugin, config)),
+        *check_consumers(config),
     ]
 
 

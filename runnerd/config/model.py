@@ -14,6 +14,7 @@ from protocol.messages import Param
 from protocol.triggers import Trigger
 from protocol.values import Value
 from protocol.zygote import Digest, Layer
+from runnerd.config.consumer_model import ConsumerConfig
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -320,3 +321,4 @@ class Config(_Table, frozen=True):
     """`[address_lists]`: addresses by the name of their list, for limits of arguments."""
     vaults: dict[str, VaultConfig] = {}
     plugins: dict[str, PluginConfig] = {}
+    consumers: dict[str, ConsumerConfig] = {}

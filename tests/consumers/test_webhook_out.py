@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import socket
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +22,7 @@ from tests.support.calls import job_call
 from tests.support.virtual_time import EPOCH
 
 SECRET = b"a secret of this test"
+LEDGER = uuid.UUID(int=7)
 RESULT = JobResult(call=job_call(7), outcome=JobOutcome.ACTED, reason="in", finished_at=EPOCH, transaction="0xab")
 
 
@@ -56,7 +58,7 @@ async def receiving() -> AsyncIterator[Receiver]:
 
 @asynccontextmanager
 async def consumer(url: str, *, allow_private: bool = True) -> AsyncIterator[WebhookConsumer]:
-    one = WebhookConsumer("out", url, SECRET, SystemClock(), allow_private=allow_private)
+    one = WebhookConsumer("out", url, SECRET, SystemClock(), LEDGER, allow_private=allow_private)
     try:
         yield one
     finally:
