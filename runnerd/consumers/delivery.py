@@ -30,7 +30,7 @@ MAX_GROUP: Final = 100
 LOOK_EVERY_S: Final = 30.0
 """The doorbell may be missed: then the ledger is looked at after this long."""
 RETRY_S: Final = (0.5, 60.0)
-NOT_READY_S: Final = 2.0
+NOT_READY_S: Final = 0.5
 GIVE_UP_AFTER: Final = 12
 """Attempts, over about six minutes."""
 CONSUME_DEADLINE_S: Final = 30.0

@@ -1,0 +1,139 @@
+"""Results go out of the real daemon: whoever hangs or fails delays nobody, a kill loses nothing, and order is kept."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.support.receiver import HANG, Post, Receiver, receiving
+from tests.support.scene import Scene, Stage, puppet, wait_for
+
+pytestmark = pytest.mark.integration
+
+CALLS = 20
+
+
+def configure(scene: Scene, **consumers: dict[str, object] | Receiver) -> None:
+    """Add consumers to the configuration: a Receiver stands for a webhook to it."""
+    secret = scene.directory / "hook.secret"
+    secret.touch(mode=0o600)
+    secret.write_text("a secret of this test")
+    text = scene.config.read_text()
+    for name, keys in consumers.items():
+        if isinstance(keys, Receiver):
+            keys = {"kind": "webhook", "url": keys.url, "secret_file": "hook.secret", "allow_private": True}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+        text += "\n".join([f"[consumers.{name}]", *lines, ""])
+    scene.config.write_text(text)
+
+
+def runnerctl(scene: Scene, *args: str) -> str:
+    """As an operator types it; what it prints."""
+    command = [str(Path(sys.executable).with_name("runnerctl")), "--config", str(scene.config), *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout
+
+
+def test_one_that_hangs_and_one_that_fails_delay_nobody(stage: Stage) -> None:
+    """Neither calls, nor the others; each is seen in the status, and what was refused can be had again."""
+    refusing = {"status": 400}
+    with ExitStack() as stack:
+        hanging = stack.enter_context(receiving(lambda _: HANG))
+        broken = stack.enter_context(receiving(lambda _: 500))
+        picky = stack.enter_context(receiving(lambda _: refusing["status"]))
+        well = stack.enter_context(receiving())
+        scene = stack.enter_context(stage.scene({"alpha": puppet(), "beta": puppet()}, start=False))
+        configure(
+            scene, hanging=hanging, broken=broken, picky=picky, well=well,
+            bell={"kind": "notify", "channel": "results", "plugins": ["alpha"]},
+        )  # fmt: skip
+        scene.start("alpha", "beta")
+        with psycopg.connect(scene.dsn, autocommit=True) as indexer:
+            indexer.execute("listen results")
+            fired = [scene.fire(name, do="noop", reason=f"{n}") for n in range(CALLS) for name in ("alpha", "beta")]
+            ids = [one.call_id for one in fired]
+            assert {one.outcome for one in fired} == {"noop"}
+            wait_for(lambda: len(well.posts) >= len(ids), "the one that works")
+            heard = [json.loads(note.payload)["id"] for note in indexer.notifies(timeout=10, stop_after=CALLS)]
+        assert well.ids == ids
+        assert heard == ids[::2]
+        assert set(hanging.ids) == set(broken.ids) == {ids[0]}, "they are still at the first"
+
+        status = scene.daemon.wait_until(
+            lambda status: {one.name: one.waiting for one in status.consumers}
+            == {"hanging": 2 * CALLS, "broken": 2 * CALLS, "picky": 0, "well": 0, "bell": 0}
+        )
+        assert any(text.startswith(f"consumer broken: call {ids[0]}, attempt ") for text in status.problems)
+        assert f"consumer picky: {2 * CALLS} results were given up; see runnerctl consumers dead picky" in status.problems
+        with urllib.request.urlopen(f"{status.http}/metrics", timeout=10) as page:
+            metrics = page.read().decode()
+        assert f'runnerd_consumer_waiting{{consumer="hanging"}} {2 * CALLS}.0' in metrics
+        assert f'runnerd_consumer_delivered_total{{consumer="well"}} {2 * CALLS}.0' in metrics
+        assert f'runnerd_consumer_dead_letters{{consumer="picky"}} {2 * CALLS}.0' in metrics
+
+        refusing["status"] = 204
+        picky.posts.clear()
+        assert runnerctl(scene, "consumers", "retry", "picky", str(ids[3]), str(ids[1])) == (
+            "2 dead letters are handed over once more; see runnerctl consumers dead picky\n"
+        )
+        wait_for(lambda: picky.ids == [ids[1], ids[3]], "what was wanted again")
+        dropped = runnerctl(scene, "consumers", "drop", "picky", str(ids[0]))
+        assert dropped == "a dead letter is forgotten\n"
+        left = wait_for(
+            lambda: [
+                letters
+                for letters in [json.loads(runnerctl(scene, "consumers", "dead", "picky", "--limit", "100", "--json"))]
+                if len(letters["letters"]) == 2 * CALLS - 3
+            ],
+            "the others",
+        )  # fmt: skip
+        assert {letter["reason"] for letter in left[0]["letters"]} == {"127.0.0.1 answered 400"}
+        listed = json.loads(runnerctl(scene, "consumers", "list", "--json"))
+        assert [(one["name"], one["kind"]) for one in listed["consumers"]] == [
+            ("hanging", "webhook"), ("broken", "webhook"), ("picky", "webhook"), ("well", "webhook"),
+            ("bell", "notify"),
+        ]  # fmt: skip
+
+
+def test_a_kill_between_delivery_and_cursor_brings_the_same_delivery_again(stage: Stage) -> None:
+    """In order and none missing; who drops a delivery that it has seen hears each result once."""
+    with ExitStack() as stack:
+        receiver = stack.enter_context(receiving())
+        scene = stack.enter_context(stage.scene({"alpha": puppet()}, start=False))
+        configure(scene, well=receiver)
+        scene.start("alpha")
+        killed: list[Post] = []
+
+        def kill(post: Post) -> int:
+            """The result is with its receiver, and nobody ever moves the cursor for it."""
+            if post.json["reason"] == "4" and not killed:
+                killed.append(post)
+                scene.daemon.process.kill()
+                scene.daemon.process.wait()
+            return 200
+
+        receiver.answer = kill
+        ids = []
+        for n in range(5):
+            ids.append(scene.fire("alpha", 0, do="noop", reason=str(n)).call_id)
+            if n < 4:
+                scene.wait_run(ids[-1])
+        wait_for(lambda: killed, "the kill")
+        scene.kill()
+        scene.start("alpha")
+        ids += [scene.fire("alpha", do="noop", reason=str(n)).call_id for n in range(5, 8)]
+        wait_for(lambda: ids[-1] in receiver.ids, "the last one")
+
+        again = [post for post in receiver.posts if post.delivery == killed[0].delivery]
+        assert len(again) == 2, "once before and once after the kill"
+        assert again[0].json == again[1].json
+        first_heard = list(dict.fromkeys(post.delivery for post in receiver.posts))
+        assert len(first_heard) == len(ids)
+        assert list(dict.fromkeys(receiver.ids)) == ids
+        assert scene.stop() == 0
