@@ -5,6 +5,7 @@ them, the one that works would hear everything again whenever the other one fail
 """
 
 import asyncio
+import logging
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
@@ -55,6 +56,8 @@ class ChatConsumer:
         """Look whether apprise knows the URL; nothing is sent. Raises ConsumerError, which never repeats the URL."""
         if not is_installed():
             raise ConsumerError(f"consumer {name}: {INSTALL}")
+        for library in ("apprise", "urllib3"):  # below this they log URLs, and those hold secrets
+            logging.getLogger(library).setLevel(logging.WARNING)
         apprise = await asyncio.to_thread(import_module, "apprise")
         target = await asyncio.to_thread(apprise.Apprise.instantiate, url)
         if target is None:

@@ -24,9 +24,9 @@ def configure(scene: Scene, **consumers: dict[str, object] | Receiver) -> None:
     secret.touch(mode=0o600)
     secret.write_text("a secret of this test")
     text = scene.config.read_text()
-    for name, keys in consumers.items():
-        if isinstance(keys, Receiver):
-            keys = {"kind": "webhook", "url": keys.url, "secret_file": "hook.secret", "allow_private": True}
+    hook = {"kind": "webhook", "secret_file": "hook.secret", "allow_private": True}
+    for name, one in consumers.items():
+        keys = {**hook, "url": one.url} if isinstance(one, Receiver) else one
         lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
         text += "\n".join([f"[consumers.{name}]", *lines, ""])
     scene.config.write_text(text)
@@ -48,11 +48,16 @@ def test_one_that_hangs_and_one_that_fails_delay_nobody(stage: Stage) -> None:
         broken = stack.enter_context(receiving(lambda _: 500))
         picky = stack.enter_context(receiving(lambda _: refusing["status"]))
         well = stack.enter_context(receiving())
+        ops = stack.enter_context(receiving())
         scene = stack.enter_context(stage.scene({"alpha": puppet(), "beta": puppet()}, start=False))
         configure(
             scene, hanging=hanging, broken=broken, picky=picky, well=well,
             bell={"kind": "notify", "channel": "results", "plugins": ["alpha"]},
+            chat={"kind": "apprise", "url_file": "chat.url", "outcomes": ["noop"], "plugins": ["beta"]},
         )  # fmt: skip
+        chat = scene.directory / "chat.url"
+        chat.touch(mode=0o600)
+        chat.write_text(ops.url.replace("http://", "json://"))
         scene.start("alpha", "beta")
         with psycopg.connect(scene.dsn, autocommit=True) as indexer:
             indexer.execute("listen results")
@@ -62,15 +67,20 @@ def test_one_that_hangs_and_one_that_fails_delay_nobody(stage: Stage) -> None:
             wait_for(lambda: len(well.posts) >= len(ids), "the one that works")
             heard = [json.loads(note.payload)["id"] for note in indexer.notifies(timeout=10, stop_after=CALLS)]
         assert well.ids == ids
+        wait_for(lambda: len(ops.posts) == CALLS, "a message for each")
         assert heard == ids[::2]
         assert set(hanging.ids) == set(broken.ids) == {ids[0]}, "they are still at the first"
 
         status = scene.daemon.wait_until(
-            lambda status: {one.name: one.waiting for one in status.consumers}
-            == {"hanging": 2 * CALLS, "broken": 2 * CALLS, "picky": 0, "well": 0, "bell": 0}
+            lambda status: (
+                {one.name: one.waiting for one in status.consumers}
+                == {"hanging": 2 * CALLS, "broken": 2 * CALLS, "picky": 0, "well": 0, "bell": 0, "chat": 0}
+            )
         )
         assert any(text.startswith(f"consumer broken: call {ids[0]}, attempt ") for text in status.problems)
-        assert f"consumer picky: {2 * CALLS} results were given up; see runnerctl consumers dead picky" in status.problems
+        assert (
+            f"consumer picky: {2 * CALLS} results were given up; see runnerctl consumers dead picky" in status.problems
+        )
         with urllib.request.urlopen(f"{status.http}/metrics", timeout=10) as page:
             metrics = page.read().decode()
         assert f'runnerd_consumer_waiting{{consumer="hanging"}} {2 * CALLS}.0' in metrics
@@ -97,7 +107,7 @@ def test_one_that_hangs_and_one_that_fails_delay_nobody(stage: Stage) -> None:
         listed = json.loads(runnerctl(scene, "consumers", "list", "--json"))
         assert [(one["name"], one["kind"]) for one in listed["consumers"]] == [
             ("hanging", "webhook"), ("broken", "webhook"), ("picky", "webhook"), ("well", "webhook"),
-            ("bell", "notify"),
+            ("bell", "notify"), ("chat", "apprise"),
         ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A web server that takes what runnerd posts, in threads: one that works, fails, refuses, hangs, or does what it is told."""
+"""A web server that takes what runnerd posts, in threads: it works, fails, refuses or hangs, as it is told."""
 
 import json
 import threading
@@ -66,7 +66,7 @@ def receiving(answer: Callable[[Post], int] = lambda _: 200) -> Iterator[Receive
             except OSError:  # who asked was killed
                 self.close_connection = True
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # its name in the base class
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
