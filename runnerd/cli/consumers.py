@@ -39,7 +39,7 @@ A consumer hears of each JobResult at its own pace. What it does not take in twe
 or refuses, is a dead letter: it is kept, and the next result goes out."""
 )
 def command() -> None:
-    """Look at who hears of results, and retry or drop what was given up."""
+    """See who hears of results, and retry or drop what was given up."""
 
 
 @command.command("list", epilog="""\b

@@ -172,22 +172,13 @@ def parameters_of(call: NewCall | JobCall) -> dict[str, object]:
     """By the names in COLUMNS."""
     block = call.block
     return {
-        "plugin": call.plugin,
-        "trigger": call.trigger.value,
-        "identity": call.identity,
-        "topic": call.topic,
-        "payload": call.payload,
-        "principal": call.principal,
-        "due_at": call.due_at,
-        "fired_at": call.fired_at,
-        "deadline_at": call.deadline_at,
-        "source": call.source,
-        "job": call.job,
-        "overlap": call.overlap,
+        "plugin": call.plugin, "trigger": call.trigger.value, "identity": call.identity, "topic": call.topic,
+        "payload": call.payload, "principal": call.principal, "due_at": call.due_at, "fired_at": call.fired_at,
+        "deadline_at": call.deadline_at, "source": call.source, "job": call.job, "overlap": call.overlap,
         "block_number": None if block is None else block.number,
         "block_hash": None if block is None else block.hash,
         "block_time": None if block is None else block.timestamp,
-    }
+    }  # fmt: skip
 
 
 def inserted(call: NewCall, row: DictRow) -> JobCall:
