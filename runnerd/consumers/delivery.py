@@ -137,7 +137,7 @@ class Delivery:
     async def _deliver(self, row: DictRow) -> None:
         """Hand it over, however long that takes, or give it up."""
         result = _result_of(row)
-        if not (self._selection.includes(result) and self._consumer.wants(result)):
+        if not self._selection.includes(result):
             return
         delay_s, longest_s = RETRY_S
         attempts = 0
@@ -168,8 +168,13 @@ class Delivery:
             delay_s = min(delay_s * 2, longest_s)
 
     async def _attempt(self, result: JobResult) -> str | None:
-        """Hand it over once: None, or why that is worth another try. Raises ConsumerRefused, ConsumerNotReady."""
+        """Hand it over once, if it is wanted: None, or why that is worth another try.
+
+        Raises ConsumerRefused, ConsumerNotReady.
+        """
         try:
+            if not self._consumer.wants(result):
+                return None
             async with asyncio.timeout(CONSUME_DEADLINE_S):
                 await self._consumer.consume(result)
         except ConsumerNotReady:

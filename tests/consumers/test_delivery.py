@@ -34,6 +34,8 @@ class Ear:
         self.gate.set()
 
     def wants(self, result: JobResult) -> bool:
+        if result.reason == "odd":
+            raise RuntimeError("a defect of a third party")
         return result.reason not in self.deaf
 
     async def consume(self, result: JobResult) -> None:
@@ -257,5 +259,9 @@ def test_what_it_does_not_want_is_passed_over(ledger_dsn: str) -> None:
             await bench.begin(ear)
             await bench.finish("a", "b")
             await until(lambda: ear.heard == ["b"])
+            assert await bench.store.fetch(deliveries.dead("ear", 10)) == []
+            await bench.finish("odd", "c")  # it does not know: as if it had not taken it
+            await until(lambda: ear.heard == ["b", "c"])
+            assert len(await bench.store.fetch(deliveries.dead("ear", 10))) == 1
 
     run_async(scenario())

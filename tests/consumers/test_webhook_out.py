@@ -100,7 +100,7 @@ def test_the_answer_decides(status: int, error: type[Exception] | None) -> None:
     run_async(scenario())
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0x7f.0.0.1", "[::ffff:127.0.0.1]"])
 def test_nothing_is_sent_into_the_own_network_unless_that_is_allowed(host: str) -> None:
     """Written as an address, or as a name that leads there. The control is the test above."""
 
