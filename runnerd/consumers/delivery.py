@@ -130,6 +130,7 @@ class Delivery:
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise asyncio.CancelledError
             if rows is not None:
+                self.trouble = None
                 return rows
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, longest_s)
