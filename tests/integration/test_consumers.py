@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -40,15 +42,26 @@ def runnerctl(scene: Scene, *args: str) -> str:
     return done.stdout
 
 
-def test_one_that_hangs_and_one_that_fails_delay_nobody(stage: Stage) -> None:
-    """Neither calls, nor the others; each is seen in the status, and what was refused can be had again."""
-    refusing = {"status": 400}
+@dataclass
+class Crowd:
+    """A daemon with consumers of all sorts."""
+
+    scene: Scene
+    hanging: Receiver
+    broken: Receiver
+    picky: Receiver
+    well: Receiver
+    ops: Receiver
+
+
+@pytest.fixture
+def crowd(stage: Stage) -> Iterator[Crowd]:
+    """One that hangs, one that fails, one that refuses; and those that work: a webhook, a channel, a chat."""
     with ExitStack() as stack:
-        hanging = stack.enter_context(receiving(lambda _: HANG))
-        broken = stack.enter_context(receiving(lambda _: 500))
-        picky = stack.enter_context(receiving(lambda _: refusing["status"]))
-        well = stack.enter_context(receiving())
-        ops = stack.enter_context(receiving())
+        hanging, broken, picky, well, ops = (
+            stack.enter_context(receiving(lambda _, status=status: status))  # type: ignore[misc]
+            for status in (HANG, 500, 400, 200, 200)
+        )
         scene = stack.enter_context(stage.scene({"alpha": puppet(), "beta": puppet()}, start=False))
         configure(
             scene, hanging=hanging, broken=broken, picky=picky, well=well,
@@ -59,91 +72,99 @@ def test_one_that_hangs_and_one_that_fails_delay_nobody(stage: Stage) -> None:
         chat.touch(mode=0o600)
         chat.write_text(ops.url.replace("http://", "json://"))
         scene.start("alpha", "beta")
-        with psycopg.connect(scene.dsn, autocommit=True) as indexer:
-            indexer.execute("listen results")
-            fired = [scene.fire(name, do="noop", reason=f"{n}") for n in range(CALLS) for name in ("alpha", "beta")]
-            ids = [one.call_id for one in fired]
-            assert {one.outcome for one in fired} == {"noop"}
-            wait_for(lambda: len(well.posts) >= len(ids), "the one that works")
-            heard = [json.loads(note.payload)["id"] for note in indexer.notifies(timeout=10, stop_after=CALLS)]
-        assert well.ids == ids
-        wait_for(lambda: len(ops.posts) == CALLS, "a message for each")
-        assert heard == ids[::2]
-        assert set(hanging.ids) == set(broken.ids) == {ids[0]}, "they are still at the first"
+        yield Crowd(scene, hanging, broken, picky, well, ops)
 
-        status = scene.daemon.wait_until(
-            lambda status: (
-                {one.name: one.waiting for one in status.consumers}
-                == {"hanging": 2 * CALLS, "broken": 2 * CALLS, "picky": 0, "well": 0, "bell": 0, "chat": 0}
-            )
+
+def test_nobody_delays_the_others_and_a_kill_loses_and_disorders_nothing(crowd: Crowd) -> None:
+    """Two claims on one daemon: its start is what takes the time."""
+    nobody_is_delayed(crowd)
+    a_kill_between_delivery_and_cursor_brings_the_same_delivery_again(crowd)
+
+
+def nobody_is_delayed(crowd: Crowd) -> None:
+    """Neither calls, nor the others; each is seen in the status, and what was refused can be had again."""
+    scene, picky, well = crowd.scene, crowd.picky, crowd.well
+    with psycopg.connect(scene.dsn, autocommit=True) as indexer:
+        indexer.execute("listen results")
+        fired = [scene.fire(name, do="noop", reason=f"{n}") for n in range(CALLS) for name in ("alpha", "beta")]
+        ids = [one.call_id for one in fired]
+        assert {one.outcome for one in fired} == {"noop"}
+        wait_for(lambda: len(well.posts) >= len(ids), "the one that works")
+        heard = [json.loads(note.payload)["id"] for note in indexer.notifies(timeout=10, stop_after=CALLS)]
+    assert well.ids == ids
+    wait_for(lambda: len(crowd.ops.posts) == CALLS, "a message for each")
+    assert heard == ids[::2]
+    assert set(crowd.hanging.ids) == set(crowd.broken.ids) == {ids[0]}, "they are still at the first"
+
+    status = scene.daemon.wait_until(
+        lambda status: (
+            {one.name: one.waiting for one in status.consumers}
+            == {"hanging": 2 * CALLS, "broken": 2 * CALLS, "picky": 0, "well": 0, "bell": 0, "chat": 0}
         )
-        assert any(text.startswith(f"consumer broken: call {ids[0]}, attempt ") for text in status.problems)
-        assert (
-            f"consumer picky: {2 * CALLS} results were given up; see runnerctl consumers dead picky" in status.problems
-        )
-        with urllib.request.urlopen(f"{status.http}/metrics", timeout=10) as page:
-            metrics = page.read().decode()
-        assert f'runnerd_consumer_waiting{{consumer="hanging"}} {2 * CALLS}.0' in metrics
-        assert f'runnerd_consumer_delivered_total{{consumer="well"}} {2 * CALLS}.0' in metrics
-        assert f'runnerd_consumer_dead_letters{{consumer="picky"}} {2 * CALLS}.0' in metrics
+    )
+    assert any(text.startswith(f"consumer broken: call {ids[0]}, attempt ") for text in status.problems)
+    assert f"consumer picky: {2 * CALLS} results were given up; see runnerctl consumers dead picky" in status.problems
+    with urllib.request.urlopen(f"{status.http}/metrics", timeout=10) as page:
+        metrics = page.read().decode()
+    assert f'runnerd_consumer_waiting{{consumer="hanging"}} {2 * CALLS}.0' in metrics
+    assert f'runnerd_consumer_delivered_total{{consumer="well"}} {2 * CALLS}.0' in metrics
+    assert f'runnerd_consumer_dead_letters{{consumer="picky"}} {2 * CALLS}.0' in metrics
 
-        refusing["status"] = 204
-        picky.posts.clear()
-        assert runnerctl(scene, "consumers", "retry", "picky", str(ids[3]), str(ids[1])) == (
-            "2 dead letters are handed over once more; see runnerctl consumers dead picky\n"
-        )
-        wait_for(lambda: picky.ids == [ids[1], ids[3]], "what was wanted again")
-        dropped = runnerctl(scene, "consumers", "drop", "picky", str(ids[0]))
-        assert dropped == "a dead letter is forgotten\n"
-        left = wait_for(
-            lambda: [
-                letters
-                for letters in [json.loads(runnerctl(scene, "consumers", "dead", "picky", "--limit", "100", "--json"))]
-                if len(letters["letters"]) == 2 * CALLS - 3
-            ],
-            "the others",
-        )  # fmt: skip
-        assert {letter["reason"] for letter in left[0]["letters"]} == {"127.0.0.1 answered 400"}
-        listed = json.loads(runnerctl(scene, "consumers", "list", "--json"))
-        assert [(one["name"], one["kind"]) for one in listed["consumers"]] == [
-            ("hanging", "webhook"), ("broken", "webhook"), ("picky", "webhook"), ("well", "webhook"),
-            ("bell", "notify"), ("chat", "apprise"),
-        ]  # fmt: skip
+    picky.answer = lambda _: 204
+    picky.posts.clear()
+    assert runnerctl(scene, "consumers", "retry", "picky", str(ids[3]), str(ids[1])) == (
+        "2 dead letters are handed over once more; see runnerctl consumers dead picky\n"
+    )
+    wait_for(lambda: picky.ids == [ids[1], ids[3]], "what was wanted again")
+    dropped = runnerctl(scene, "consumers", "drop", "picky", str(ids[0]))
+    assert dropped == "a dead letter is forgotten\n"
+    left = wait_for(
+        lambda: [
+            letters
+            for letters in [json.loads(runnerctl(scene, "consumers", "dead", "picky", "--limit", "100", "--json"))]
+            if len(letters["letters"]) == 2 * CALLS - 3
+        ],
+        "the others",
+    )  # fmt: skip
+    assert {letter["reason"] for letter in left[0]["letters"]} == {"127.0.0.1 answered 400"}
+    listed = json.loads(runnerctl(scene, "consumers", "list", "--json"))
+    assert [(one["name"], one["kind"]) for one in listed["consumers"]] == [
+        ("hanging", "webhook"), ("broken", "webhook"), ("picky", "webhook"), ("well", "webhook"),
+        ("bell", "notify"), ("chat", "apprise"),
+    ]  # fmt: skip
 
 
-def test_a_kill_between_delivery_and_cursor_brings_the_same_delivery_again(stage: Stage) -> None:
+def a_kill_between_delivery_and_cursor_brings_the_same_delivery_again(crowd: Crowd) -> None:
     """In order and none missing; who drops a delivery that it has seen hears each result once."""
-    with ExitStack() as stack:
-        receiver = stack.enter_context(receiving())
-        scene = stack.enter_context(stage.scene({"alpha": puppet()}, start=False))
-        configure(scene, well=receiver)
-        scene.start("alpha")
-        killed: list[Post] = []
+    scene, well = crowd.scene, crowd.well
+    before = len(well.posts)
+    killed: list[Post] = []
 
-        def kill(post: Post) -> int:
-            """The result is with its receiver, and nobody ever moves the cursor for it."""
-            if post.json["reason"] == "4" and not killed:
-                killed.append(post)
-                scene.daemon.process.kill()
-                scene.daemon.process.wait()
-            return 200
+    def kill(post: Post) -> int:
+        """The result is with its receiver, and nobody ever moves the cursor for it."""
+        if post.json["reason"] == "the last":
+            killed.append(post)
+            scene.daemon.process.kill()
+            scene.daemon.process.wait()
+            well.answer = lambda _: 200
+        return 200
 
-        receiver.answer = kill
-        ids = []
-        for n in range(5):
-            ids.append(scene.fire("alpha", 0, do="noop", reason=str(n)).call_id)
-            if n < 4:
-                scene.wait_run(ids[-1])
-        wait_for(lambda: killed, "the kill")
-        scene.kill()
-        scene.start("alpha")
-        ids += [scene.fire("alpha", do="noop", reason=str(n)).call_id for n in range(5, 8)]
-        wait_for(lambda: ids[-1] in receiver.ids, "the last one")
+    well.answer = kill
+    reasons = ["one", "two", "three", "the last"]
+    ids = [scene.fire("alpha", 0, do="noop", reason=reason).call_id for reason in reasons]
+    wait_for(lambda: killed, "the kill")
+    scene.kill()
+    scene.start("alpha")
+    ids += [scene.fire("alpha", do="noop", reason=reason).call_id for reason in ("after", "the end")]
+    wait_for(lambda: ids[-1] in well.ids, "the last one")
 
-        again = [post for post in receiver.posts if post.delivery == killed[0].delivery]
-        assert len(again) == 2, "once before and once after the kill"
-        assert again[0].json == again[1].json
-        first_heard = list(dict.fromkeys(post.delivery for post in receiver.posts))
-        assert len(first_heard) == len(ids)
-        assert list(dict.fromkeys(receiver.ids)) == ids
-        assert scene.stop() == 0
+    posts = well.posts[before:]
+    again = [post for post in posts if post.delivery == killed[0].delivery]
+    assert len(again) == 2, "once before and once after the kill"
+    assert again[0].json == again[1].json
+    by_delivery = dict.fromkeys(post.delivery for post in posts)
+    assert len(by_delivery) == len(ids)
+    numbers = {row["id"]: row["result_no"] for row in scene.rows("select id, result_no from job_calls")}
+    heard = list(dict.fromkeys(post.json["id"] for post in posts))
+    assert sorted(heard) == sorted(ids)
+    assert heard == sorted(heard, key=lambda call: numbers[call])
