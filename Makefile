@@ -23,6 +23,7 @@ INSTALLED := $(VENV)/.stamps/installed
 ANVIL := $(TOOLS)/.stamps/anvil
 PUBLISHED := $(TOOLS)/.stamps/contracts
 RIVALS := $(TOOLS)/.stamps/rivals
+SILVERBACK := $(TOOLS)/.stamps/silverback
 SOURCES := protocol workers runnerd tests deploy docs
 
 # Foreign modules on the path would shadow the locked ones.
@@ -33,7 +34,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-demo: $(INSTALLED) $(ANVIL) ## watch three sandboxed plugins run a vault on a real EVM node (DEMO_KEEP=1 keeps it running)
+demo: $(INSTALLED) $(ANVIL) ## watch sandboxed plugins run a vault, and keepers, on a real EVM node (DEMO_KEEP=1 keeps it running)
 	@$(BIN)/python -m deploy.demo.run
 
 test: $(INSTALLED) $(ANVIL) $(PUBLISHED) ## run every test (ARGS="..." goes to pytest)
@@ -50,7 +51,7 @@ format: $(INSTALLED) ## format the code and fix what the linter can fix
 	@$(BIN)/ruff check --fix --quiet $(SOURCES) || true
 	@$(BIN)/ruff format $(SOURCES)
 
-bench: $(INSTALLED) $(ANVIL) $(RIVALS) ## measure this machine beside others, and write docs/bench (about ten minutes)
+bench: $(INSTALLED) $(ANVIL) $(RIVALS) $(SILVERBACK) ## measure this machine beside others, and write docs/bench (about forty minutes)
 	@$(BIN)/python -m tests.bench.run
 
 # Variables of the command line reach the campaign: N, FAULT_SEED, FAULT_SECONDS, BREAK, KINDS, POINTS.
@@ -61,7 +62,7 @@ contracts: $(INSTALLED) ## compile deploy/contracts into the committed artifacts
 	@$(BIN)/python deploy/contracts/build.py
 
 # Existing pins are kept; UPGRADE=1 moves them all to the newest versions.
-# The second file, for servers, has the same versions: the first one is its seed. The third is no dependency of ours.
+# The second file, for servers, has the same versions: the first one is its seed. The others are no dependencies of ours.
 lock: $(INSTALLED) ## write the lock files from pyproject.toml (UPGRADE=1 takes newer versions)
 	@echo "· resolving and hashing every dependency: this takes minutes"
 	@deploy/tools/write-lock.sh $(BIN)/pip-compile requirements.lock requirements.lock \
@@ -70,6 +71,9 @@ lock: $(INSTALLED) ## write the lock files from pyproject.toml (UPGRADE=1 takes 
 	    "What runnerd needs on a server, and nothing of its development" --extra embedded
 	@SOURCE=tests/bench/rivals.in deploy/tools/write-lock.sh $(BIN)/pip-compile \
 	    tests/bench/rivals.lock tests/bench/rivals.lock "What the benchmark compares runnerd with" \
+	    $(if $(UPGRADE),--upgrade)
+	@SOURCE=tests/bench/silverback.in deploy/tools/write-lock.sh $(BIN)/pip-compile \
+	    tests/bench/silverback.lock tests/bench/silverback.lock "What the benchmark compares triggers with" \
 	    $(if $(UPGRADE),--upgrade)
 
 install: $(INSTALLED) $(ANVIL) $(PUBLISHED) ## only install: .venv and .tools
@@ -103,6 +107,14 @@ $(RIVALS): tests/bench/rivals.lock deploy/tools/make-venv.sh | $(VENV_MADE)
 	@echo "· installing what the benchmark compares with"
 	@$(TOOLS)/rivals/bin/pip --disable-pip-version-check --no-input install --quiet --require-hashes \
 	    -r tests/bench/rivals.lock
+	@mkdir -p $(@D) && touch $@
+
+# Of its own: it wants other versions of web3 and of half of what we have.
+$(SILVERBACK): tests/bench/silverback.lock deploy/tools/make-venv.sh | $(VENV_MADE)
+	@deploy/tools/make-venv.sh $(TOOLS)/silverback $(BIN)/python
+	@echo "· installing Silverback, for the benchmark"
+	@$(TOOLS)/silverback/bin/pip --disable-pip-version-check --no-input install --quiet --require-hashes \
+	    -r tests/bench/silverback.lock
 	@mkdir -p $(@D) && touch $@
 
 $(PUBLISHED): deploy/tools/install-contracts.sh deploy/tools/npm.sh deploy/tools/contracts/package-lock.json | $(VENV_MADE)

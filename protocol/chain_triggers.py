@@ -5,13 +5,15 @@ them takes back what was delivered, with a call that says so, and delivers what 
 """
 
 import re
-from typing import Annotated, TypeAlias
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from msgspec import Meta, field, structs
 
+from protocol.interval import exact_interval
 from protocol.limits import INT_MAX, INT_MIN, MAX_ARGUMENTS, MAX_CHANGE_BPS, MAX_TEXT_LENGTH
 from protocol.read import Read
-from protocol.trigger import TriggerBase, check_text, check_where
+from protocol.trigger import DEFAULT_JOB, Overlap, TriggerBase, check_text, check_where
 
 MAX_CONFIRMATIONS = 10_000
 MAX_EVERY = 1_000_000
@@ -62,8 +64,8 @@ class Log(TriggerBase, frozen=True, tag="log"):
 
 class Metric(TriggerBase, frozen=True, tag="metric"):
     """Call when an integer read of the vault's catalogue goes above or below a bound, or changes by so much since the
-    last call. It is taken every `every_blocks` blocks. After a call for a bound, the value must come back by
-    `hysteresis` before it can call again.
+    last call. It is taken every `every_blocks` blocks, or every `every_seconds`, whatever the chain does. After a call
+    for a bound, the value must come back by `hysteresis` before it can call again.
     """
 
     read: Read
@@ -72,6 +74,23 @@ class Metric(TriggerBase, frozen=True, tag="metric"):
     change_bps: Annotated[int, Meta(ge=1, le=MAX_CHANGE_BPS)] | None = None
     hysteresis: int = 0
     every_blocks: Every = 1
+    every_seconds: Decimal | None = None
+
+    if TYPE_CHECKING:  # authors may give a number; it becomes exact
+
+        def __init__(
+            self,
+            *,
+            read: Read,
+            above: int | None = None,
+            below: int | None = None,
+            change_bps: int | None = None,
+            hysteresis: int = 0,
+            every_blocks: int = 1,
+            every_seconds: Decimal | float | str | None = None,
+            job: str = DEFAULT_JOB,
+            overlap: Overlap = "parallel",
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,6 +107,10 @@ class Metric(TriggerBase, frozen=True, tag="metric"):
         )
         check_range("hysteresis", self.hysteresis, 0, INT_MAX)
         check_range("every_blocks", self.every_blocks, 1, MAX_EVERY)
+        if self.every_seconds is not None:
+            if self.every_blocks != 1:
+                raise ValueError("a metric trigger has either every_blocks or every_seconds")
+            structs.force_setattr(self, "every_seconds", exact_interval(self.every_seconds))
 
 
 def check_range(field: str, value: object, least: int, most: int) -> None:

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from msgspec import Meta, field, structs
 
 from protocol.chain_triggers import Block, Log, Metric
+from protocol.interval import MILLISECOND, exact_interval
 from protocol.limits import MAX_ARGUMENTS, MAX_EXPRESSION_LENGTH, MAX_NAME_LENGTH, MAX_TOPIC_BYTES
 from protocol.names import NAME_RULE, Name, is_name
 from protocol.read import Read
 from protocol.trigger import DEFAULT_JOB, Overlap, TriggerBase, check_choice, check_text, check_where
 
 __all__ = ["Block", "Cron", "Custom", "Event", "Log", "Metric", "Read", "Trigger", "Webhook"]
-
-MIN_INTERVAL_S = Decimal("0.05")
-MAX_INTERVAL_S = Decimal(366 * 86_400)
-INTERVAL_RULE = f"every_seconds must be {MIN_INTERVAL_S} to {MAX_INTERVAL_S}, in whole milliseconds"
 
 Misfire: TypeAlias = Literal["skip", "once", "all"]
 """What becomes of slots that passed while nobody could fire them: they are counted; the last one is made up for; or all
@@ -30,8 +27,6 @@ MAX_MADE_UP = 100
 
 MAX_JITTER_S = Decimal(86_400)
 JITTER_RULE = f"jitter_s must be 0 to {MAX_JITTER_S}, in whole milliseconds"
-
-_MILLISECOND = Decimal("0.001")
 
 
 class Cron(TriggerBase, frozen=True, tag="cron"):
@@ -66,7 +61,7 @@ class Cron(TriggerBase, frozen=True, tag="cron"):
         if (self.every_seconds is None) == (self.expression is None):
             raise ValueError("a cron trigger needs either every_seconds or expression")
         if self.every_seconds is not None:
-            structs.force_setattr(self, "every_seconds", _interval(self.every_seconds))
+            structs.force_setattr(self, "every_seconds", exact_interval(self.every_seconds))
         if self.expression is not None:
             check_text("expression", self.expression, MAX_EXPRESSION_LENGTH)
         check_text("timezone", self.timezone, MAX_NAME_LENGTH)
@@ -114,25 +109,12 @@ class Custom(TriggerBase, frozen=True, tag="custom"):
 Trigger: TypeAlias = Cron | Event | Block | Log | Metric | Webhook | Custom
 
 
-def _interval(every_seconds: object) -> Decimal:
-    """The exact interval, in its shortest writing: plugins give integers, floats or text, the wire gives text."""
-    try:
-        interval = Decimal(str(every_seconds))
-        is_allowed = MIN_INTERVAL_S <= interval <= MAX_INTERVAL_S and interval == interval.quantize(_MILLISECOND)
-        shortest = interval.quantize(_MILLISECOND).normalize() if is_allowed else None
-    except ArithmeticError:  # not a number, or NaN: hostile text must not raise anything else (`Decimal` does)
-        raise ValueError(INTERVAL_RULE) from None
-    if shortest is None:
-        raise ValueError(INTERVAL_RULE)
-    return shortest if shortest % 1 else Decimal(int(shortest))
-
-
 def _jitter(jitter_s: object) -> Decimal:
     try:
         jitter = Decimal(str(jitter_s))
-        is_allowed = 0 <= jitter <= MAX_JITTER_S and jitter == jitter.quantize(_MILLISECOND)
+        is_allowed = 0 <= jitter <= MAX_JITTER_S and jitter == jitter.quantize(MILLISECOND)
     except ArithmeticError:
         raise ValueError(JITTER_RULE) from None
     if not is_allowed:
         raise ValueError(JITTER_RULE)
-    return jitter.quantize(_MILLISECOND).normalize() if jitter % 1 else Decimal(int(jitter))
+    return jitter.quantize(MILLISECOND).normalize() if jitter % 1 else Decimal(int(jitter))

@@ -1,4 +1,5 @@
-"""Whether we may act on a chain at all: its id, our wallets' nonces, and that each vault names us as its operator.
+"""Whether we may act on a chain at all: its id, our wallets' nonces, that each vault names us as its operator, and no
+vault its keepers.
 
 Asked once per start, before any plugin of the chain runs. A refusal is final until the operator mends it; an RPC error
 proves nothing and is tried again by the caller.
@@ -9,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runnerd.clock import Clock
-from runnerd.config.model import VaultConfig
+from runnerd.config.model import KeeperConfig, Place, VaultConfig
 from runnerd.crash_points import reached
 from runnerd.executor.auditor import BY_US, WHAT_TO_DO
+from runnerd.keepers import find_right
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pause, Scope
@@ -35,17 +37,21 @@ class Admission:
 
 
 async def admit(
-    network: Network, vaults: Mapping[str, VaultConfig], signers: Mapping[str, Signer], store: Ledger, clock: Clock
+    network: Network, vaults: Mapping[str, Place], signers: Mapping[str, Signer], store: Ledger, clock: Clock
 ) -> Admission:
-    """Look at one chain and the vaults on it. Raises ChainError when the node does not say, and StoreError."""
+    """Look at one chain, its vaults and keepers. Raises ChainError when the node does not say, and StoreError."""
     admission = Admission()
     chain_id = await network.fetch_chain_id()
     if chain_id != network.config.id:
         wanted = f"[chains.{network.name}] says id = {network.config.id}"
         admission.chain_problem = f"the node serves chain {chain_id}, {wanted}: nothing is signed"
         return admission
-    for name, vault in vaults.items():
-        problem = await find_problem(network.rpc, vault, signers[vault.wallet].address)
+    operated = {name: place for name, place in vaults.items() if isinstance(place, VaultConfig)}
+    for name, place in vaults.items():
+        address = signers[place.wallet].address
+        problem = await find_problem(network.rpc, place, address)
+        if problem is None and isinstance(place, KeeperConfig):
+            problem = await find_right(network.rpc, address, operated)
         if problem is not None:
             admission.refused[name] = problem
     unknown: dict[str, range] = {}

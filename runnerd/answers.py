@@ -16,9 +16,10 @@ import msgspec
 from protocol.actions import Act, Action
 from protocol.messages import TriggerKind
 from runnerd.clock import Clock
-from runnerd.config.model import PluginConfig, VaultConfig
+from runnerd.config.model import Place, PluginConfig
 from runnerd.consumers.answer import RETRACTED, find_objection
 from runnerd.consumers.consumer import ConsumerNotReady, ConsumerRefused
+from runnerd.drain import Drain
 from runnerd.executor.decided import Decided, terms_of
 from runnerd.executor.executor import VaultDesk
 from runnerd.log import fields
@@ -58,12 +59,13 @@ class Answers:
         self,
         executor: Executor,
         vaults: Mapping[str, VaultDesk],
-        configs: Mapping[str, VaultConfig],
+        configs: Mapping[str, Place],
         hosts: Mapping[str, Host],
         pauses: Pauses,
         store: Ledger,
         metrics: Metrics,
         clock: Clock,
+        drain: Drain,
     ) -> None:
         self._executor = executor
         self._vaults = vaults
@@ -73,6 +75,7 @@ class Answers:
         self._store = store
         self._metrics = metrics
         self._clock = clock
+        self._drain = drain
 
     async def answer(self, consumer: str, call: JobCall, action: Action) -> None:
         """Plan `action` as the one answer to `call`; nothing, if it has one.
@@ -82,10 +85,12 @@ class Answers:
         host = self._hosts.get(call.plugin)
         if host is None:
             raise ConsumerRefused(f"call {call.id}: plugin {call.plugin} is not configured any more")
-        vault = host.config.vault
+        vault = host.config.place
         desk = self._vaults.get(vault)
         if desk is None:
             raise ConsumerNotReady(f"vault {vault} is not open")
+        if self._drain.is_asked:
+            raise ConsumerNotReady("runnerd is stopping, and begins no more transactions")
         entry = desk.catalogue.actions.get(action.name)
         if entry is None:
             raise ConsumerRefused(f"call {call.id}: vault {vault} grants no action {action.name}")
@@ -107,7 +112,7 @@ class Answers:
                 extra=fields("answer_skipped", consumer=consumer, plugin=call.plugin, call=call.id),
             )  # fmt: skip
             return
-        paused = self._pauses.objection(call.plugin, config.vault, [action.name])
+        paused = self._pauses.objection(call.plugin, config.place, [action.name])
         if paused is not None:
             raise ConsumerNotReady(paused)
         ((row,),) = await self._store.commit(answers.new_id())
@@ -138,7 +143,7 @@ class Answers:
 def _decided(answer: JobCall, config: PluginConfig, action: Action, born_with: Statement) -> Decided:
     return Decided(
         call=answer,
-        vault=config.vault,
+        vault=config.place,
         generation=NOBODY,
         digest="",
         attempt=1,

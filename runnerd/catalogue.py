@@ -1,4 +1,4 @@
-"""A vault's catalogue, ready for use: the reads and actions its owner grants, with their ABI parsed once.
+"""A vault's or keeper's catalogue, ready for use: the reads and actions that are granted, with their ABI parsed once.
 
 Built from the configuration, asked by snapshots (reads) and by policy (actions).
 """
@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from runnerd.chain.abi import AbiFunction, parse_error, parse_function
 from runnerd.chain.address import parse_address
-from runnerd.config.model import ActionGrant, ArgumentLimit, BudgetConfig, VaultConfig
+from runnerd.config.grants import ActionGrant, ArgumentLimit, KeeperAction
+from runnerd.config.model import BudgetConfig, KeeperConfig, Place
 
 AddressLists: TypeAlias = Mapping[str, Sequence[str]]
 
@@ -38,9 +39,10 @@ class ActionEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """What plugins may read and ask for at one vault."""
+    """What plugins may read and ask for at one vault, or through one keeper."""
 
     vault: str
+    """Its name, or the keeper's: they share one space of names."""
     max_actions: int
     budget: BudgetConfig
     reads: Mapping[str, ReadEntry]
@@ -48,6 +50,12 @@ class Catalogue:
     expect_tokens: frozenset[str]
     errors: tuple[AbiFunction, ...]
     """Custom errors of all contracts in it, to name a revert."""
+    is_keeper: bool = False
+
+    @property
+    def place(self) -> str:
+        """Whose it is, in words."""
+        return f"{'keeper' if self.is_keeper else 'vault'} {self.vault}"
 
     @property
     def reducing(self) -> frozenset[str]:
@@ -55,8 +63,8 @@ class Catalogue:
         return frozenset(name for name, entry in self.actions.items() if entry.is_reducing)
 
 
-def build_catalogue(name: str, vault: VaultConfig, lists: AddressLists | None = None) -> Catalogue:
-    """The catalogue of `[vaults.NAME]`; `lists` are the `[address_lists]`.
+def build_catalogue(name: str, vault: Place, lists: AddressLists | None = None) -> Catalogue:
+    """The catalogue of `[vaults.NAME]` or `[keepers.NAME]`; `lists` are the `[address_lists]`.
 
     Raises AbiError; `config.check` has found those before, key by key.
     """
@@ -85,10 +93,11 @@ def build_catalogue(name: str, vault: VaultConfig, lists: AddressLists | None = 
         actions={key: _action(grant, lists or {}) for key, grant in vault.actions.items()},
         expect_tokens=frozenset(map(parse_address, vault.expect_tokens)),
         errors=tuple(errors.values()),
+        is_keeper=isinstance(vault, KeeperConfig),
     )
 
 
-def _action(grant: ActionGrant, lists: AddressLists) -> ActionEntry:
+def _action(grant: ActionGrant | KeeperAction, lists: AddressLists) -> ActionEntry:
     named = {name for limit in grant.limits.values() for name in (limit.in_list, limit.not_in_list) if name is not None}
     return ActionEntry(
         contract=parse_address(grant.contract),

@@ -11,7 +11,7 @@ from runnerd.catalogue import Catalogue
 from runnerd.chain.address import parse_address
 from runnerd.chain.errors import ChainError
 from runnerd.clock import Clock
-from runnerd.config.model import VaultConfig, WalletConfig
+from runnerd.config.model import KeeperConfig, Place, WalletConfig
 from runnerd.executor.aftermath import Aftermath
 from runnerd.executor.auditor import Auditor
 from runnerd.executor.effect_checks import EffectChecks, Ground
@@ -28,6 +28,7 @@ from runnerd.store import knobs
 from runnerd.store.errors import StoreError
 from runnerd.store.store import Store
 from runnerd.tasks import Tasks
+from runnerd.vaults import address_of
 from runnerd.wallets.signer import Signer
 
 logger = logging.getLogger("runnerd.chains")
@@ -36,12 +37,12 @@ RETRY_S = (0.2, 10.0)
 
 
 class ChainDesk:
-    """Owns the tasks of one chain."""
+    """Owns the tasks of one chain. `vaults` are its vaults and its keepers, by name."""
 
     def __init__(
         self,
         network: Network,
-        vaults: Mapping[str, VaultConfig],
+        vaults: Mapping[str, Place],
         wallets: Mapping[str, WalletConfig],
         signers: Mapping[str, Signer],
         catalogues: Mapping[str, Catalogue],
@@ -68,7 +69,10 @@ class ChainDesk:
         self._tasks = Tasks()
         self.follower: Follower | None = None
         """There while something may be sent to the chain."""
-        grounds = {name: Ground(parse_address(vault.address), catalogues[name]) for name, vault in vaults.items()}
+        grounds = {
+            name: Ground(parse_address(address_of(place, signers[place.wallet].address)), catalogues[name])
+            for name, place in vaults.items()
+        }
         self._checks = EffectChecks(network, grounds)
         self.mirror: CapsMirror | None = None
         self.lanes: dict[str, Lane] = {}
@@ -197,4 +201,5 @@ class ChainDesk:
         return Lane(
             self.network, signer, next_nonce, limits, tuple(errors.values()), self._book, self._pauses, self._gas,
             self._metrics, self._checks,
+            is_keeper=any(isinstance(one, KeeperConfig) and one.wallet in wallets for one in self.vaults.values()),
         )  # fmt: skip

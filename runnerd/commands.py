@@ -12,8 +12,17 @@ from protocol.messages import TriggerKind
 from runnerd.chain_commands import ChainCommands
 from runnerd.clock import Clock
 from runnerd.consumer_commands import ConsumerCommands
-from runnerd.control import chain_messages, consumer_messages, key_messages, messages, outbox_messages, safe_messages
+from runnerd.control import (
+    chain_messages,
+    consumer_messages,
+    key_messages,
+    messages,
+    outbox_messages,
+    safe_messages,
+    service_messages,
+)
 from runnerd.control.messages import ControlError, Reply, Request
+from runnerd.drain import Drain
 from runnerd.key_commands import KeyCommands
 from runnerd.pauses import EVERYTHING, Mode, Pause, Pauses, Scope
 from runnerd.plugins import Plugins
@@ -34,7 +43,7 @@ ROOM_BYTES = messages.MAX_LINE_BYTES // 4
 
 
 class Commands:
-    """`control.server.Handle` is its `handle`. `vaults` are the names of their actions, by vault."""
+    """`control.server.Handle` is its `handle`. `vaults` are the names of their actions, by vault or keeper."""
 
     def __init__(
         self,
@@ -51,6 +60,7 @@ class Commands:
         consumer_commands: ConsumerCommands,
         clock: Clock,
         outbox: OutboxProducer | None = None,
+        drain: Drain | None = None,
     ) -> None:
         self._router = router
         self._plugins = plugins
@@ -66,6 +76,7 @@ class Commands:
         self._consumer_commands = consumer_commands
         self._clock = clock
         self._outbox = outbox
+        self._drain = drain or Drain(0)
 
     async def handle(self, request: Request, principal: str) -> Reply:  # noqa: PLR0912  # one for each command
         """Carry out one request of `principal`. Raises ControlError, StoreError."""
@@ -93,6 +104,8 @@ class Commands:
                 self._plugins.restart(request.plugin)
                 await self._store.commit(self._command("restart", principal, plugin=request.plugin))
                 return messages.Done(text=f"{request.plugin} restarts")
+            case service_messages.Drain():
+                return await self._begin_drain(request, principal)
             case safe_messages.GetProposals() | safe_messages.SignProposal() | safe_messages.RejectProposal():
                 return await self._safes.handle(request, principal)
             case (
@@ -113,6 +126,14 @@ class Commands:
                 return await self._consumer_commands.handle(request, principal)
             case _:
                 assert_never(request)
+
+    async def _begin_drain(self, request: service_messages.Drain, principal: str) -> Reply:
+        await self._store.commit(self._command("drain", principal, hurry="yes" if request.is_hurried else "no"))
+        if request.is_hurried:
+            self._drain.hurry()
+            return messages.Done(text="runnerd stops now")
+        self._drain.ask(request.transactions_s)
+        return messages.Done(text="runnerd drains: it takes nothing new, and ends when what runs has ended")
 
     async def _followers(self) -> Reply:
         views = await self._outbox.view() if self._outbox is not None else []
@@ -273,7 +294,9 @@ class Commands:
             case Scope.PLUGIN:
                 self._check_plugin(name)
             case Scope.VAULT if name not in self._vaults:
-                raise ControlError(f"there is no vault {name!r}; there are: {', '.join(sorted(self._vaults))}")
+                raise ControlError(
+                    f"there is no vault or keeper {name!r}; there are: {', '.join(sorted(self._vaults))}"
+                )
             case Scope.ALL if name != EVERYTHING:
                 raise ControlError(f"the name of scope all is {EVERYTHING!r}")
             case Scope.ACTION | Scope.VAULT | Scope.ALL:

@@ -1,5 +1,6 @@
 """The configured plugins in operation: which hosts exist, which may run, what a changed configuration does."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
@@ -27,7 +28,7 @@ class Plugins:
         generations: Mapping[str, int],
         chain_of: Callable[[str], str] = lambda _: "",
     ) -> None:
-        """`chain_of` a vault, by its name."""
+        """`chain_of` a vault or keeper, by its name."""
         self.hosts: dict[str, PluginHost] = router.hosts
         self._services = services
         self._producers = producers
@@ -50,10 +51,10 @@ class Plugins:
         self._start(host)
 
     def on_vault(self, vault: str, refusal: str | None) -> None:
-        """The vault was admitted, or refused with a reason: its plugins start, or are quarantined."""
+        """The vault or keeper was admitted, or refused with a reason: its plugins start, or are quarantined."""
         self._verdicts[vault] = refusal
         for host in self.hosts.values():
-            if host.config.vault == vault:
+            if host.config.place == vault:
                 self._start(host)
 
     def on_declared(self, plugin: str, triggers: tuple[Trigger, ...]) -> None:
@@ -62,8 +63,8 @@ class Plugins:
         terms = Terms(
             call_deadline=timedelta(seconds=config.call_deadline_s),
             spread_s=config.cron_spread_s,
-            chain=self._chain_of(config.vault),
-            vault=config.vault,
+            chain=self._chain_of(config.place),
+            vault=config.place,
         )
         self._tasks.spawn(self._producers.declare(plugin, triggers, terms), f"declare:{plugin}")
         self._turns.free()
@@ -73,11 +74,11 @@ class Plugins:
         host = self.hosts[name]
         if not host.config.enabled:
             raise PluginHeld(f"{name} is switched off: enabled = false")
-        if host.config.vault not in self._verdicts:
-            raise PluginHeld(f"the chain of vault {host.config.vault} has not answered yet")
-        refusal = self._verdicts[host.config.vault]
+        if host.config.place not in self._verdicts:
+            raise PluginHeld(f"the chain of {_what(host)} has not answered yet")
+        refusal = self._verdicts[host.config.place]
         if refusal is not None:
-            raise PluginHeld(f"vault {host.config.vault} is refused: {refusal}")
+            raise PluginHeld(f"{_what(host)} is refused: {refusal}")
         host.restart()
 
     async def reload(self, wanted: Mapping[str, PluginConfig]) -> list[str]:
@@ -126,6 +127,10 @@ class Plugins:
     def _forget_triggers(self, name: str) -> None:
         self._producers.forget(name)
 
+    async def rest(self) -> None:
+        """Give no worker anything any more, and return when all have decided what they have: within their deadlines."""
+        await asyncio.gather(*(host.rest() for host in self.hosts.values()))
+
     async def close(self) -> None:
         """Stop all; what waits stays in the ledger for the next start."""
         await self._turns.close()
@@ -139,9 +144,14 @@ class Plugins:
             return  # the one that takes its place is started when it is made
         if not host.config.enabled:
             host.hold("enabled = false")
-        elif host.config.vault not in self._verdicts:
+        elif host.config.place not in self._verdicts:
             host.hold("its chain has not answered yet", is_awaited=True)
-        elif (refusal := self._verdicts[host.config.vault]) is not None:
+        elif (refusal := self._verdicts[host.config.place]) is not None:
             host.refuse(refusal)
         elif host.state.phase is Phase.STOPPED:
             self._turns.start(host)
+
+
+def _what(host: PluginHost) -> str:
+    """Its vault or keeper, in words."""
+    return f"{'keeper' if host.config.role == 'keeper' else 'vault'} {host.config.place}"

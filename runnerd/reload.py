@@ -6,6 +6,7 @@ One reload at a time, and each to its end. What may not change is named in a war
 import asyncio
 import logging
 import time
+from collections.abc import Collection, Iterator
 
 from runnerd.config.load import ConfigError, load_config
 from runnerd.config.model import Config
@@ -17,15 +18,29 @@ from runnerd.trail import Trail
 
 logger = logging.getLogger("runnerd")
 
-TABLES = ("chains", "wallets", "vaults", "address_lists", "database", "http", "consumers")
-KEYS = ("log_level", "data_dir", "runtime_dir", "control_socket")
+TABLES = (
+    "chains",
+    "wallets",
+    "vaults",
+    "keepers",
+    "address_lists",
+    "database",
+    "http",
+    "producers",
+    "services",
+    "consumers",
+)
+KEYS = ("log_level", "data_dir", "runtime_dir", "control_socket", "drain_s")
 
 
 class Reloader:
     """`config` is what runnerd was started with: only a restart can change the rest of it."""
 
-    def __init__(self, config: Config, plugins: Plugins, systemd: Systemd, trail: Trail) -> None:
+    def __init__(
+        self, config: Config, plugins: Plugins, systemd: Systemd, trail: Trail, own_producers: Collection[str] = ()
+    ) -> None:
         self._config = config
+        self._own_producers = own_producers
         self._trail = trail
         self._plugins = plugins
         self._systemd = systemd
@@ -51,17 +66,26 @@ class Reloader:
         monotonic_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._systemd.notify("RELOADING=1", f"MONOTONIC_USEC={monotonic_us}")
         try:
-            wanted = load_config(self._config.source)
-            news = sorted({plugin.vault for plugin in wanted.plugins.values()} - self._config.vaults.keys())
-            if news:
-                problem = Problem("vaults", f"{', '.join(news)} are new; new vaults need a restart of runnerd")
-                raise ConfigError(self._config.source, [problem])
+            wanted = load_config(self._config.source, self._own_producers)
+            problems = list(self._new_places(wanted))
+            if problems:
+                raise ConfigError(self._config.source, problems)
             done = await self._plugins.reload(wanted.plugins)
         finally:
             self._systemd.notify("READY=1")
         logger.info("configuration read again: %s", ", ".join(done) or "no plugin changed", extra=fields("reloaded"))
         self._warn_of_the_rest(wanted)
         await self._trail.record_reload(wanted.plugins)
+
+    def _new_places(self, wanted: Config) -> Iterator[Problem]:
+        """Plugins cannot be moved to what was not opened at the start, and what was a vault then is one now."""
+        for group, used in (
+            ("vaults", {plugin.vault for plugin in wanted.plugins.values()}),
+            ("keepers", {plugin.keeper for plugin in wanted.plugins.values()}),
+        ):
+            news = sorted(name for name in used - getattr(self._config, group).keys() if name is not None)
+            if news:
+                yield Problem(group, f"{', '.join(news)} are new; new {group} need a restart of runnerd")
 
     def _warn_of_the_rest(self, wanted: Config) -> None:
         for name in (*TABLES, *KEYS):

@@ -13,10 +13,12 @@ from runnerd.chain.types import Block
 from runnerd.config.model import Config
 from runnerd.network import Network
 from runnerd.supervisor.context import Snapshot, SnapshotFailed
+from runnerd.vaults import address_of
+from runnerd.wallets.signer import Signer
 
 
 class VaultSnapshots:
-    """`supervisor.context.Snapshots` over the configured vaults."""
+    """`supervisor.context.Snapshots` over the configured vaults and keepers."""
 
     def __init__(self, vaults: dict[str, tuple[VaultRef, Catalogue, Network]]) -> None:
         self._vaults = vaults
@@ -30,7 +32,7 @@ class VaultSnapshots:
             entry = catalogue.reads.get(read.name)
             if entry is None:
                 granted = ", ".join(catalogue.reads) or "none"
-                return f"read {read.name!r} is not in the catalogue of vault {vault}; granted: {granted}"
+                return f"read {read.name!r} is not in the catalogue of {catalogue.place}; granted: {granted}"
             try:
                 self._request(vault, read)
             except AbiError as error:
@@ -88,21 +90,27 @@ def _key(vault: str, read: Read) -> tuple[str, str]:
 
 
 def open_snapshots(
-    config: Config, catalogues: Mapping[str, Catalogue], networks: Mapping[str, Network]
+    config: Config,
+    catalogues: Mapping[str, Catalogue],
+    networks: Mapping[str, Network],
+    signers: Mapping[str, Signer],
 ) -> VaultSnapshots:
-    """Over the vaults of `config`, with their catalogues by vault and their networks by chain."""
+    """Over the vaults and keepers of `config`, with their catalogues by name, their networks by chain, and the wallets.
+
+    What a plugin sees as the vault of a keeper is the keeper: its wallet's address makes the calls.
+    """
     return VaultSnapshots(
         {
             name: (
                 VaultRef(
                     name=name,
-                    address=vault.address,
-                    chain_id=config.chains[vault.chain].id,
-                    actions=tuple(vault.actions),
+                    address=address_of(place, signers[place.wallet].address),
+                    chain_id=config.chains[place.chain].id,
+                    actions=tuple(place.actions),
                 ),
                 catalogues[name],
-                networks[vault.chain],
+                networks[place.chain],
             )
-            for name, vault in config.vaults.items()
+            for name, place in config.places.items()
         }
     )

@@ -15,8 +15,10 @@ from runnerd.config.model import Config
 from runnerd.consumer_commands import to_status
 from runnerd.consumers.consumers import Consumers
 from runnerd.control.chain_messages import NodeStatus
-from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
+from runnerd.control.messages import ChainStatus, PluginStatus, Status
+from runnerd.control.place_messages import KeeperStatus, VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
+from runnerd.control.service_messages import ServiceStatus
 from runnerd.executor.executor import VaultDesk
 from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage
@@ -26,6 +28,7 @@ from runnerd.pauses import Pause, Pauses
 from runnerd.results import Results
 from runnerd.services.http import HttpProcess
 from runnerd.services.metrics import Metrics
+from runnerd.services.services import Services
 from runnerd.store.store import Store
 from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
@@ -53,6 +56,7 @@ class StatusReader:
         results: Results,
         metrics: Metrics,
         producers: Producers,
+        services: Services,
         consumers: Consumers,
         zygotes: Zygotes,
         http: HttpProcess | None,
@@ -70,6 +74,7 @@ class StatusReader:
         self._results = results
         self._metrics = metrics
         self._producers = producers
+        self._services = services
         self._consumers = consumers
         self._zygotes = zygotes
         self._http = http
@@ -98,10 +103,15 @@ class StatusReader:
             plugins=[self._plugin(host, memory) for _, host in sorted(self._hosts.items())],
             chains=[self._chain(name, chain) for name, chain in self._chains.items()],
             vaults=[self._vault(name) for name in self._config.vaults],
+            keepers=[self._keeper(name) for name in self._config.keepers],
             open_intents=self._open_intents(),
             producers=[
                 ProducerStatus(name=one.name, state=one.state.value, reason=one.reason, progress=one.progress)
                 for one in self._producers.view()
+            ],
+            services=[
+                ServiceStatus(name=one.name, state=one.state.value, reason=one.reason, restarts=one.restarts)
+                for one in self._services.view()
             ],
             consumers=[to_status(one) for one in self._consumers.view()],
         )
@@ -149,9 +159,8 @@ class StatusReader:
                     if node.health.state is NodeState.OUT and node.health.fault is not Fault.NOT_ASKED:
                         yield f"chain {name}: node {node.name} is out: {node.health.reason}"
         yield from self._producers.problems()
+        yield from self._services.problems()
         yield from self._consumers.problems()
-        if self._http is not None and self._http.is_lost:
-            yield "the http process is gone: no metrics, no health and no webhooks until runnerd is restarted"
         for name, chain in self._chains.items():
             for address, lane in chain.lanes.items():
                 if (shortage := lane.purse.shortage) is not None:
@@ -169,7 +178,8 @@ class StatusReader:
                 places.setdefault((tracked.intent.vault, tracked.intent.wallet), []).append(tracked.intent.call_id)
         for (vault, wallet), call_ids in sorted(places.items()):
             listing = ", ".join(map(str, sorted(call_ids)))
-            yield f"vault {vault}: what became of calls {listing} is unresolved, and keeps wallet {wallet} waiting"
+            what = f"what became of calls {listing} is unresolved, and keeps wallet {wallet} waiting"
+            yield f"{self._kind(vault)} {vault}: {what}"
 
     def _strangers(self) -> Iterable[str]:
         """Transactions of our wallets that nobody has said a word about, and the gaps that such ones may leave."""
@@ -197,19 +207,20 @@ class StatusReader:
                 yield f"chain {name}: {chain.problem}"
             elif chain.admission is not None:
                 for vault, reason in chain.admission.refused.items():
-                    yield f"vault {vault}: {reason}"
+                    yield f"{self._kind(vault)} {vault}: {reason}"
             for address, lane in chain.lanes.items():
                 if lane.problem is not None:
                     yield f"wallet {address} on {name}: {lane.problem}"
 
     def _plugin(self, host: PluginHost, memory: Mapping[int, int | None]) -> PluginStatus:
         worker = host.worker
-        pause = self._pauses.of(host.name, host.config.vault)
+        pause = self._pauses.of(host.name, host.config.place)
         last = self._results.last.get(host.name)
         now, monotonic = self._clock.now(), self._clock.monotonic()
         return PluginStatus(
             name=host.name,
-            vault=host.config.vault,
+            vault=host.config.place,
+            role=host.config.role,
             state=host.state.phase.value,
             reason=host.state.reason,
             generation=host.state.generation,
@@ -227,7 +238,7 @@ class StatusReader:
             last_outcome=last.outcome if last else None,
             last_reason=last.reason if last else None,
             last_at=last.finished_at if last else None,
-            reducing=_text(self._pauses.reducing_of(host.name, host.config.vault)),
+            reducing=_text(self._pauses.reducing_of(host.name, host.config.place)),
             digest=(worker.digest or None) if worker is not None else None,
             pin=host.config.pin,
         )
@@ -272,6 +283,26 @@ class StatusReader:
             reducing=_text(self._pauses.reducing_of("", name)),
             paused_actions=[pause.name for pause in self._pauses.of_actions(name)],
         )
+
+    def _keeper(self, name: str) -> KeeperStatus:
+        config = self._config.keepers[name]
+        chain = self._chains[config.chain]
+        desk = self._vaults.get(name)
+        pause = self._pauses.of("", name)
+        return KeeperStatus(
+            name=name,
+            chain=config.chain,
+            address=desk.lane.signer.address if desk else "",
+            balance_wei=desk.lane.purse.balance_wei if desk else None,
+            paused=str(pause) if pause else None,
+            reducing=_text(self._pauses.reducing_of("", name)),
+            problem=chain.admission.refused.get(name) if chain.admission else None,
+            waiting_intents=desk.waiting if desk else 0,
+            paused_actions=[pause.name for pause in self._pauses.of_actions(name)],
+        )
+
+    def _kind(self, place: str) -> str:
+        return "keeper" if place in self._config.keepers else "vault"
 
     def _open_intents(self) -> dict[str, int]:
         return dict(Counter(tracked.intent.state.value for tracked in self._book.open.values()))

@@ -61,13 +61,14 @@ class Trail:
 
 
 def compute_configuration_digest(config: Config) -> str:
-    """SHA-256 of what decides which transactions may be signed: vaults, plugins and the chains' ids.
+    """SHA-256 of what decides which transactions may be signed: vaults, keepers, plugins and the chains' ids.
 
     Neither a DSN nor a node's URL is part of it: a digest of a guessable secret gives it away.
     """
     decisive = {
         "chains": {name: chain.id for name, chain in config.chains.items()},
         "vaults": config.vaults,
+        "keepers": config.keepers,
         "plugins": config.plugins,
     }
     return audit.digest(msgspec.json.encode(decisive, order="sorted", enc_hook=str))

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runnerd.chain.address import checksum_address
+from runnerd.config.extensions import SIGNERS, Option
 from runnerd.config.model import WalletConfig
+from runnerd.extensions import SignerTools, find_gaps, load_factory
 from runnerd.wallets.errors import WalletError
+from runnerd.wallets.extension import ExtensionSigner, RawSigner
 from runnerd.wallets.keystore import unlock_keystore
 from runnerd.wallets.kms import open_kms
 from runnerd.wallets.passphrase import PassphraseCredential, PassphraseFile, PassphraseSource, fetch_passphrase
@@ -54,7 +57,27 @@ async def open_signer(wallet: WalletConfig) -> Signer:
             client_cert_file=wallet.signer_client_cert_file,
             environ=os.environ,
         )
+    if wallet.signer_entry_point is not None:
+        return await _open_extension(wallet.signer_entry_point, wallet.signer_params or {}, address)
     raise WalletError("a wallet has neither keystore nor kms_key_id nor signer_url with an address")
+
+
+async def _open_extension(name: str, params: Mapping[str, Option], address: str | None) -> Signer:
+    place = "signer_entry_point"
+    try:
+        signer: RawSigner = await load_factory(place, SIGNERS, name)(SignerTools(params=params, address=address))
+        gaps = find_gaps(signer, RawSigner)
+        its = "" if gaps else checksum_address(signer.address)
+    except WalletError:
+        raise
+    except Exception as error:  # whatever its code runs into
+        raise WalletError(f"{place} {name!r} gives no signer: {type(error).__name__}: {error}") from error
+    if gaps:
+        raise WalletError(f"{place} {name!r} gives {type(signer).__name__}, which lacks {', '.join(gaps)}")
+    if address not in (None, its):
+        await signer.close()
+        raise WalletError(f"{place} {name!r} signs for {its}, the wallet's address is {address}: correct one of them")
+    return ExtensionSigner(signer, name, its)
 
 
 def _open_keystore(wallet: WalletConfig) -> Signer:

@@ -1,4 +1,4 @@
-"""The adapter that `[vaults.NAME]` asks for, and whether the chain lets our wallet act through it.
+"""The adapter of a vault or a keeper, and whether the chain lets our wallet act through it.
 
 Asked by admission before anything is signed, and by `runnerctl doctor`.
 """
@@ -8,22 +8,40 @@ from functools import partial
 from typing import assert_never
 
 from runnerd.caps_mirror import CapsMirror
+from runnerd.chain.address import parse_address
 from runnerd.chain.errors import AbiError, RpcRefused
 from runnerd.chain.revert import is_execution_failure, revert_reason
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.vault import VaultAdapter
+from runnerd.chain.vaults.direct import DirectKeeper
 from runnerd.chain.vaults.eip7702 import Eip7702Vault
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.chain.vaults.roles import RolesVault
 from runnerd.chain.vaults.safe import SafeVault
 from runnerd.chain.vaults.safe_multisig import SafeMultisigVault
-from runnerd.config.model import VaultConfig
+from runnerd.config.model import KeeperConfig, Place, VaultConfig
 from runnerd.executor.executor import VaultDesk
 from runnerd.network import Network
 
 
-def build_adapter(vault: VaultConfig, operator: str) -> VaultAdapter:
+def build_adapter(place: Place, operator: str) -> VaultAdapter:
     """The configuration was checked: the keys that its adapter needs are there. `operator` is the wallet's address."""
+    match place:
+        case KeeperConfig():
+            contracts = {name: parse_address(action.contract) for name, action in place.actions.items()}
+            return DirectKeeper(operator=operator, contracts=contracts)
+        case VaultConfig():
+            return _build_vault(place, operator)
+        case _:
+            assert_never(place)
+
+
+def address_of(place: Place, operator: str) -> str:
+    """Who makes the calls: the vault, or a keeper's wallet itself."""
+    return operator if isinstance(place, KeeperConfig) else place.address
+
+
+def _build_vault(vault: VaultConfig, operator: str) -> VaultAdapter:
     match vault.adapter:
         case "erc7821":
             return Erc7821Vault(address=vault.address, operator=operator)
@@ -49,9 +67,9 @@ def build_adapter(vault: VaultConfig, operator: str) -> VaultAdapter:
             assert_never(vault.adapter)
 
 
-async def find_problem(node: NodeBatches, vault: VaultConfig, operator: str) -> str | None:
-    """Why `operator` may not act for the vault; None if it may. Raises ChainError when the node does not say."""
-    adapter = build_adapter(vault, operator)
+async def find_problem(node: NodeBatches, place: Place, operator: str) -> str | None:
+    """Why `operator` may not act for the vault, or as the keeper; None if it may. Raises ChainError if no node says."""
+    adapter = build_adapter(place, operator)
     answers = await node.batch(adapter.build_admission())
     for answer in answers:
         if isinstance(answer, RpcRefused) and not is_execution_failure(answer):
@@ -59,9 +77,11 @@ async def find_problem(node: NodeBatches, vault: VaultConfig, operator: str) -> 
     try:
         return adapter.find_problem(answers)
     except AbiError as error:
-        return f"{vault.address} is not a vault of kind {vault.adapter}: {error}"
+        return f"{address_of(place, operator)} is not a vault of kind {place.adapter}: {error}"
     except RpcRefused as error:
-        return f"{vault.address} does not answer as a vault of kind {vault.adapter}: {revert_reason(error)}"
+        return (
+            f"{address_of(place, operator)} does not answer as a vault of kind {place.adapter}: {revert_reason(error)}"
+        )
 
 
 def _given(key: str | None) -> str:

@@ -15,6 +15,7 @@ from protocol.messages import TriggerKind
 from runnerd.answers import Answers
 from runnerd.clock import SystemClock
 from runnerd.consumers.consumer import ConsumerNotReady, ConsumerRefused
+from runnerd.drain import Drain
 from runnerd.executor.decided import Decided, to_store
 from runnerd.pauses import Mode, Pause, Pauses, Scope
 from runnerd.services.metrics import Metrics
@@ -49,13 +50,14 @@ class Bench:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.pauses = Pauses()
+        self.drain = Drain(0)
         self.executor = StoringExecutor(store)
         entry = SimpleNamespace(contract=CONTRACT)
         self.vaults: dict[str, Any] = {"main": SimpleNamespace(catalogue=SimpleNamespace(actions={"answer": entry}))}
         self.hosts: dict[str, Any] = {"alpha": SimpleNamespace(config=plugin_config())}
         self.answers = Answers(
             self.executor, self.vaults, cast("Any", {"main": SimpleNamespace(chain="local")}), self.hosts, self.pauses,
-            store, Metrics([]), SystemClock(),
+            store, Metrics([]), SystemClock(), self.drain,
         )  # fmt: skip
 
     async def call(self, trigger: TriggerKind = TriggerKind.LOG, identity: str = "log local 0xab 0 log") -> JobCall:
@@ -145,6 +147,9 @@ def test_an_answer_waits_for_its_vault_and_for_the_end_of_a_pause(ledger_dsn: st
             bench.pauses.remove(Scope.VAULT, "main")
             await bench.answers.answer("one", call, ACTION)
             assert len(bench.executor.accepted) == 1
+            bench.drain.ask()
+            with pytest.raises(ConsumerNotReady, match="runnerd is stopping"):
+                await bench.answers.answer("one", await bench.call(identity="log local 0xcd 0 log"), ACTION)
 
     run_async(scenario())
 

@@ -100,7 +100,7 @@ def test_pause_of_what_is_configured_no_more_can_be_taken_back() -> None:
         bench.pauses.load([row])
         with pytest.raises(ControlError, match="there is no plugin 'other'"):
             await bench.commands.handle(Resume(scope="plugin", name="other"), ME)
-        with pytest.raises(ControlError, match="there is no vault 'gone'"):
+        with pytest.raises(ControlError, match="there is no vault or keeper 'gone'"):
             await bench.commands.handle(Resume(scope="vault", name="gone"), ME)
         assert await bench.commands.handle(Resume(scope="plugin", name="gone"), ME) == Done(text="resumed")
         assert bench.pauses.active == {}

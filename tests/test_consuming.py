@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from runnerd.builder import RunnerBuilder, RunnerIncomplete
 from runnerd.clock import SystemClock
 from runnerd.config.consumer_model import (
     ConsumerConfig,
@@ -21,7 +22,10 @@ from runnerd.config.load import ConfigError
 from runnerd.config.model import Config, DatabaseConfig
 from runnerd.consumers.consumer import ConsumerError
 from runnerd.consumers.consumers import Consumers
+from runnerd.consumers.notify import NotifyConsumer
 from runnerd.consuming import open_consumers
+from runnerd.extensions import ExtensionBroken, load_extensions
+from runnerd.runner import Runner
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobOutcome, JobResult
 from tests.config.toml_bench import GOOD, Place
@@ -31,10 +35,10 @@ from tests.support.virtual_time import EPOCH
 
 MODULE = """
 class Consumer:
-    def __init__(self, name, params):
-        if "broken" in params:
-            raise RuntimeError(params["broken"])
-        self.name = params.get("as", name)
+    def __init__(self, tools):
+        if "broken" in tools.params:
+            raise RuntimeError(tools.params["broken"])
+        self.name = tools.params.get("as", tools.name)
 
     def wants(self, result):
         return True
@@ -45,10 +49,8 @@ class Consumer:
     async def close(self):
         pass
 
-def half(name, params):
-    one = Consumer(name, params)
-    one.consume = None
-    return one
+def half(tools):
+    return object()
 """
 
 
@@ -65,9 +67,12 @@ class Parts:
         self.rings.append(ring)
 
     async def open(self, **configs: ConsumerConfig) -> Consumers:
-        config = cast("Config", SimpleNamespace(consumers=configs, database=DatabaseConfig()))
+        config = cast(
+            "Config", SimpleNamespace(consumers=configs, producers={}, services={}, database=DatabaseConfig())
+        )
         parts = cast("Any", self)
-        return await open_consumers(config, "dsn", parts, parts, parts, Metrics([]), SystemClock())
+        extensions = load_extensions(config)
+        return await open_consumers(config, extensions, "dsn", parts, parts, parts, Metrics([]), SystemClock())
 
 
 @pytest.fixture
@@ -114,7 +119,7 @@ def test_each_kind_is_opened_and_hears_nothing_before_the_start(tmp_path: Path) 
         assert consumers.problems() == []
         (ring,) = parts.rings
         ring(JobResult(call=job_call(1), outcome=JobOutcome.NOOP, reason="", finished_at=EPOCH))
-        await consumers.close()
+        await consumers.stop()
 
     run_async(scenario())
 
@@ -134,25 +139,25 @@ def test_a_third_partys_consumer_comes_in_by_its_entry_point(installed: None) ->
     """Its code is imported only when it is configured."""
 
     async def scenario() -> None:
-        await (await Parts().open()).close()
+        await (await Parts().open()).stop()
         assert "house_consumers" not in sys.modules
         consumers = await Parts().open(house=EntryPointConsumerConfig(entry_point="house"))
         assert [(one.name, one.kind) for one in consumers.view()] == [("house", "entry_point")]
-        await consumers.close()
+        await consumers.stop()
 
     run_async(scenario())
 
 
 @pytest.mark.parametrize("config, why", [
-    (EntryPointConsumerConfig(entry_point="absent"), "no absent is installed in the group runnerd.consumers"),
-    (EntryPointConsumerConfig(entry_point="none"), "none cannot be used: ModuleNotFoundError"),
+    (EntryPointConsumerConfig(entry_point="absent"), "no installed package has 'absent' in runnerd.consumers"),
+    (EntryPointConsumerConfig(entry_point="none"), "'none' cannot be imported: ModuleNotFoundError"),
     (EntryPointConsumerConfig(entry_point="house", params={"broken": "no room"}), "RuntimeError: no room"),
-    (EntryPointConsumerConfig(entry_point="house", params={"as": "other"}), "calls itself otherwise"),
-    (EntryPointConsumerConfig(entry_point="half"), "has no consume"),
+    (EntryPointConsumerConfig(entry_point="house", params={"as": "other"}), "calls itself 'other'"),
+    (EntryPointConsumerConfig(entry_point="half"), "lacks close, consume, name, wants"),
 ])  # fmt: skip
 def test_one_that_is_no_consumer_ends_the_start(installed: None, config: EntryPointConsumerConfig, why: str) -> None:
     """With what is wrong, by its name."""
-    with pytest.raises(ConsumerError, match=f"consumer house: .*{why}"):
+    with pytest.raises(ExtensionBroken, match=f"house.*{why}"):
         run_async(Parts().open(house=config))
 
 
@@ -162,6 +167,19 @@ def test_the_configuration_names_those_that_are_installed(installed: None, tmp_p
     place = Place(tmp_path / "place")
     table = '[consumers.a]\nkind = "entry_point"\nentry_point = "{}"\nparams = {{ room = "ops" }}\n'
     assert place.load(GOOD + table.format("house")).consumers.keys() == {"a"}
-    with pytest.raises(ConfigError, match=r"no pigeon is installed in the group .*; known: half, house, none"):
+    with pytest.raises(ConfigError, match=r"a.entry_point: is 'pigeon', .*; there are: half, house, none"):
         place.load(GOOD + table.format("pigeon"))
     assert "house_consumers" not in sys.modules
+
+
+def test_an_application_brings_a_consumer_by_the_builder(tmp_path: Path) -> None:
+    """Under a name that no table has; what is no factory is told with all that is wrong."""
+    place = Place(tmp_path)
+    place.load(GOOD + '[consumers.bell]\nkind = "notify"\nchannel = "results"\n')
+    assert isinstance(RunnerBuilder(place.file).consumer("board", cast("Any", NotifyConsumer)).build(), Runner)
+    with pytest.raises(RunnerIncomplete) as refused:
+        RunnerBuilder(place.file).consumer("bell", cast("Any", NotifyConsumer)).consumer("odd", cast("Any", 3)).build()
+    assert refused.value.problems == [
+        "consumer 'bell': there are two of this name",
+        "consumer 'odd': 3 is no factory to be called with its tools",
+    ]

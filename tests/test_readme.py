@@ -22,7 +22,7 @@ from workers.sdk.plugin import declaration_of
 README = read_page("README.md")
 EXAMPLE = REPOSITORY / "deploy/runnerd.example.toml"
 ETC = "/etc/runnerd"
-FILES = ("operator.json", "plugins/drift.py")
+FILES = ("operator.json", "upkeep.json", "plugins/drift.py", "plugins/nav_refresh.py")
 SUFFIXES = (".py", ".sql", ".toml", ".md", ".vy", ".service")
 
 pages = pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_the_configuration_shown_serves_the_plugin_shown(tmp_path: Path) -> None
 def test_the_shipped_example_is_accepted(tmp_path: Path) -> None:
     """`runnerctl check` finds no problem in it, once the files that it names are there."""
     config = accepted(EXAMPLE.read_text("utf-8"), tmp_path)
-    assert {plugin.vault for plugin in config.plugins.values()} == {"main"}
+    assert {plugin.place for plugin in config.plugins.values()} == {"main", "nav"}
 
 
 def test_the_configuration_shown_is_a_part_of_the_example(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from runnerd.reload import Reloader
 from runnerd.services.systemd import Systemd
 from runnerd.trail import Trail
-from tests.config.toml_bench import GOOD, Place, plugin
+from tests.config.toml_bench import GOOD, MARKET, VAULT, Place, changed, plugin
 from tests.support.caller_parts import FakeLedger
 from tests.support.plugins_bench import PluginsBench, run
 from tests.support.until import until
@@ -84,6 +84,33 @@ def test_broken_file_is_refused_and_the_next_one_is_taken(tmp_path: Path, caplog
     with caplog.at_level(logging.INFO):
         run(scenario, tmp_path)
     assert actions(caplog) == ["reload_refused", "reloaded"]
+
+
+def test_plugins_cannot_move_to_a_place_that_is_not_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither to a new vault nor to a new keeper; the old ones go on."""
+    place = Place(tmp_path)
+    vault = (
+        changed('vault = "main"', 'vault = "spare"') + "[vaults.spare]" + GOOD.split("[vaults.main]")[1].split("[")[0]
+    )
+    vault = vault.replace(VAULT, MARKET, 1)
+    keeper = '\n[wallets.maid]\nkeystore = "plugins/alpha.py"\npassphrase_file = "keys/passphrase"\n'
+    keeper += '[keepers.{0}]\nchain = "local"\nwallet = "maid"\n[plugins.beta]\nrole = "keeper"\nkeeper = "{0}"\n'
+    keeper += 'path = "plugins/alpha.py"\n'
+
+    async def scenario(bench: PluginsBench) -> None:
+        async with reloading(bench, place) as reloader:
+            for text in (vault, GOOD + keeper.format("nav")):
+                place.file.write_text(text)
+                reloader.request()
+                await bench.settle()
+            assert bench.plugins.hosts.keys() == {"alpha"}
+            assert bench.host().config.vault == "main"
+
+    with caplog.at_level(logging.INFO):
+        run(scenario, tmp_path)
+    assert actions(caplog) == ["reload_refused", "reload_refused"]
+    assert "vaults: spare are new; new vaults need a restart of runnerd" in caplog.text
+    assert "keepers: nav are new; new keepers need a restart of runnerd" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,19 @@
 """What an operator is told is wrong. The table of `runnerctl status` is in tests/cli/test_status.py."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
-
-import pytest
 
 from runnerd.chain.pool.health import Fault, Health, NodeState
 from runnerd.executor.wanted import Intent, IntentState
 from runnerd.pauses import Pauses
+from runnerd.services.http import HttpGone
+from runnerd.services.service import LoopService, Restart, ServicePolicy
+from runnerd.services.services import Services
 from runnerd.status import StatusReader
 from runnerd.triggers.producers import Producers
+from tests.support.aio import run_async
+from tests.support.until import until
 from tests.support.virtual_time import EPOCH
 
 WALLET = "0x" + "0A" * 20
@@ -24,15 +28,16 @@ def intent(call_id: int, state: IntentState) -> Any:
     return SimpleNamespace(intent=made)
 
 
-def reader(*intents: Any, is_http_lost: bool = False) -> StatusReader:
+def reader(*intents: Any, services: Services | None = None, keepers: tuple[str, ...] = ()) -> StatusReader:
     """Of a runnerd that is well but for these."""
     parts: dict[str, Any] = {
-        "config": None, "hosts": {}, "chains": {}, "vaults": {}, "store": SimpleNamespace(is_connected=True),
+        "config": SimpleNamespace(keepers=keepers), "hosts": {}, "chains": {}, "vaults": {},
+        "store": SimpleNamespace(is_connected=True),
         "book": SimpleNamespace(open={each.intent.call_id: each for each in intents}), "usage": None,
         "pauses": Pauses(), "results": None, "metrics": None, "producers": Producers(),
         "consumers": SimpleNamespace(problems=list),
-        "zygotes": SimpleNamespace(pid=1), "http": SimpleNamespace(is_lost=is_http_lost), "lag_s": lambda: 0.0,
-        "clock": SimpleNamespace(now=lambda: EPOCH),
+        "zygotes": SimpleNamespace(pid=1), "http": None, "lag_s": lambda: 0.0,
+        "services": services or Services(lambda _: None), "clock": SimpleNamespace(now=lambda: EPOCH),
     }  # fmt: skip
     return StatusReader(**cast("Any", parts))
 
@@ -43,15 +48,28 @@ def test_unresolved_intents_are_a_problem_by_wallet() -> None:
     assert list(found.problems()) == [
         f"vault main: what became of calls 3, 7 is unresolved, and keeps wallet {WALLET} waiting"
     ]
+    found = reader(intent(7, IntentState.UNRESOLVED), keepers=("main",))
+    assert next(iter(found.problems())).startswith("keeper main: what became of calls 7")
 
 
-@pytest.mark.parametrize("is_lost", [True, False])
-def test_dead_http_process_is_a_problem(is_lost: bool) -> None:
-    """Whoever watches /healthz hears nothing more; `runnerctl status` says it."""
-    problems = list(reader(is_http_lost=is_lost).problems())
-    assert problems == (
-        ["the http process is gone: no metrics, no health and no webhooks until runnerd is restarted"] * is_lost
-    )
+def test_service_that_has_failed_is_a_problem() -> None:
+    """Whoever watches /healthz hears nothing more of a dead http process; `runnerctl status` says it."""
+
+    async def fail() -> None:
+        raise HttpGone("the http process is gone")
+
+    async def look() -> list[str]:
+        services = Services(lambda _: None)
+        services.add(LoopService("http", fail), ServicePolicy(restart=Restart.NEVER))
+        services.add(LoopService("lag", asyncio.Event().wait))
+        await services.start()
+        found = reader(services=services)
+        await until(lambda: [*found.problems()])
+        problems = [*found.problems()]
+        await services.close()
+        return problems
+
+    assert run_async(look()) == ["service http failed: the http process is gone"]
 
 
 def test_strangers_and_gaps_are_a_problem_with_the_command_to_type() -> None:

@@ -18,7 +18,7 @@ from runnerd.results import Results
 from runnerd.router import Router
 from runnerd.services.metrics import Metrics
 from runnerd.store import outcomes
-from runnerd.store.calls import JobCall, JobOutcome
+from runnerd.store.calls import JobCall, JobOutcome, NewCall
 from runnerd.store.store import Store
 from runnerd.supervisor.machine import Phase
 from runnerd.triggers.webhook import WebhookProducer
@@ -60,10 +60,10 @@ class Host:
     config: PluginConfig = field(default_factory=lambda: plugin_config(triggers=()))
     state: State = field(default_factory=State)
 
-    def refusal(self, coming: int) -> str | None:
+    def refusal(self, call: NewCall, coming: int = 0) -> str | None:
         return self.refused
 
-    def offer(self, call: JobCall) -> None:
+    def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
         self.offered.append(call)
 
 

@@ -15,7 +15,7 @@ from vyper import __version__ as vyper_version
 from vyper.compiler import compile_code
 
 CONTRACTS_DIR = Path(__file__).resolve().parent
-CONTRACTS = ("BatchExecutor", "EffectsProbe", "IntentRegistry", "OperatorVault", "RangeMarket")
+CONTRACTS = ("BatchExecutor", "EffectsProbe", "IntentRegistry", "NavFeed", "OperatorVault", "RangeMarket", "RoundBook")
 OUTPUTS = ("abi", "bytecode", "bytecode_runtime", "settings_dict")
 
 

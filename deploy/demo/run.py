@@ -1,4 +1,4 @@
-"""`make demo`: a stranger's first two minutes. A real node, a real database, the real daemon, three sandboxed plugins.
+"""`make demo`: a stranger's first two minutes. A real node, a real database, the real daemon, five sandboxed plugins.
 
 Tells what happens while it happens, and ends with the ledger: every call, its reason, its transaction, and what the
 sandbox refused. DEMO_KEEP=1 keeps everything running until Ctrl-C.
@@ -20,7 +20,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.demo.world import PLUGINS, Daemon, Venue, build_venue, make_keystore, render_config, running_daemon
+from deploy.demo.keepers import Upkeep, build_upkeep, keeper_plugins, keeper_tables
+from deploy.demo.world import (
+    PLUGINS,
+    Daemon,
+    Venue,
+    build_venue,
+    make_keystore,
+    render_config,
+    render_tables,
+    running_daemon,
+)
 from runnerd.config.load import load_config
 from runnerd.control.messages import GetHistory, GetRuns, GetTransactions, History, Runs, Status, Transactions
 from runnerd.store.embedded import EmbeddedPostgres
@@ -65,12 +75,14 @@ def main() -> None:
 
 def _run(directory: Path, story: Story) -> None:
     console.rule("runnerd demo")
-    console.print("Three strategies that nobody has to trust, one vault, one transaction per decision.\n")
+    console.print("Three strategies and two keepers that nobody has to trust, one transaction per decision.\n")
     with start_anvil(block_time_s=1) as anvil:
         story.tell(f"an EVM node runs at {anvil.url} (anvil, a block a second)")
         operator = make_keystore(directory)
         venue = build_venue(anvil.url, operator)
         story.tell(f"vault {venue.vault.address} holds 100 ether; its operator is {operator}")
+        upkeep = build_upkeep(venue, make_keystore(directory, "keeper"))
+        story.tell(f"two keepers share a wallet without any right: {upkeep.wallet}")
         config = render_config(
             venue,
             {
@@ -81,14 +93,15 @@ def _run(directory: Path, story: Story) -> None:
                     "params": {"keystore": str(directory / "operator.json"), "port": int(anvil.url.rpartition(":")[2])},
                     "restart": {"crashes_to_quarantine": 3},
                 },
+                **keeper_plugins(upkeep),
             },
         )
-        (directory / "runnerd.toml").write_text(config)
+        (directory / "runnerd.toml").write_text(config + render_tables(keeper_tables(upkeep)))
         with running_daemon(directory) as daemon:
-            status = daemon.wait_ready("range-maker", "flow-follower")
+            status = daemon.wait_ready("range-maker", "flow-follower", "nav-refresh", "settlement")
             story.tell(f"runnerd is {status.health}: pid {status.pid}, embedded PostgreSQL, {status.http}/metrics")
             _show(daemon, venue, story)
-            _ledger(daemon, venue)
+            _ledger(daemon, upkeep)
             if os.environ.get("DEMO_KEEP"):
                 _keep(daemon, directory)
         console.print("\nrunnerd drained and stopped; nothing is left running.")
@@ -184,7 +197,7 @@ def _plugin_table(status: Status) -> Table:
     return table
 
 
-def _ledger(daemon: Daemon, venue: Venue) -> None:
+def _ledger(daemon: Daemon, upkeep: Upkeep) -> None:
     console.print()
     console.rule("the ledger: every call, its reason, its transaction")
     runs = daemon.ask(GetRuns(limit=200))
@@ -206,7 +219,8 @@ def _ledger(daemon: Daemon, venue: Venue) -> None:
         table.add_row(str(run.id), run.plugin, run.trigger, Text(outcome, OUTCOME_STYLE.get(outcome, "")), detail)
     console.print(table)
     console.print(f"({len(runs.runs)} calls; {max(0, quiet - 6)} more uneventful noops are not shown)\n")
-    _transactions(daemon, venue)
+    _transactions(daemon, upkeep.venue)
+    _kept_up(daemon, upkeep)
     _refused(daemon)
 
 
@@ -219,12 +233,35 @@ def _transactions(daemon: Daemon, venue: Venue) -> None:
         for event in venue.vault.events.Executed().get_logs(from_block=0)
     }
     for transaction in reversed(transactions.transactions):
+        if transaction.vault != "demo":
+            continue  # a keeper's
         calls = executed.get(transaction.hash, 0)
         console.print(
             f"  call {transaction.call_id:>3}  {transaction.plugin:<14} {transaction.hash}  "
             f"{calls} call{'s' if calls != 1 else ''}, nonce {transaction.nonce}, {transaction.state}"
         )
     console.print(f"  positions opened at the market: {venue.market.functions.positionCount().call()}\n")
+
+
+def _kept_up(daemon: Daemon, upkeep: Upkeep) -> None:
+    """A keeper's wallet calls the contracts itself: what it did is in their logs."""
+    console.rule("what the keepers kept up, with a wallet of their own")
+    transactions = daemon.ask(GetTransactions(limit=50))
+    assert isinstance(transactions, Transactions)
+    kept = [transaction for transaction in reversed(transactions.transactions) if transaction.vault != "demo"]
+    for transaction in kept:
+        console.print(
+            f"  call {transaction.call_id:>3}  {transaction.plugin:<14} {transaction.hash}  "
+            f"keeper {transaction.vault}, nonce {transaction.nonce}, {transaction.state}"
+        )
+    for event in upkeep.feed.events.Refreshed().get_logs(from_block=0):
+        console.print(f"  block {event['blockNumber']}: NAV {event['args']['nav'] / 10**18:.6f} ether published")
+    for event in upkeep.rounds.events.Settled().get_logs(from_block=0):
+        settled = event["args"]
+        console.print(
+            f"  block {event['blockNumber']}: round {settled['round']} settled at {settled['price'] / 100:,.2f}"
+        )
+    console.print()
 
 
 def _refused(daemon: Daemon) -> None:

@@ -90,13 +90,13 @@ def build_venue(url: str, operator: str, *, cap_wei: int = ETHER) -> Venue:
     return venue
 
 
-def make_keystore(directory: Path) -> str:
-    """`operator.json` and `passphrase` in `directory`; the operator's address."""
-    passphrase = directory / "passphrase"
+def make_keystore(directory: Path, name: str = "operator") -> str:
+    """`operator.json` and `passphrase` in `directory`, or `NAME.json` and `NAME-passphrase`; the key's address."""
+    passphrase = directory / ("passphrase" if name == "operator" else f"{name}-passphrase")
     passphrase.touch(mode=0o600)
     passphrase.write_text(secrets.token_hex(16) + "\n")
     source = fetch_passphrase(PassphraseFile(passphrase), {})
-    return create_keystore(directory / "operator.json", source, kdf_work=KDF_WORK)
+    return create_keystore(directory / f"{name}.json", source, kdf_work=KDF_WORK)
 
 
 def render_config(
@@ -112,7 +112,8 @@ def render_config(
 ) -> str:
     """`runnerd.toml` for `venue`. `url` if the node is reached another way (a proxy); extra keys by table.
 
-    A `wallet` of another kind takes the place of the keystore that `make_keystore` made.
+    A plugin acts for the vault, unless it says its role. A `wallet` of another kind takes the place of the keystore
+    that `make_keystore` made.
     """
     market = venue.market.address
     keystore = {"keystore": "operator.json", "passphrase_file": "passphrase"}
@@ -146,7 +147,12 @@ def render_config(
     if dsn is not None:
         tables["database"] = {"dsn": dsn}
     for name, plugin in plugins.items():
-        tables[f"plugins.{name}"] = {"vault": "demo", **plugin}
+        tables[f"plugins.{name}"] = {**({} if "role" in plugin else {"vault": "demo"}), **plugin}
+    return render_tables(tables)
+
+
+def render_tables(tables: Mapping[str, Mapping[str, object]]) -> str:
+    """Tables of a configuration, to append to another part of it."""
     return "\n".join(_table(name, keys) for name, keys in tables.items())
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runnerd.chain.json_values import JsonValue
-from runnerd.errors import RunnerdError
+from runnerd.errors import RunnerdError, Transient
 
 MAX_NODE_TEXT = 300
 
@@ -20,7 +20,7 @@ class NodeUrlInvalid(ChainError):
     """A node's url in the configuration cannot be used. Write http(s)://, ws(s):// or ipc:///absolute/path."""
 
 
-class RpcUnavailable(ChainError):
+class RpcUnavailable(ChainError, Transient):
     """The node gave no usable answer: transport error, deadline, HTTP 429 or 5xx, invalid JSON.
 
     PROVES NOTHING: a request that ends so may have had its full effect. Never conclude "absent", "failed" or "not

@@ -53,6 +53,7 @@ class Head:
             shared = await asyncio.shield(self._in_flight)
             if shared is not None:
                 return shared
+        known = self.latest
         flight: asyncio.Future[Block | None] = asyncio.get_running_loop().create_future()
         self._in_flight = flight
         block: Block | None = None
@@ -66,8 +67,22 @@ class Head:
             self._in_flight = None
             if not flight.done():
                 flight.set_result(block)
-        self._publish(block)
+        if self.latest is known or self.latest is None or block.number >= self.latest.number:
+            self._publish(block)  # else a later one was announced while this was on its way
         return block
+
+    def announce(self, block: Block) -> bool:
+        """Take a block that the node announced by itself, if it is above what is known. Whether it was taken.
+
+        What replaces known blocks is asked for: an announcement may be late. So is one that lacks what others had.
+        """
+        latest = self.latest
+        if latest is None or block.number <= latest.number or not block.parent_hash:
+            return False
+        if (block.base_fee_wei is None) != (latest.base_fee_wei is None):
+            return False
+        self._publish(block)
+        return True
 
     def note(self, answer: JsonValue | RpcRefused, known: Block) -> Block:
         """Take the answer to a NEWEST_BLOCK that somebody asked along with other things, when `known` was the latest.

@@ -15,6 +15,8 @@ from runnerd.chain.json_values import JsonParam, JsonValue
 Request = tuple[str, Sequence[JsonParam]]
 """Method and parameters."""
 
+MAX_ANNOUNCEMENT_BYTES = 16_384
+"""A block's header has less than two thousand; what is longer only rings."""
 TOO_MANY_REQUESTS = 429  # used as a JSON-RPC code as well, e.g. by Alchemy
 
 
@@ -37,6 +39,14 @@ class _Answer(msgspec.Struct, frozen=True):
     error: _Error | None = None
 
 
+class _Announced(msgspec.Struct, frozen=True):
+    result: Any = None
+
+
+class _Announcement(msgspec.Struct, frozen=True):
+    params: _Announced
+
+
 class _Identity(msgspec.Struct, frozen=True):
     id: int | str | None = None
 
@@ -44,6 +54,7 @@ class _Identity(msgspec.Struct, frozen=True):
 _encoder = msgspec.json.Encoder()
 _answer = msgspec.json.Decoder(_Answer)
 _answers = msgspec.json.Decoder(list[_Answer] | _Answer)
+_announcement = msgspec.json.Decoder(_Announcement)
 _identity = msgspec.json.Decoder(list[_Identity] | _Identity)
 
 
@@ -67,6 +78,17 @@ def answered_ids(message: bytes) -> tuple[int, ...]:
         raise ValueError("nested too deeply") from None
     identities = found if isinstance(found, list) else [found]
     return tuple(identity.id for identity in identities if isinstance(identity.id, int))
+
+
+def decode_announcement(message: bytes) -> JsonValue:
+    """What a notification of a subscription announces; None for one that announces nothing."""
+    if len(message) > MAX_ANNOUNCEMENT_BYTES:
+        return None
+    try:
+        announced: JsonValue = _announcement.decode(message).params.result
+    except (ValueError, RecursionError):
+        return None
+    return announced
 
 
 def decode_answer(body: bytes, request_id: int, method: str) -> JsonValue:

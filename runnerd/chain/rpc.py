@@ -12,7 +12,14 @@ from typing import Final, Protocol, Self
 
 from runnerd.chain.errors import NodeUrlInvalid, RpcRefused, RpcUnavailable
 from runnerd.chain.json_values import JsonParam, JsonValue
-from runnerd.chain.jsonrpc import Request, decode_answer, decode_batch, encode_batch, encode_request
+from runnerd.chain.jsonrpc import (
+    Request,
+    decode_announcement,
+    decode_answer,
+    decode_batch,
+    encode_batch,
+    encode_request,
+)
 from runnerd.chain.node_url import NodeUrl, parse_node_url
 from runnerd.chain.transports.base import MAX_ANSWER_BYTES, Transport, TransportFault
 from runnerd.chain.transports.http import HttpTransport
@@ -105,13 +112,14 @@ class Rpc:
             error.url = self.url_for_display
             raise
 
-    def on_new_head(self, ring: Callable[[], None]) -> None:
-        """Call `ring` whenever the node announces a block, from the next connection on. Over http nothing is announced.
+    def on_new_head(self, hear: Callable[[JsonValue], None]) -> None:
+        """Call `hear` whenever the node announces a block, from the next connection on. Over http nothing is announced.
 
-        Only a doorbell: announcements can be lost, and this one is not even read.
+        With the header, or with None when there is none to be read: announcements can be lost, and are never all.
         """
         if isinstance(self._transport, PipelinedTransport):
-            self._transport.subscribe(encode_request(SUBSCRIPTION_ID, "eth_subscribe", ["newHeads"]), ring)
+            request = encode_request(SUBSCRIPTION_ID, "eth_subscribe", ["newHeads"])
+            self._transport.subscribe(request, lambda message: hear(decode_announcement(message)))
 
     async def close(self) -> None:
         """Close the connections. Calls under way, and later ones, raise RpcUnavailable."""

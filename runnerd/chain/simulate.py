@@ -55,18 +55,20 @@ def build_simulation(block: Block, message: CallMessage) -> Request:
     return "eth_estimateGas", [call, block_parameter(block)]
 
 
-def build_check(block: Block, message: CallMessage, gas_limit: int) -> Request:
-    """The request whether a transaction that is signed already, with its gas limit, still succeeds.
+def build_check(block: Block, message: CallMessage, gas_limit: int | None) -> Request:
+    """The request whether a transaction that is signed already, with its gas limit, still succeeds. None: with all the
+    gas that the node gives.
 
     It runs once, where an estimate runs again and again to find the least gas: a quarter of the node's time.
     """
-    call: JsonParam = {
+    call: dict[str, JsonParam] = {
         "from": message.sender,
         "to": message.to,
         "data": "0x" + message.data.hex(),
         "value": hex(message.value_wei),
-        "gas": hex(gas_limit),
     }
+    if gas_limit is not None:
+        call["gas"] = hex(gas_limit)
     return "eth_call", [call, block_parameter(block)]
 
 

@@ -63,7 +63,7 @@ class VaultName(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """See click.ParamType."""
         status = _status_for_completion(ctx)
-        names = [vault.name for vault in status.vaults] if status else []
+        names = [vault.name for vault in status.vaults] + [one.name for one in status.keepers] if status else []
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 

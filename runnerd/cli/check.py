@@ -91,9 +91,20 @@ def _summary(config: Config, codes: Mapping[str, Identified]) -> dict[str, objec
             }
             for name, vault in config.vaults.items()
         },
+        "keepers": {
+            name: {
+                "chain": keeper.chain,
+                "wallet": keeper.wallet,
+                "actions": list(keeper.actions),
+                "reads": list(keeper.reads),
+            }
+            for name, keeper in config.keepers.items()
+        },
         "plugins": {
             name: {
+                "role": plugin.role,
                 "vault": plugin.vault,
+                "keeper": plugin.keeper,
                 "enabled": plugin.enabled,
                 "code": _code(plugin),
                 "digest": codes[name].digest,
@@ -113,6 +124,7 @@ def show_summary(console: Console, config: Config, codes: Mapping[str, Identifie
     show_wrapped(console, cell(f"{config.source} is fine"), prefix=FINE)
     _show_chains(console, config)
     _show_vaults(console, config)
+    _show_keepers(console, config)
     _show_plugins(console, config, codes)
     console.print()
     for label, text in (
@@ -169,16 +181,39 @@ def _show_vaults(console: Console, config: Config) -> None:
     show_listing(console, columns, rows)
 
 
+def _show_keepers(console: Console, config: Config) -> None:
+    if not config.keepers:
+        return
+    console.print()
+    columns = [Column("KEEPER"), Column("CHAIN"), Column("WALLET")]
+    rows = [
+        Row(
+            (cell(name, "bold"), cell(keeper.chain), cell(keeper.wallet)),
+            (
+                cell(f"actions {', '.join(keeper.actions) or ABSENT}", "dim"),
+                cell(f"reads   {', '.join(keeper.reads) or ABSENT}", "dim"),
+            ),
+        )
+        for name, keeper in config.keepers.items()
+    ]
+    show_listing(console, columns, rows)
+
+
 def _show_plugins(console: Console, config: Config, codes: Mapping[str, Identified]) -> None:
     if not config.plugins:
         return
     console.print()
-    columns = [Column("PLUGIN"), Column("VAULT"), Column("STATE"), Column("CODE", is_flexible=True)]
+    columns = [
+        Column("PLUGIN"),
+        Column("VAULT / KEEPER" if config.keepers else "VAULT"),
+        Column("STATE"),
+        Column("CODE", is_flexible=True),
+    ]
     rows = [
         Row(
             (
                 cell(name, "bold"),
-                cell(plugin.vault),
+                cell(plugin.place),
                 cell("enabled", "green") if plugin.enabled else cell("disabled", "dim"),
                 cell(_code(plugin)),
             ),

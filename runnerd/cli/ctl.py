@@ -44,6 +44,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Entry("keys", "runnerd.cli.keys", "Make, list and revoke keys of the HTTP API."),
             Entry("consumers", "runnerd.cli.consumers", "See who hears of results, and retry what was given up."),
             Entry("restart", "runnerd.cli.restart", "Restart a plugin's worker; clears quarantine."),
+            Entry("drain", "runnerd.cli.drain", "Stop runnerd in order: take nothing new, finish, end."),
         ),
     ),
     (
@@ -53,7 +54,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Entry("doctor", "runnerd.cli.doctor.command", "Check the host: sandbox, database, nodes, keys."),
             Entry("new", "runnerd.cli.new", "Scaffold a plugin with a passing test."),
             Entry("outbox", "runnerd.cli.outbox", "Install, look at and prune the outbox of events."),
-            Entry("wallet", "runnerd.cli.wallet", "Make an encrypted key for a vault's operator."),
+            Entry("wallet", "runnerd.cli.wallet", "Make an encrypted key for a vault's operator, or for keepers."),
             Entry("completion", "runnerd.cli.completion", "Print the completion script of a shell."),
         ),
     ),

@@ -1,7 +1,6 @@
 """`runnerd --config FILE`: reads the configuration, forks the http process, and only then becomes the one with the key.
 
-Exit codes: 0 stopped in order, 64 wrong usage, 78 the configuration is wrong, 1 anything else that keeps it from
-running.
+Exit codes are those of `runnerd.errors.RunExit`.
 """
 
 import asyncio
@@ -18,19 +17,17 @@ import uvloop
 from setproctitle import setproctitle
 
 from runnerd import __version__
-from runnerd.app import App
-from runnerd.chain.errors import ChainError
+from runnerd.app import run_daemon
 from runnerd.cli.complaint import complain, usage_sentence
 from runnerd.cli.configured import load
 from runnerd.cli.exits import CliError, ExitCode
+from runnerd.config.load import ConfigError
 from runnerd.config.model import Config
-from runnerd.directories import prepare
-from runnerd.errors import RunnerdError
+from runnerd.errors import RunExit, RunnerdError
 from runnerd.log import configure, fields
-from runnerd.process import bound_recursion, protect_memory, raise_file_limit
+from runnerd.process import bound_recursion
 from runnerd.services.http import HttpProcess, fork_http
 from runnerd.services.systemd import Systemd
-from runnerd.wallets.errors import WalletError
 
 NAME: Final = "runnerd"
 logger = logging.getLogger(NAME)
@@ -62,7 +59,11 @@ Examples:
   runnerctl --config /etc/runnerd/runnerd.toml check     # validate without starting
   kill -HUP PID                                          # read the configuration again
 
-Exit codes: 0 stopped in order, 64 wrong usage, 78 the configuration cannot be used, 1 anything else.""",
+\b
+Exit codes:
+  0  stopped in order             75  what it needs is away (database, signer)
+  64 wrong command line           78  the configuration cannot be used
+  1  anything else""",
 )
 @click.option(
     "--config",
@@ -99,23 +100,20 @@ def main(file: Path) -> None:
 def _run(config: Config, http: HttpProcess) -> int:
     systemd = Systemd(os.environ)
     try:
-        prepare(config)
         if config.http.enabled:
             http.open(config.http, config.log_level)
         else:
             http.close()
-        protect_memory()
-        raise_file_limit()
         setproctitle("runnerd: supervisor")
         with _runner() as runner:
-            return runner.run(_serve(config, http if config.http.enabled else None, systemd))
-    except (RunnerdError, WalletError, ChainError, OSError) as error:
+            return runner.run(run_daemon(config, http if config.http.enabled else None, systemd))
+    except ConfigError as error:  # what only the open keys could tell
+        for problem in error.problems:
+            logger.critical("%s: %s", error.file, problem, extra=fields("start_refused"))
+        return RunExit.CONFIG
+    except (RunnerdError, OSError) as error:
         logger.critical("cannot run: %s", error, extra=fields("start_failed"))
-        return 1
-
-
-async def _serve(config: Config, http: HttpProcess | None, systemd: Systemd) -> int:
-    return await App(config, http, systemd).run()
+        return error.exit_code if isinstance(error, RunnerdError) else RunExit.FAILED
 
 
 def _runner() -> asyncio.Runner:

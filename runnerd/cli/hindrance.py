@@ -32,31 +32,33 @@ def hindrances(plugin: PluginStatus, status: Status) -> list[str]:
 
 
 def _of_vault(plugin: PluginStatus, status: Status) -> list[str]:
-    found = []
-    for vault in status.vaults:
-        if vault.name != plugin.vault:
-            continue
-        found += [
-            f"chain {chain.name}: {chain.problem}"
-            for chain in status.chains
-            if chain.name == vault.chain and chain.problem
-        ]
-        if vault.problem:
-            found.append(f"vault {vault.name} is refused: {vault.problem}")
-        found += [
-            f"action {name} is paused; to go on: runnerctl resume --action {name}" for name in vault.paused_actions
-        ]
-        if vault.waiting_intents:
-            found.append(f"{vault.waiting_intents} intents of vault {vault.name} wait for the chain; see: runnerctl tx")
+    place = status.place_of(plugin)
+    if place is None:
+        return []
+    what = f"{place_kind(plugin)} {place.name}"
+    found = [
+        f"chain {chain.name}: {chain.problem}" for chain in status.chains if chain.name == place.chain and chain.problem
+    ]
+    if place.problem:
+        found.append(f"{what} is refused: {place.problem}")
+    found += [f"action {name} is paused; to go on: runnerctl resume --action {name}" for name in place.paused_actions]
+    if place.waiting_intents:
+        found.append(f"{place.waiting_intents} intents of {what} wait for the chain; see: runnerctl tx")
     return found
+
+
+def place_kind(plugin: PluginStatus) -> str:
+    """What it acts for, in a word."""
+    return "keeper" if plugin.role == "keeper" else "vault"
 
 
 def _pause_scope(switch: str, plugin: PluginStatus, status: Status) -> str:
     """The argument of `resume` that undoes the switch which covers this plugin."""
     if switch.startswith("everything"):
         return "--all"
-    is_vault = any(vault.name == plugin.vault and switch in (vault.paused, vault.reducing) for vault in status.vaults)
-    return f"--vault {plugin.vault}" if is_vault else plugin.name
+    place = status.place_of(plugin)
+    is_place = place is not None and switch in (place.paused, place.reducing)
+    return f"--{place_kind(plugin)} {plugin.vault}" if is_place else plugin.name
 
 
 def _of_state(plugin: PluginStatus, status: Status) -> str | None:
@@ -93,8 +95,8 @@ def _to_start(plugin: PluginStatus) -> str:
 
 
 def _is_refused(plugin: PluginStatus, status: Status) -> bool:
-    vault = next((vault for vault in status.vaults if vault.name == plugin.vault), None)
-    if vault is None:
+    place = status.place_of(plugin)
+    if place is None:
         return False
-    problems = [vault.problem, *(chain.problem for chain in status.chains if chain.name == vault.chain)]
+    problems = [place.problem, *(chain.problem for chain in status.chains if chain.name == place.chain)]
     return plugin.reason in [problem for problem in problems if problem]

@@ -34,6 +34,7 @@ class Name(click.ParamType[str]):
 Examples:
   runnerctl new range-maker
   runnerctl new range-maker --dir ~/strategies --vault main
+  runnerctl new settlement --keeper rounds
 
 It writes NAME/plugin.py, NAME/test_plugin.py and NAME/README.md, and prints what to add to runnerd.toml.
 An existing directory is never touched."""
@@ -46,11 +47,15 @@ An existing directory is never touched."""
     default=Path(),
     help="Where to make its directory.  [default: here]",
 )
-@click.option("--vault", default="main", show_default=True, type=Name(), help="Its vault in runnerd.toml.")
-def command(plugin: str, parent: Path, vault: str) -> None:
+@click.option("--vault", type=Name(), help="Its vault in runnerd.toml.  [default: main]")
+@click.option("--keeper", type=Name(), help="Its keeper, in place of a vault: it does upkeep that everybody may do.")
+def command(plugin: str, parent: Path, vault: str | None, keeper: str | None) -> None:
     """Scaffold a plugin with a passing test."""
+    if vault is not None and keeper is not None:
+        raise click.UsageError("give --vault or --keeper: a plugin acts for one of them")
     directory = parent.absolute() / plugin
-    toml = _toml(plugin, vault, directory / "plugin.py")
+    place = f"vault = {_quoted(vault or 'main')}" if keeper is None else f'role = "keeper"\nkeeper = {_quoted(keeper)}'
+    toml = _toml(plugin, place, directory / "plugin.py")
     values = {"name": plugin, "title": _title(plugin), "class_name": class_name_of(plugin), "toml": toml}
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -80,9 +85,9 @@ def _title(plugin: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _toml(plugin: str, vault: str, path: Path) -> str:
+def _toml(plugin: str, place: str, path: Path) -> str:
     key = f'"{plugin}"' if "." in plugin else plugin
-    return f'[plugins.{key}]\nvault = {_quoted(vault)}\npath = {_quoted(str(path))}\n# params = {{ action = "…" }}'
+    return f'[plugins.{key}]\n{place}\npath = {_quoted(str(path))}\n# params = {{ action = "…" }}'
 
 
 def _quoted(text: str) -> str:

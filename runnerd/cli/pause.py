@@ -23,7 +23,7 @@ already is followed to its end. A pause outlasts restarts: see it in `runnerctl 
 `runnerctl resume`."""
 )
 @click.argument("plugin", type=PluginName(), required=False)
-@click.option("--vault", type=VaultName(), help="All plugins of this vault.")
+@click.option("--vault", "--keeper", "vault", type=VaultName(), help="All plugins of this vault, or of this keeper.")
 @click.option("--all", "is_all", is_flag=True, help="Everything.")
 @click.option("--action", metavar="VAULT.ACTION", help="One action of a vault's catalogue, whoever asks for it.")
 @pass_target

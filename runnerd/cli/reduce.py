@@ -21,7 +21,7 @@ other is denied as a whole. Plugins go on being called. What is paused must be r
 `runnerctl resume`."""
 )
 @click.argument("plugin", type=PluginName(), required=False)
-@click.option("--vault", type=VaultName(), help="All plugins of this vault.")
+@click.option("--vault", "--keeper", "vault", type=VaultName(), help="All plugins of this vault, or of this keeper.")
 @click.option("--all", "is_all", is_flag=True, help="Everything.")
 @pass_target
 def command(target: Target, plugin: str | None, vault: str | None, is_all: bool) -> None:

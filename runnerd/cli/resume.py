@@ -21,7 +21,7 @@ It undoes the pause, or the reducing mode, of exactly this scope: a plugin that 
 `runnerctl resume --all`. What is still paused is printed."""
 )
 @click.argument("plugin", type=PluginName(), required=False)
-@click.option("--vault", type=VaultName(), help="The pause of this vault.")
+@click.option("--vault", "--keeper", "vault", type=VaultName(), help="The pause of this vault, or of this keeper.")
 @click.option("--all", "is_all", is_flag=True, help="The pause of everything.")
 @click.option("--action", metavar="VAULT.ACTION", help="The pause of this action.")
 @pass_target

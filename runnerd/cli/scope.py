@@ -22,5 +22,7 @@ def chosen_scope(plugin: str | None, vault: str | None, is_all: bool, action: st
         *([Scope("action", action)] if action is not None else []),
     ]
     if len(given) != 1:
-        raise click.UsageError("give exactly one of PLUGIN, --vault VAULT and --all, or --action VAULT.ACTION")
+        raise click.UsageError(
+            "give exactly one of PLUGIN, --vault VAULT and --all, or --action VAULT.ACTION; --keeper is as --vault"
+        )
     return given[0]

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from runnerd.cli.terminal import ABSENT, ATTENTION, Column, Row, cell, show_line, show_listing, show_wrapped, word
 from runnerd.cli.text import duration, ether, mebibytes, until
-from runnerd.control.messages import ChainStatus, PluginStatus, Status, VaultStatus
+from runnerd.control.messages import ChainStatus, PluginStatus, Status
+from runnerd.control.place_messages import KeeperStatus, VaultStatus
 from runnerd.text import printable
 
 WIDE: Final = 104
@@ -34,6 +35,9 @@ def show_status(console: Console, status: Status) -> None:
     if status.vaults:
         console.print()
         _show_vaults(console, status.vaults)
+    if status.keepers:
+        console.print()
+        _show_keepers(console, status.keepers)
     notes = [*_producers(status), *_consumers(status), *_intents(status), *_missing_layers(status.plugins)]
     if notes:
         console.print()
@@ -204,11 +208,36 @@ def _show_vaults(console: Console, vaults: list[VaultStatus]) -> None:
     show_listing(console, columns, rows)
 
 
+def _show_keepers(console: Console, keepers: list[KeeperStatus]) -> None:
+    columns = [
+        Column("KEEPER", is_flexible=True),
+        Column("CHAIN", is_flexible=True),
+        Column("STATE"),
+        Column("HAS"),
+        Column("WAITING", is_number=True),
+        *([Column("WALLET")] if console.width >= WIDE else []),
+    ]
+    rows = [
+        Row(
+            (
+                cell(keeper.name, "bold"),
+                cell(keeper.chain),
+                _vault_state(keeper),
+                cell(ABSENT if keeper.balance_wei is None else ether(keeper.balance_wei)),
+                cell(str(keeper.waiting_intents), "yellow" if keeper.waiting_intents else ""),
+                *([cell(keeper.address or ABSENT)] if console.width >= WIDE else []),
+            )
+        )
+        for keeper in keepers
+    ]
+    show_listing(console, columns, rows)
+
+
 def _balance(vault: VaultStatus) -> str:
     return ABSENT if vault.operator_balance_wei is None else ether(vault.operator_balance_wei)
 
 
-def _vault_state(vault: VaultStatus) -> Text:
+def _vault_state(vault: VaultStatus | KeeperStatus) -> Text:
     if vault.problem:
         return cell("refused", "bold red")
     if vault.paused or vault.reducing:

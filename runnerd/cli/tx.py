@@ -58,9 +58,9 @@ def _origin(transaction: Transaction, now: datetime) -> str:
     sent = f"{ether(transaction.value_wei)}, " if transaction.value_wei and not is_noop else ""
     whose = f"cancels call {transaction.call_id}" if is_noop else f"call {transaction.call_id}"
     return (
-        f"{'no-op at ' if is_noop else ''}nonce {transaction.nonce}, {whose} of {transaction.plugin}, "
-        f"vault {transaction.vault}, "
-        f"chain {transaction.chain_id}, {sent}signed {clock_time(transaction.signed_at, now)}, {_fate(transaction)}"
+        f"{'no-op at ' if is_noop else ''}nonce {transaction.nonce}, {whose} of {transaction.plugin} "
+        f"for {transaction.vault}, chain {transaction.chain_id}, {sent}"
+        f"signed {clock_time(transaction.signed_at, now)}, {_fate(transaction)}"
     )
 
 

@@ -19,7 +19,7 @@ Examples:
   runnerctl wallet new --help"""
 )
 def command() -> None:
-    """Make an encrypted key for a vault's operator."""
+    """Make an encrypted key for a vault's operator, or for keepers."""
 
 
 @command.command(

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from runnerd.cli.decision_text import asked_for, shortened
-from runnerd.cli.hindrance import hindrances
+from runnerd.cli.hindrance import hindrances, place_kind
 from runnerd.cli.terminal import ATTENTION, FINE, STYLES, cell, show_line, show_wrapped, uncut
 from runnerd.cli.text import clock_time, duration, milliseconds, until
 from runnerd.control.messages import HistoryEvent, PluginStatus, Run, Status
@@ -121,7 +121,9 @@ def fold_events(events: list[HistoryEvent]) -> Iterator[Events]:
 
 def _show_now(console: Console, evidence: Evidence) -> None:
     plugin, now = evidence.plugin, evidence.status.now
-    head = Text.assemble(cell(plugin.name, "bold"), f" on vault {printable(plugin.vault)}: ", _state(plugin))
+    head = Text.assemble(
+        cell(plugin.name, "bold"), f" on {place_kind(plugin)} {printable(plugin.vault)}: ", _state(plugin)
+    )
     head.append(f" for {duration((now - plugin.since).total_seconds())}, generation {plugin.generation}")
     show_wrapped(console, head)
     triggers = ", ".join(plugin.triggers) or "nothing"

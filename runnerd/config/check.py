@@ -1,8 +1,7 @@
 """What several keys, and the world around them, must satisfy together. Pure but for looking whether files exist."""
 
 import os
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Collection, Iterator, Mapping
 
 import psycopg
 from msgspec import structs
@@ -10,29 +9,18 @@ from psycopg.conninfo import conninfo_to_dict
 
 from protocol.codec import encode
 from protocol.errors import ProtocolError
-from protocol.limits import INT_MAX, MAX_FRAME_BYTES
+from protocol.limits import MAX_FRAME_BYTES
 from protocol.messages import Welcome
 from protocol.triggers import Metric
-from protocol.values import Value
-from runnerd.chain.abi import AbiFunction, parse_error, parse_function
-from runnerd.chain.abi_types import ArrayOf, Elementary, Kind
-from runnerd.chain.abi_values import to_abi
-from runnerd.chain.address import address_bytes, parse_address
-from runnerd.chain.errors import AbiError, NodeUrlInvalid
+from runnerd.chain.errors import NodeUrlInvalid
 from runnerd.chain.node_url import parse_node_url
+from runnerd.config.catalogues import check_action, check_address, check_read
 from runnerd.config.consumers import check_consumers
+from runnerd.config.extensions import check_custom, check_extensions
 from runnerd.config.http import check_http
-from runnerd.config.model import (
-    ActionGrant,
-    ArgumentLimit,
-    BudgetConfig,
-    ChainConfig,
-    Config,
-    PluginConfig,
-    ReadGrant,
-    VaultConfig,
-)
+from runnerd.config.model import BudgetConfig, ChainConfig, Config, KeeperConfig, Place, PluginConfig, VaultConfig
 from runnerd.config.problem import Problem
+from runnerd.config.roles import check_roles, plugin_problems
 from runnerd.config.sandbox import check_sandbox
 from runnerd.config.wallets import check_wallets
 from runnerd.triggers.chain_check import chain_problem
@@ -52,8 +40,9 @@ ADAPTER_KEYS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Keys of `[vaults.NAME]` that each adapter needs, and those it may have."""
 
 
-def check(config: Config) -> list[Problem]:
-    """All problems of a decoded configuration."""
+def check(config: Config, own_producers: Collection[str] = ()) -> list[Problem]:
+    """All problems of a decoded configuration. `own_producers`: those that an embedding application brings."""
+    producers = {*config.producers, *own_producers}
     return [
         *_paths(config),
         *_database(config),
@@ -62,7 +51,11 @@ def check(config: Config) -> list[Problem]:
         *check_wallets(config.wallets),
         *(problem for name, vault in config.vaults.items() for problem in _vault(f"vaults.{name}", vault, config)),
         *_same_vaults(config.vaults),
+        *(problem for name, keeper in config.keepers.items() for problem in _keeper(f"keepers.{name}", keeper, config)),
+        *check_roles(config),
         *_address_lists(config),
+        *check_extensions(config.producers, config.services),
+        *check_custom({name: plugin.triggers or () for name, plugin in config.plugins.items()}, producers),
         *(problem for name, plugin in config.plugins.items() for problem in _plugin(f"plugins.{name}", plugin, config)),
         *check_consumers(config),
     ]
@@ -135,11 +128,12 @@ def _same_vaults(vaults: dict[str, VaultConfig]) -> Iterator[Problem]:
 def _address_lists(config: Config) -> Iterator[Problem]:
     for name, addresses in config.address_lists.items():
         for address in addresses:
-            yield from _address(f"address_lists.{name}", address)
-    for vault_name, vault in config.vaults.items():
-        for action_name, action in vault.actions.items():
+            yield from check_address(f"address_lists.{name}", address)
+    groups: tuple[tuple[str, Mapping[str, Place]], ...] = (("vaults", config.vaults), ("keepers", config.keepers))
+    for place_key, place in ((f"{group}.{name}", place) for group, places in groups for name, place in places.items()):
+        for action_name, action in place.actions.items():
             for argument, limit in action.limits.items():
-                key = f"vaults.{vault_name}.actions.{action_name}.limits.{argument}"
+                key = f"{place_key}.actions.{action_name}.limits.{argument}"
                 for which, listed in (("in_list", limit.in_list), ("not_in_list", limit.not_in_list)):
                     if listed is not None:
                         yield from _known(f"{key}.{which}", listed, config.address_lists, "address_lists")
@@ -151,20 +145,30 @@ def _vault(key: str, vault: VaultConfig, config: Config) -> Iterator[Problem]:
     yield from _counts(key, vault)
     yield from _known(f"{key}.chain", vault.chain, config.chains, "chains")
     yield from _known(f"{key}.wallet", vault.wallet, config.wallets, "wallets")
-    yield from _address(f"{key}.address", vault.address)
+    yield from check_address(f"{key}.address", vault.address)
     for token in vault.expect_tokens:
-        yield from _address(f"{key}.expect_tokens", token)
+        yield from check_address(f"{key}.expect_tokens", token)
     yield from _adapter(key, vault)
     for name, read in vault.reads.items():
-        yield from _read(f"{key}.reads.{name}", read)
+        yield from check_read(f"{key}.reads.{name}", read)
     for name, action in vault.actions.items():
-        yield from _action(f"{key}.actions.{name}", action)
+        yield from check_action(f"{key}.actions.{name}", action)
         if action.max_value_wei > vault.max_value_wei_per_day:
             text = f"is above max_value_wei_per_day = {vault.max_value_wei_per_day} of the vault"
             yield Problem(f"{key}.actions.{name}.max_value_wei", text)
 
 
-def _counts(key: str, budget: BudgetConfig | VaultConfig) -> Iterator[Problem]:
+def _keeper(key: str, keeper: KeeperConfig, config: Config) -> Iterator[Problem]:
+    yield from _counts(key, keeper)
+    yield from _known(f"{key}.chain", keeper.chain, config.chains, "chains")
+    yield from _known(f"{key}.wallet", keeper.wallet, config.wallets, "wallets")
+    for name, read in keeper.reads.items():
+        yield from check_read(f"{key}.reads.{name}", read)
+    for name, action in keeper.actions.items():
+        yield from check_action(f"{key}.actions.{name}", action)
+
+
+def _counts(key: str, budget: BudgetConfig | Place) -> Iterator[Problem]:
     per_hour, per_day = budget.max_transactions_per_hour, budget.max_transactions_per_day
     if per_hour is not None and per_day is not None and per_hour > per_day:
         yield Problem(f"{key}.max_transactions_per_hour", f"is above max_transactions_per_day = {per_day}")
@@ -181,116 +185,22 @@ def _adapter(key: str, vault: VaultConfig) -> Iterator[Problem]:
             kinds = [kind for kind, keys in ADAPTER_KEYS.items() if name in (*keys[0], *keys[1])]
             yield Problem(f"{key}.{name}", f'is not for adapter = "{vault.adapter}"; it is for: {", ".join(kinds)}')
         elif name != "role_key":
-            yield from _address(f"{key}.{name}", value)
+            yield from check_address(f"{key}.{name}", value)
     for name, action in vault.actions.items():
         # The reference vault refuses this on chain. A Safe that calls itself may change its owners and modules.
         if vault.adapter != "erc7821" and action.contract.lower() == vault.address.lower():
             yield Problem(f"{key}.actions.{name}.contract", "is the vault itself: an action could change who owns it")
 
 
-def _address(key: str, address: str) -> Iterator[Problem]:
-    try:
-        if not any(address_bytes(parse_address(address))):
-            yield Problem(key, "is the zero address")
-    except AbiError as error:
-        yield Problem(key, str(error))
-
-
-def _read(key: str, read: ReadGrant) -> Iterator[Problem]:
-    yield from _address(f"{key}.contract", read.contract)
-    try:
-        function = parse_function(read.function)
-    except AbiError as error:
-        yield Problem(f"{key}.function", str(error))
-        return
-    if not function.is_view:
-        yield Problem(f"{key}.function", "must be a view: write `name(...) view returns (...)`")
-    elif not function.outputs:
-        yield Problem(f"{key}.function", "returns nothing: write `returns (type)`")
-    yield from _errors(key, read.errors)
-
-
-def _action(key: str, action: ActionGrant) -> Iterator[Problem]:
-    yield from _address(f"{key}.contract", action.contract)
-    yield from _errors(key, action.errors)
-    try:
-        function = parse_function(action.function)
-    except AbiError as error:
-        yield Problem(f"{key}.function", str(error))
-        return
-    if function.is_view:
-        yield Problem(f"{key}.function", "is a view; an action changes something, a view is a read")
-    unnamed = [parameter.type for parameter in function.inputs if not parameter.name]
-    if unnamed:
-        yield Problem(f"{key}.function", f"every argument needs a name, these have none: {', '.join(unnamed)}")
-    if action.max_value_wei and not function.is_payable:
-        yield Problem(f"{key}.max_value_wei", "the function is not payable: write `payable`, or leave this out")
-    yield from _limits(key, action, function)
-
-
-def _limits(key: str, action: ActionGrant, function: AbiFunction) -> Iterator[Problem]:
-    parameters = {parameter.name: parameter.shape for parameter in function.inputs}
-    for name, limit in action.limits.items():
-        where = f"{key}.limits.{name}"
-        if name not in parameters:
-            yield Problem(where, f"{function.name} has no such argument; it has: {', '.join(parameters) or 'none'}")
-            continue
-        item = shape = parameters[name]
-        while isinstance(item, ArrayOf):
-            item = item.item
-        is_integer = isinstance(item, Elementary) and item.kind in (Kind.UINT, Kind.INT)
-        if (limit.min is not None or limit.max is not None) and not is_integer:
-            yield Problem(where, f"min and max are for integers, {name} is {shape}; use one_of")
-            continue
-        values = [("min", limit.min), ("max", limit.max), *(("one_of", value) for value in limit.one_of or ())]
-        for key_of_limit, value in values:
-            if value is not None and isinstance(item, Elementary):
-                yield from _fits(f"{where}.{key_of_limit}", value, item, name)
-        if limit.min is not None and limit.max is not None and limit.min > limit.max:
-            yield Problem(where, f"min = {limit.min} is above max = {limit.max}")
-        yield from _sums(where, limit, name, str(shape), is_integer)
-        is_address = isinstance(item, Elementary) and item.kind is Kind.ADDRESS
-        if (limit.in_list is not None or limit.not_in_list is not None) and not is_address:
-            yield Problem(where, f"in_list and not_in_list are for addresses, {name} is {shape}")
-
-
-def _sums(key: str, limit: ArgumentLimit, name: str, shape: str, is_integer: bool) -> Iterator[Problem]:
-    sums = [(which, getattr(limit, which)) for which in ("max_per_call", "max_per_hour", "max_per_day")]
-    given = [(which, most) for which, most in sums if most is not None]
-    if given and not is_integer:
-        yield Problem(key, f"{given[0][0]} is for integers, {name} is {shape}")
-    for which, most in given:
-        if most > INT_MAX:
-            yield Problem(f"{key}.{which}", "is above 2^256 - 1")
-    for (shorter, less), (longer, more) in pairwise(given):
-        if less > more:
-            yield Problem(f"{key}.{shorter}", f"= {less} is above {longer} = {more}")
-
-
-def _fits(key: str, value: Value, shape: Elementary, name: str) -> Iterator[Problem]:
-    """A limit that no argument can meet would deny everything, without a word at the start."""
-    try:
-        to_abi(value, shape, name)
-    except AbiError as error:
-        yield Problem(key, str(error))
-
-
-def _errors(key: str, errors: tuple[str, ...]) -> Iterator[Problem]:
-    for fragment in errors:
-        try:
-            parse_error(fragment)
-        except AbiError as error:
-            yield Problem(f"{key}.errors", str(error))
-
-
 def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]:
-    yield from _known(f"{key}.vault", plugin.vault, config.vaults, "vaults")
+    yield from plugin_problems(key, plugin, config)
     yield from _counts(f"{key}.budget", plugin.budget)
-    if plugin.vault in config.vaults:
-        yield from _within(f"{key}.budget", plugin.budget, config.vaults[plugin.vault])
-        chain = config.chains.get(config.vaults[plugin.vault].chain)
+    place, what = config.places.get(plugin.place), "keeper" if plugin.role == "keeper" else "vault"
+    if place is not None:
+        yield from _within(f"{key}.budget", plugin.budget, place, what)
+        chain = config.chains.get(place.chain)
         if plugin.broadcast != "public" and chain is not None and chain.private_rpc is None:
-            yield Problem(f"{key}.broadcast", f"{plugin.broadcast} needs private_rpc in the chain of its vault")
+            yield Problem(f"{key}.broadcast", f"{plugin.broadcast} needs private_rpc in the chain of its {what}")
     given = [name for name in SOURCES if getattr(plugin, name) is not None]
     if len(given) != 1:
         yield Problem(key, f"needs exactly one of {', '.join(SOURCES)}; it has {', '.join(given) or 'none'}")
@@ -309,9 +219,9 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
         wrong = chain_problem(trigger, config.chains)
         if wrong is not None:
             yield Problem(f"{key}.triggers[{i}].{wrong[0]}", wrong[1])
-        if isinstance(trigger, Metric) and plugin.vault in config.vaults:
-            yield from _known(f"{key}.triggers[{i}].read.name", trigger.read.name, config.vaults[plugin.vault].reads,
-                              f"vaults.{plugin.vault}.reads")  # fmt: skip
+        if isinstance(trigger, Metric) and place is not None:
+            yield from _known(f"{key}.triggers[{i}].read.name", trigger.read.name, place.reads,
+                              f"{what}s.{plugin.place}.reads")  # fmt: skip
     try:
         encode(Welcome(params=plugin.params))
     except ProtocolError:
@@ -322,12 +232,12 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
         yield Problem(f"{key}.restart", f"backoff_max_s is below backoff_first_s (see {', '.join(fields)})")
 
 
-def _within(key: str, budget: BudgetConfig, vault: VaultConfig) -> Iterator[Problem]:
+def _within(key: str, budget: BudgetConfig, place: Place, what: str) -> Iterator[Problem]:
     """A plugin's share that is more than the whole is most likely a slip."""
     for field in structs.fields(budget):
-        share, whole = getattr(budget, field.name), getattr(vault, field.name)
+        share, whole = getattr(budget, field.name), getattr(place, field.name)
         if share is not None and whole is not None and share > whole:
-            yield Problem(f"{key}.{field.name}", f"is above {field.name} = {whole} of the vault")
+            yield Problem(f"{key}.{field.name}", f"is above {field.name} = {whole} of the {what}")
 
 
 def _known(key: str, name: str, group: object, group_name: str) -> Iterator[Problem]:

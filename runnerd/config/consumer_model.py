@@ -9,8 +9,8 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from protocol.actions import Name
-from protocol.messages import Param
 from protocol.values import Value
+from runnerd.config.extensions import Option
 
 OutcomeName: TypeAlias = Literal["acted", "noop", "denied", "failed", "expired", "dead"]
 """See `runnerd.store.calls.JobOutcome`."""
@@ -80,10 +80,10 @@ class SubmitConsumerConfig(_Consumer, frozen=True, tag="submit"):
 class EntryPointConsumerConfig(_Consumer, frozen=True, tag="entry_point"):
     """`[consumers.NAME] kind = "entry_point"`: a consumer of a third party. Its code runs beside the key: trust it."""
 
-    entry_point: str
-    """Its name in the group `runnerd.consumers`."""
-    params: dict[Name, Param] = {}
-    """For it to understand."""
+    entry_point: Annotated[str, Meta(min_length=1, max_length=200)]
+    """Name of an installed entry point in the group `runnerd.consumers`: [embedding](embedding.md)."""
+    params: dict[str, Option] = {}
+    """What its factory finds in `tools.params`. No secrets."""
     plugins: tuple[Name, ...] = ()
     """Only results of these plugins; empty: of all."""
     outcomes: tuple[OutcomeName, ...] = ()

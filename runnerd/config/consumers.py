@@ -4,11 +4,10 @@ Looks whether files are there, and what is installed.
 """
 
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, Protocol, assert_never
+from typing import Protocol, assert_never
 from urllib.parse import urlsplit
 
 from protocol.triggers import Event
@@ -24,12 +23,10 @@ from runnerd.config.consumer_model import (
     SubmitConsumerConfig,
     WebhookConsumerConfig,
 )
+from runnerd.config.extensions import CONSUMERS, check_installed
 from runnerd.config.model import Config
 from runnerd.config.problem import Problem
 from runnerd.consumers.answer import reference_problem
-
-GROUP: Final = "runnerd.consumers"
-"""Of entry points, for consumers of third parties."""
 
 
 class _Selecting(Protocol):
@@ -62,12 +59,7 @@ def _consumer(key: str, consumer: ConsumerConfig, config: Config) -> Iterator[Pr
             yield from _submit(key, consumer, config)
         case EntryPointConsumerConfig():
             yield from _plugins(key, consumer, config)
-            names = sorted({point.name for point in entry_points(group=GROUP)})
-            if consumer.entry_point not in names:
-                known = ", ".join(names) or "none"
-                yield Problem(
-                    f"{key}.entry_point", f"no {consumer.entry_point} is installed in the group {GROUP}; known: {known}"
-                )
+            yield from check_installed(f"{key}.entry_point", CONSUMERS, consumer.entry_point)
         case _:
             assert_never(consumer)
 
@@ -124,11 +116,12 @@ def _channel(key: str, consumer: NotifyConsumerConfig, config: Config) -> Iterat
 def _submit(key: str, consumer: SubmitConsumerConfig, config: Config) -> Iterator[Problem]:
     yield from _known(f"{key}.plugin", "plugins", consumer.plugin, config.plugins)
     plugin = config.plugins.get(consumer.plugin)
-    vault = config.vaults.get(plugin.vault) if plugin is not None else None
-    if plugin is None or vault is None:
+    place = config.places.get(plugin.place) if plugin is not None else None
+    if plugin is None or place is None:
         return
-    yield from _known(f"{key}.action", f"vaults.{plugin.vault}.actions", consumer.action, vault.actions)
-    grant = vault.actions.get(consumer.action)
+    group = "vaults" if plugin.place in config.vaults else "keepers"
+    yield from _known(f"{key}.action", f"{group}.{plugin.place}.actions", consumer.action, place.actions)
+    grant = place.actions.get(consumer.action)
     if grant is None:
         return
     try:

@@ -17,6 +17,7 @@ from protocol.trigger import TriggerBase
 from protocol.triggers import Trigger
 from protocol.zygote import Layer
 from runnerd.config.consumer_model import OutcomeName
+from runnerd.config.grants import WHY_PERMISSIONLESS
 from runnerd.config.problem import Problem
 
 NAME_PROBLEM: Final = f"a name is {NAME_RULE}"
@@ -101,6 +102,8 @@ def _problem(error: msgspec.ValidationError, where: str, raw: object) -> Problem
         return Problem(key, f"{text}; allowed: {', '.join(_KINDS)}")
     if text.startswith("Invalid enum value") and ".require[" in key:
         return Problem(key, f"{text}; allowed: {', '.join(Layer)}")
+    if key.endswith(".permissionless"):
+        return Problem(key, f"{text}; {WHY_PERMISSIONLESS}")
     if text.startswith("Invalid enum value") and ".outcomes[" in key:
         return Problem(key, f"{text}; allowed: {', '.join(get_args(OutcomeName))}")
     if "got `float`" in text:

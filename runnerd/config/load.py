@@ -5,6 +5,7 @@ Every problem names the file, the key, and what is allowed there. Callers exit w
 
 import hashlib
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,17 +17,20 @@ from protocol.actions import is_name
 from runnerd.config.check import check
 from runnerd.config.consumer_model import ConsumerConfig
 from runnerd.config.explain import NAME_PROBLEM, explain, to_path, unknown_key
+from runnerd.config.extensions import ProducerConfig, ServiceConfig
 from runnerd.config.model import (
     ChainConfig,
     Config,
     DatabaseConfig,
     HostSandboxConfig,
     HttpConfig,
+    KeeperConfig,
     PluginConfig,
     VaultConfig,
     WalletConfig,
 )
 from runnerd.config.problem import Problem
+from runnerd.errors import RunExit, RunnerdError
 
 S = TypeVar("S", bound=Struct)
 
@@ -34,16 +38,21 @@ _GROUPS: dict[str, Any] = {
     "chains": ChainConfig,
     "wallets": WalletConfig,
     "vaults": VaultConfig,
+    "keepers": KeeperConfig,
     "plugins": PluginConfig,
+    "producers": ProducerConfig,
+    "services": ServiceConfig,
     "consumers": ConsumerConfig,
 }
 """By key: the struct of its tables, or a union of structs that their `kind` tells apart."""
 _SINGLES: dict[str, type[Struct]] = {"database": DatabaseConfig, "http": HttpConfig, "sandbox": HostSandboxConfig}
-_PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level", "address_lists")
+_PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level", "drain_s", "address_lists")
 
 
-class ConfigError(Exception):
+class ConfigError(RunnerdError):
     """The configuration cannot be used; nothing was started. Mend every problem listed, then try again."""
+
+    exit_code = RunExit.CONFIG
 
     def __init__(self, file: Path, problems: list[Problem]) -> None:
         self.file = file
@@ -79,8 +88,11 @@ class _Reader:
         return found
 
 
-def load_config(file: Path) -> Config:
-    """The checked configuration in `file`. Raises ConfigError with every problem found."""
+def load_config(file: Path, own_producers: Collection[str] = ()) -> Config:
+    """The checked configuration in `file`. Raises ConfigError with every problem found.
+
+    `own_producers`: those that an embedding application brings, beside `[producers.NAME]`.
+    """
     file = file.absolute()
     try:
         raw = tomllib.loads(file.read_text("utf-8"))
@@ -96,7 +108,7 @@ def load_config(file: Path) -> Config:
     config = _decode(raw, file, reader)
     if config is None or reader.problems:
         raise ConfigError(file, reader.problems)
-    problems = check(config)
+    problems = check(config, own_producers)
     if problems:
         raise ConfigError(file, problems)
     return config

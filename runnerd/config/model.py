@@ -4,7 +4,7 @@ Only shapes and single-key bounds live here. What several keys must satisfy toge
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -12,18 +12,16 @@ from protocol.actions import Name
 from protocol.limits import MAX_ACTIONS, MAX_LOG_RECORDS_PER_S
 from protocol.messages import Param
 from protocol.triggers import Trigger
-from protocol.values import Value
 from protocol.zygote import Digest, Layer
 from runnerd.config.consumer_model import ConsumerConfig
+from runnerd.config.extensions import Option, ProducerConfig, ServiceConfig
+from runnerd.config.grants import ActionGrant, Address, KeeperAction, ReadGrant, Wei
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
-Wei: TypeAlias = Annotated[int, Meta(ge=0)]
-Magnitude: TypeAlias = Annotated[int, Meta(ge=0)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
 Bigint: TypeAlias = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 """Fits a column of the ledger; EIP-2294 bounds chain ids about there too."""
-Address: TypeAlias = Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
 
 
 class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,7 +99,8 @@ class ChainConfig(_Table, frozen=True):
 
 
 class WalletConfig(_Table, frozen=True):
-    """`[wallets.NAME]`: who signs, exactly one of `keystore`, `kms_key_id` and `signer_url`, and the keys of that kind.
+    """`[wallets.NAME]`: who signs, exactly one of `keystore`, `kms_key_id`, `signer_url` and `signer_entry_point`, and
+    the keys of that kind.
 
     A keystore needs exactly one source of its passphrase.
     """
@@ -128,51 +127,16 @@ class WalletConfig(_Table, frozen=True):
     """PEM file of the only authorities that may vouch for `signer_url`. Without it the host's are trusted."""
     signer_client_cert_file: Path | None = None
     """PEM file with our certificate and its key, for a signer that asks who we are."""
+    signer_entry_point: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    """Entry point of an installed package in `runnerd.signers`: trusted code, with answers that are checked."""
+    signer_params: dict[str, Option] | None = None
+    """Told to that signer; whoever reads the configuration reads them: no secrets."""
     max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 16
     """Signed transactions of this wallet that may wait for their inclusion at once. Many nodes hold no more than 16."""
     max_fee_per_gas_wei: Bigint | None = None
     """A lower cap than the chain's."""
     max_gas_wei_per_day: Wei | None = None
     """The most that transactions of this wallet may cost in gas in 24 hours, on each chain for itself."""
-
-
-class ReadGrant(_Table, frozen=True):
-    """`[vaults.V.reads.NAME]`: a view function that plugins of this vault may read."""
-
-    contract: Address
-    function: str
-    errors: tuple[str, ...] = ()
-
-
-class ArgumentLimit(_Table, frozen=True):
-    """`[vaults.V.actions.A.limits.ARGUMENT]`: what one argument may be. For a list, each of its items."""
-
-    min: int | None = None
-    max: int | None = None
-    one_of: tuple[Value, ...] | None = None
-    in_list: str | None = None
-    """Only addresses of this `[address_lists]` entry."""
-    not_in_list: str | None = None
-    """No address of this `[address_lists]` entry."""
-    max_per_call: Magnitude | None = None
-    """The most that one Decision may ask for: all its Actions of this name, and all items of a list, together."""
-    max_per_hour: Magnitude | None = None
-    """The most in any 3,600 seconds, over all Decisions of all plugins of the vault."""
-    max_per_day: Magnitude | None = None
-    """The same in any 86,400 seconds. These three count magnitudes: a negative integer gives nothing back."""
-
-
-class ActionGrant(_Table, frozen=True):
-    """`[vaults.V.actions.NAME]`: a function that plugins of this vault may ask for, within limits."""
-
-    contract: Address
-    function: str
-    max_value_wei: Wei = 0
-    limits: dict[str, ArgumentLimit] = {}
-    reducing: bool = False
-    """It only ever lowers a risk (closes, repays, withdraws to the vault): it passes in reducing mode too."""
-    errors: tuple[str, ...] = ()
-    """Custom errors of the contract, as fragments, so that a revert can be named in the record."""
 
 
 class VaultConfig(_Table, frozen=True):
@@ -203,6 +167,33 @@ class VaultConfig(_Table, frozen=True):
     """ERC-20 tokens that plugins may name in what they expect of a Decision. Native value needs no grant."""
     reads: dict[Name, ReadGrant] = {}
     actions: dict[Name, ActionGrant] = {}
+
+
+class KeeperConfig(_Table, frozen=True):
+    """`[keepers.NAME]`: a wallet that is nobody's operator, and the permissionless actions its plugins may ask for.
+
+    To keeper plugins it is what a vault is to operator plugins, so it has the same names to those who ask either.
+    """
+
+    chain: str
+    wallet: str
+    """Of this keeper, or of several; never one that is the operator of a vault."""
+    max_gas_wei_per_day: Wei | None = None
+    """The most that the keeper's transactions may cost in gas in 24 hours."""
+    max_transactions_per_hour: Count | None = None
+    max_transactions_per_day: Count | None = None
+    reads: dict[Name, ReadGrant] = {}
+    actions: dict[Name, KeeperAction] = {}
+
+    adapter: ClassVar[Literal["direct"]] = "direct"
+    max_actions: ClassVar[int] = MAX_ACTIONS
+    """More than one are refused by the adapter, which says why."""
+    max_value_wei_per_day: ClassVar[int] = 0
+    expect_tokens: ClassVar[tuple[Address, ...]] = ()
+
+
+Place: TypeAlias = VaultConfig | KeeperConfig
+"""What a plugin acts for. Vaults and keepers share one space of names, so that the ledger needs no other column."""
 
 
 class RestartPolicy(_Table, frozen=True):
@@ -248,7 +239,7 @@ class SandboxConfig(_Table, frozen=True):
 
 
 class BudgetConfig(_Table, frozen=True):
-    """`[plugins.NAME.budget]`: what this plugin may take of its vault's budget. What is left out has no limit."""
+    """`[plugins.NAME.budget]`: what this plugin may take of its vault's or keeper's. What is left out has no limit."""
 
     max_value_wei_per_day: Wei | None = None
     max_gas_wei_per_day: Wei | None = None
@@ -260,7 +251,12 @@ class BudgetConfig(_Table, frozen=True):
 class PluginConfig(_Table, frozen=True):
     """`[plugins.NAME]`: where the code is (exactly one of path, module, entry_point), and how it is run."""
 
-    vault: str
+    role: Literal["operator", "keeper"] = "operator"
+    """`operator`: it acts for a vault. `keeper`: it names no vault, and may ask for permissionless actions alone."""
+    vault: str | None = None
+    """The vault it acts for; required with `role = "operator"`, and refused with the other."""
+    keeper: str | None = None
+    """The keeper it acts through; required with `role = "keeper"`, and refused with the other."""
     path: Path | None = None
     module: str | None = None
     entry_point: str | None = None
@@ -303,6 +299,11 @@ class PluginConfig(_Table, frozen=True):
     sandbox: SandboxConfig = SandboxConfig()
     budget: BudgetConfig = BudgetConfig()
 
+    @property
+    def place(self) -> str:
+        """The name of its vault or keeper: `runnerd.config.roles` has seen to it that there is exactly one."""
+        return self.vault or self.keeper or ""
+
 
 class Config(_Table, frozen=True):
     """The whole file. `source` is where it was read from; relative paths in it are relative to that directory."""
@@ -312,6 +313,8 @@ class Config(_Table, frozen=True):
     runtime_dir: Path
     control_socket: Path
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    drain_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """How long a stop waits for transactions in flight; what is not final by then goes on with the next start."""
     database: DatabaseConfig = DatabaseConfig()
     http: HttpConfig = HttpConfig()
     sandbox: HostSandboxConfig = HostSandboxConfig()
@@ -320,5 +323,13 @@ class Config(_Table, frozen=True):
     address_lists: dict[Name, tuple[Address, ...]] = {}
     """`[address_lists]`: addresses by the name of their list, for limits of arguments."""
     vaults: dict[str, VaultConfig] = {}
+    keepers: dict[str, KeeperConfig] = {}
     plugins: dict[str, PluginConfig] = {}
     consumers: dict[str, ConsumerConfig] = {}
+    producers: dict[str, ProducerConfig] = {}
+    services: dict[str, ServiceConfig] = {}
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Vaults and keepers by name."""
+        return {**self.vaults, **self.keepers}

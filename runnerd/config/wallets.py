@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from runnerd.chain.address import parse_address
 from runnerd.chain.errors import AbiError, NodeUrlInvalid
 from runnerd.chain.node_url import NodeUrl, parse_node_url
+from runnerd.config.extensions import SIGNERS, check_installed
 from runnerd.config.model import WalletConfig
 from runnerd.config.problem import Problem
 
@@ -20,6 +21,7 @@ KINDS: Final[Mapping[str, frozenset[str]]] = {
     "signer_url": frozenset({
         "address", "signer_token_file", "signer_token_credential", "signer_ca_file", "signer_client_cert_file",
     }),
+    "signer_entry_point": frozenset({"address", "signer_params"}),
 }  # fmt: skip
 """The key that says what kind of wallet it is, and those that go with it."""
 _FILES: Final = ("keystore", "passphrase_file", "signer_token_file", "signer_ca_file", "signer_client_cert_file")
@@ -57,6 +59,8 @@ def _wallet(key: str, wallet: WalletConfig) -> Iterator[Problem]:
             yield from _kms(key, wallet)
         case ["signer_url"]:
             yield from _remote(key, wallet)
+        case ["signer_entry_point"]:
+            yield from check_installed(f"{key}.signer_entry_point", SIGNERS, wallet.signer_entry_point or "")
         case _:
             pass
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from runnerd.errors import RunnerdError
+from runnerd.errors import RunnerdError, Transient
 from runnerd.store.calls import JobResult
 
 
@@ -10,7 +10,7 @@ class ConsumerError(RunnerdError):
     """A result could not be handed over. The text says why."""
 
 
-class ConsumerUnavailable(ConsumerError):
+class ConsumerUnavailable(ConsumerError, Transient):
     """Not now: it is tried again, after a wait that grows, until it is given up."""
 
 

@@ -55,7 +55,9 @@ class ConsumerView:
 
 
 class Consumers:
-    """The consumers by name. `add` before `start`; `ring` belongs to Results."""
+    """The consumers by name, as one Service. `add` before it runs; `ring` belongs to Results."""
+
+    name = "consumers"
 
     def __init__(self, store: Ledger, metrics: Metrics, clock: Clock) -> None:
         self._store = store
@@ -75,12 +77,17 @@ class Consumers:
         self._kept[consumer.name] = _Kept(kind, delivery)
         self._metrics.consumer_counted(consumer.name, waiting=0, dead=0)
 
-    def start(self) -> None:
-        """Each in a task of its own."""
-        for name, kept in self._kept.items():
-            self._tasks.spawn(self._run(kept), f"consumer:{name}")
-        if self._kept:
-            self._tasks.spawn(self._count(), "consumers:count")
+    async def start(self) -> None:
+        """There is nothing to wait for: the ledger keeps what comes."""
+
+    async def run(self) -> None:
+        """Each in a task of its own, until cancelled."""
+        try:
+            for name, kept in self._kept.items():
+                self._tasks.spawn(self._run(kept), f"consumer:{name}")
+            await self._count()
+        finally:
+            await self._tasks.cancel()
 
     def ring(self, _: JobResult) -> None:
         """There is a new result."""
@@ -93,15 +100,14 @@ class Consumers:
         self._is_stale = True
         self._kept[name].delivery.ring_for_wanted()
 
-    async def close(self) -> None:
-        """What is not delivered yet is, after the next start."""
-        await self._tasks.cancel()
-        for name, kept in self._kept.items():
-            try:
-                async with asyncio.timeout(CLOSE_DEADLINE_S):
-                    await kept.delivery.close()
-            except Exception:  # of a third party as well: the stop goes on
-                logger.exception("consumer %s does not close", name, extra=fields("consumer_not_closed", consumer=name))
+    async def stop(self) -> None:
+        """Give back what they hold. What is not delivered yet is, after the next start."""
+        await asyncio.gather(*(self._close(name, kept.delivery) for name, kept in self._kept.items()))
+
+    @property
+    def trouble(self) -> str | None:
+        """Each has its own, among `problems`."""
+        return None
 
     @property
     def names(self) -> list[str]:
@@ -168,6 +174,13 @@ class Consumers:
                 )  # fmt: skip
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, longest_s)
+
+    async def _close(self, name: str, delivery: Delivery) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_DEADLINE_S):
+                await delivery.close()
+        except Exception:  # of a third party as well: the stop goes on
+            logger.exception("consumer %s does not close", name, extra=fields("consumer_not_closed", consumer=name))
 
     def _on_attempt(self, name: str, is_heard: bool) -> None:
         self._is_stale = True

@@ -15,8 +15,10 @@ from runnerd.control.chain_messages import ChainRequest, Fees, NodeStatus
 from runnerd.control.consumer_messages import ConsumerReply, ConsumerRequest, ConsumerStatus
 from runnerd.control.key_messages import KeyReply, KeyRequest
 from runnerd.control.outbox_messages import GetOutbox, Outbox
+from runnerd.control.place_messages import KeeperStatus, VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
 from runnerd.control.safe_messages import Proposals, SafeRequest
+from runnerd.control.service_messages import Drain, ServiceStatus
 from runnerd.errors import RunnerdError
 
 MAX_LINE_BYTES = 8 << 20
@@ -71,7 +73,7 @@ class GetHistory(_Message, frozen=True, tag="history"):
 
 
 class Pause(_Message, frozen=True, tag="pause"):
-    """Switch a scope off: `action` (name VAULT.ACTION), `plugin`, `vault` or `all` (name "*")."""
+    """Switch a scope off: `action` (name VAULT.ACTION), `plugin`, `vault` (or a keeper) or `all` (name "*")."""
 
     scope: str
     name: str
@@ -107,6 +109,7 @@ Request: TypeAlias = (
     | Reduce
     | Resume
     | Restart
+    | Drain
     | SafeRequest
     | ChainRequest
     | GetOutbox
@@ -123,6 +126,7 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
 
     name: str
     vault: str
+    """Its vault; with role `keeper`, its keeper."""
     state: str
     reason: str
     generation: int
@@ -146,6 +150,8 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
     digest: str | None = None
     """Of the code that its worker runs."""
     pin: str | None = None
+    role: str = "operator"
+    """`operator` or `keeper`."""
 
 
 class ChainStatus(Struct, frozen=True, kw_only=True):
@@ -160,26 +166,6 @@ class ChainStatus(Struct, frozen=True, kw_only=True):
     quorum: int = 1
     knobs: dict[str, int] = {}
     """Those that are turned; see `GetFees`."""
-
-
-class VaultStatus(Struct, frozen=True, kw_only=True):
-    """One vault."""
-
-    name: str
-    address: str
-    chain: str
-    operator: str
-    paused: str | None
-    problem: str | None
-    spent_today_wei: int
-    """Of the last 24 hours."""
-    max_value_wei_per_day: int
-    waiting_intents: int
-    reducing: str | None = None
-    paused_actions: list[str] = []
-    """As `VAULT.ACTION`; who paused them is among the problems."""
-    operator_balance_wei: int | None = None
-    """None until a node has said it."""
 
 
 class Status(_Message, frozen=True, tag="status_reply"):
@@ -201,6 +187,13 @@ class Status(_Message, frozen=True, tag="status_reply"):
     open_intents: dict[str, int]
     producers: list[ProducerStatus] = []
     consumers: list[ConsumerStatus] = []
+    services: list[ServiceStatus] = []
+    keepers: list[KeeperStatus] = []
+
+    def place_of(self, plugin: PluginStatus) -> VaultStatus | KeeperStatus | None:
+        """Its vault or keeper: they share one space of names."""
+        places: list[VaultStatus | KeeperStatus] = [*self.vaults, *self.keepers]
+        return next((place for place in places if place.name == plugin.vault), None)
 
 
 class Fired(_Message, frozen=True, tag="fired"):

@@ -23,7 +23,9 @@ Handle: TypeAlias = Callable[[Request, str], Awaitable[Reply]]
 
 
 class ControlServer:
-    """Listens on one unix socket."""
+    """Listens on one unix socket. A background service."""
+
+    name = "control"
 
     def __init__(self, path: Path, handle: Handle, *, deadline_s: float = REQUEST_DEADLINE_S) -> None:
         self._path = path
@@ -32,7 +34,7 @@ class ControlServer:
         self._server: asyncio.Server | None = None
         self._tasks = Tasks()
 
-    async def open(self) -> None:
+    async def start(self) -> None:
         """Bind. A socket that a dead runnerd left is replaced; a living one was refused before (the store's lock).
 
         Raises ControlError when something else stands there: a path that is mistyped must not cost a keystore.
@@ -53,12 +55,21 @@ class ControlServer:
             os.umask(before)
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_LINE_BYTES)
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Stop listening and remove the socket."""
         if self._server is not None:
             self._server.close()
             await self._tasks.cancel()
             self._remove_socket()
+
+    async def run(self) -> None:
+        """Until cancelled: each connection has a task of its own."""
+        await asyncio.Event().wait()
+
+    @property
+    def trouble(self) -> str | None:
+        """None: it listens, or was never started."""
+        return None
 
     def _remove_socket(self) -> None:
         if self._path.is_socket():

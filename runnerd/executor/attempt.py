@@ -17,6 +17,7 @@ from runnerd.chain.simulate import CallMessage, Reverted, build_check, build_sim
 from runnerd.chain.types import Block, decode_count
 from runnerd.executor.effect_checks import EffectChecks, EffectQuestion
 from runnerd.executor.observation import SimulationReverted
+from runnerd.executor.stranger import build_stranger, judge_stranger
 from runnerd.executor.wanted import Attempt, AttemptKind, Intent
 from runnerd.network import NamedNode, Network
 from runnerd.wallets.signer import Signer
@@ -45,11 +46,17 @@ Prepared = Ready | SimulationReverted | ChainError
 
 
 async def prepare(
-    network: Network, sender: str, intents: Sequence[Intent], errors: Sequence[AbiFunction], checks: EffectChecks
+    network: Network,
+    sender: str,
+    intents: Sequence[Intent],
+    errors: Sequence[AbiFunction],
+    checks: EffectChecks,
+    is_keeper: bool = False,
 ) -> list[Prepared]:
     """Simulate each at the newest block, check its effects, and fetch fees: all in one round trip.
 
-    `errors` are the custom errors that a revert is named with. Raises what proves nothing of any.
+    `errors` are the custom errors that a revert is named with. `is_keeper`: each must succeed for a stranger as well.
+    Raises what proves nothing of any.
     """
 
     async def look(node: NamedNode, block: Block) -> list[Prepared]:
@@ -61,14 +68,18 @@ async def prepare(
             question = checks.ask(intent, message, block, node.name)
             of_effects = question.requests  # none for an intent that expects nothing
             questions.append((question, len(of_effects)))
-            requests += [build_simulation(block, message), *of_effects]
+            of_stranger = [build_stranger(block, message)] if is_keeper else []
+            requests += [build_simulation(block, message), *of_stranger, *of_effects]
         answer, *answers = await node.batch(requests)
         market = decode_market(answer, settings, is_legacy=is_legacy)
         rest = iter(answers)
         prepared = [
-            _prepared(network, question, next(rest), list(islice(rest, count)), market, errors)
+            _prepared(
+                network, question, next(rest), next(rest) if is_keeper else None, list(islice(rest, count)), market,
+                errors, is_keeper=is_keeper,
+            )
             for question, count in questions
-        ]
+        ]  # fmt: skip
         refused = [each for each in prepared if isinstance(each, RpcRefused)]
         if refused and len(refused) == len(prepared):
             raise refused[0]  # it could not serve this block at all: asked again at a newer one
@@ -187,16 +198,20 @@ def _prepared(
     network: Network,
     question: EffectQuestion,
     estimate: JsonValue | RpcRefused,
+    stranger: JsonValue | RpcRefused,
     effects: Sequence[JsonValue | RpcRefused],
     market: Market,
     errors: Sequence[AbiFunction],
+    *,
+    is_keeper: bool,
 ) -> Prepared:
     block, margin = question.block, _margin_percent(network)
     try:
         simulated = decode_simulation(block, estimate, gas_margin_percent=margin, errors=errors)
         if isinstance(simulated, Reverted):
             return SimulationReverted(simulated.reason, block.number)
-        objection = question.judge(effects, errors)
+        objection = judge_stranger(block, question.message.sender, stranger, errors) if is_keeper else None
+        objection = objection or question.judge(effects, errors)
     except ChainError as error:
         return error
     return objection or Ready(block, simulated.gas_limit, market)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from runnerd.catalogue import Catalogue
-from runnerd.config.model import ArgumentLimit, BudgetConfig
+from runnerd.config.grants import ArgumentLimit
+from runnerd.config.model import BudgetConfig
 from runnerd.executor.windows import DAY_S, HOUR_S, Measure, Meter
 
 Used: TypeAlias = Callable[[Meter], int]
@@ -44,8 +45,8 @@ def plugin_rules(plugin: str, budget: BudgetConfig) -> tuple[Rule, ...]:
 
 
 def vault_rules(catalogue: Catalogue) -> tuple[Rule, ...]:
-    """The budget of `[vaults.V]`."""
-    return _rules(("vault", catalogue.vault), catalogue.budget, f"vault {catalogue.vault}")
+    """The budget of `[vaults.V]` or `[keepers.K]`."""
+    return _rules(("vault", catalogue.vault), catalogue.budget, catalogue.place)
 
 
 def wallet_rules(chain_id: int, address: str, max_gas_wei_per_day: int | None) -> tuple[Rule, ...]:

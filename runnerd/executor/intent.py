@@ -106,9 +106,9 @@ def _waited(intent: Intent, head: int) -> int:
 def _reverted_before_signing(intent: Intent, observation: SimulationReverted) -> Step:
     if intent.state is not IntentState.PLANNED:
         raise IllegalObservation(intent.state, observation)
-    what = "" if observation.is_breach else " reverted"
+    what = "" if observation.is_refusal else " reverted"
     reason = f"simulation at block {observation.block}{what}: {observation.reason}"
-    outcome = JobOutcome.DENIED if observation.is_breach else JobOutcome.FAILED
+    outcome = JobOutcome.DENIED if observation.is_refusal else JobOutcome.FAILED
     return replace(intent, state=IntentState.DENIED), (Finish(outcome, reason),)
 
 

@@ -50,7 +50,7 @@ TOO_LATE = "its deadline passed before it could be signed"
 class Lane:
     """Serves the intents of one wallet, oldest first; one that cannot be judged now lets the others pass.
 
-    `next_nonce` is the ledger's.
+    `next_nonce` is the ledger's. `is_keeper`: what a stranger could not do is not signed.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Lane:
         gas: GasBudget,
         metrics: Metrics,
         checks: EffectChecks,
+        is_keeper: bool = False,
     ) -> None:
         self.network = network
         self.signer = signer
@@ -80,6 +81,7 @@ class Lane:
         self.purse = Purse(network.config.id, signer.address, book)
         self._metrics = metrics
         self._checks = checks
+        self._is_keeper = is_keeper
         self._waiting: deque[Tracked] = deque()
         self._rehearsals = Rehearsals(self.prepare, book.clock)
         self._wake = asyncio.Event()
@@ -119,7 +121,7 @@ class Lane:
 
     async def prepare(self, wanted: Sequence[Intent]) -> list[Prepared]:
         """What signing each of them needs, or why not. Raises ChainError, which proves nothing of any."""
-        return await prepare(self.network, self.signer.address, wanted, self.errors, self._checks)
+        return await prepare(self.network, self.signer.address, wanted, self.errors, self._checks, self._is_keeper)
 
     async def skip_to(self, next_nonce: int, *also: Statement) -> None:
         """Go on at a higher nonce: others have used those before it. In one commit with `also`; raises StoreError."""
@@ -210,9 +212,8 @@ class Lane:
             if isinstance(outcome, Ready) and fees is not None:
                 priced.append((tracked, outcome, fees))
             else:
-                self._postpone(
-                    tracked, str(outcome) if isinstance(outcome, ChainError) else f"fees are above {cap} wei"
-                )
+                is_away = isinstance(outcome, ChainError)
+                self._postpone(tracked, str(outcome) if is_away else f"fees are above {cap} wei")
                 left.append(tracked)
         ready = self._payable(priced)
         left += [tracked for tracked, _, _ in priced[len(ready) :]]

@@ -44,7 +44,7 @@ def _measure(expectation: Expectation, catalogue: Catalogue, vault: str) -> Meas
             address = parse_address(token)
             if address not in catalogue.expect_tokens:
                 granted = ", ".join(sorted(catalogue.expect_tokens)) or "none"
-                return f"token {address} is not in expect_tokens of vault {catalogue.vault}; granted: {granted}"
+                return f"token {address} is not in expect_tokens of {catalogue.place}; granted: {granted}"
             return Measure(to=address, data=encode_call(BALANCE_OF, {"owner": vault}))
         case SharePrice():
             return _price(expectation, catalogue)
@@ -56,7 +56,7 @@ def _price(expectation: SharePrice, catalogue: Catalogue) -> Measure | str:
     entry = catalogue.reads.get(expectation.read)
     if entry is None:
         granted = ", ".join(catalogue.reads) or "none"
-        return f"read {expectation.read!r} is not in the catalogue of vault {catalogue.vault}; granted: {granted}"
+        return f"read {expectation.read!r} is not in the catalogue of {catalogue.place}; granted: {granted}"
     kind = _integer_kind(entry.function)
     if kind is None:
         outputs = ", ".join(output.type for output in entry.function.outputs)

@@ -17,11 +17,18 @@ class SimulationReverted:
     """It would fail at block `block`.
 
     `is_breach`: it would succeed, but not have the effects that the plugin expects, or nobody can say whether it would.
+    `is_privileged`: it would succeed for our wallet and not for others, and a keeper may do only what all may do.
     """
 
     reason: str
     block: int
     is_breach: bool = False
+    is_privileged: bool = False
+
+    @property
+    def is_refusal(self) -> bool:
+        """It would not revert: it is we who do not want it."""
+        return self.is_breach or self.is_privileged
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from runnerd.chain.abi import encode_call
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import Call
 from runnerd.chain.vault_caps import VaultCaps
-from runnerd.config.model import ArgumentLimit, BudgetConfig
+from runnerd.config.grants import ArgumentLimit
+from runnerd.config.model import BudgetConfig
 from runnerd.executor.budget import Rule, Used, argument_rules, first_objection, plugin_rules, vault_rules
 from runnerd.executor.windows import Measure, Use
 
@@ -51,7 +52,7 @@ class Denied:
 def judge(actions: Sequence[Action], catalogue: Catalogue, circumstances: Circumstances) -> Approved | Denied:
     """Approve all of `actions`, or deny the whole Decision for the first rule that is broken."""
     if len(actions) > catalogue.max_actions:
-        return Denied(f"{len(actions)} actions in one decision, vault {catalogue.vault} allows {catalogue.max_actions}")
+        return Denied(f"{len(actions)} actions in one decision, {catalogue.place} allows {catalogue.max_actions}")
     calls = []
     asked: dict[tuple[str, str], int] = {}
     for index, action in enumerate(actions):
@@ -59,7 +60,7 @@ def judge(actions: Sequence[Action], catalogue: Catalogue, circumstances: Circum
         entry = catalogue.actions.get(action.name)
         if entry is None:
             granted = ", ".join(catalogue.actions) or "none"
-            return Denied(f"{where} is not in the catalogue of vault {catalogue.vault}; granted: {granted}")
+            return Denied(f"{where} is not in the catalogue of {catalogue.place}; granted: {granted}")
         broken = _broken_rule(action, entry)
         if broken is not None:
             return Denied(f"{where}: {broken}")

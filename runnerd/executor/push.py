@@ -126,7 +126,9 @@ class Pusher:
         if isinstance(outcome, ChainError):
             _wait(NO_SIMULATION, [(tracked, push)], outcome)
             return
-        what = "break an expectation" if outcome.is_breach else "revert"
+        what = "revert"
+        if outcome.is_refusal:
+            what = "break an expectation" if outcome.is_breach else "need a right that a keeper must not use"
         reason = f"it would {what} at block {outcome.block}: {outcome.reason}"
         effects = await tracked.see(Stale(Cancellation(IntentState.EXPIRED, reason)), self._network.rules)
         await self._cancel_if_asked(tracked, effects)

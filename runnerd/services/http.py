@@ -12,8 +12,7 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 from setproctitle import setproctitle
@@ -26,7 +25,6 @@ from runnerd.http.records import LOGGER, RecordHandler
 from runnerd.http.words import Settings
 from runnerd.log import fields
 from runnerd.process import die_with_parent, protect_memory
-from runnerd.tasks import Tasks
 
 logger = logging.getLogger("runnerd.services.http")
 
@@ -40,6 +38,10 @@ class HttpError(RunnerdError):
     """The http process could not listen. Choose another `http.port`, 0 for any, or `http.enabled = false`."""
 
 
+class HttpGone(RunnerdError):
+    """The http process has ended. It was forked before the key was there, and cannot be made again: restart runnerd."""
+
+
 @dataclass(slots=True)
 class HttpProcess:
     """The running process, seen from the supervisor."""
@@ -49,8 +51,6 @@ class HttpProcess:
     address: str = ""
     is_lost: bool = False
     """It has ended by itself: nobody is answered any more."""
-    on_lost: Callable[[], None] | None = None
-    _tasks: Tasks = field(default_factory=Tasks)
 
     def open(self, config: HttpConfig, log_level: str = "info") -> None:
         """Let it listen, and return when strangers can connect. Raises HttpError when the address cannot be bound."""
@@ -78,13 +78,16 @@ class HttpProcess:
                 extra=fields("http_plaintext", address=self.address),
             )  # fmt: skip
 
-    def serve(self, answer: Answering) -> None:
-        """Answer its questions from now on, in the running loop."""
-        self._tasks.spawn(self._serve(answer), "http:channel")
-
-    async def stop_serving(self) -> None:
-        """Answer nobody any more."""
-        await self._tasks.cancel()
+    async def serve(self, answer: Answering) -> None:
+        """Answer its questions, until cancelled. Raises HttpGone when it has ended by itself."""
+        try:
+            await AnsweringEnd(self.connection, answer).run()
+        except ChannelBroken as error:
+            self.is_lost = True
+            self.process.kill()  # one that says what it cannot mean is ended, too
+            raise HttpGone(
+                f"the http process is gone: no metrics, no health and no webhooks until runnerd is restarted ({error})"
+            ) from error
 
     def close(self) -> None:
         """End it and wait for it."""
@@ -94,16 +97,6 @@ class HttpProcess:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
-
-    async def _serve(self, answer: Answering) -> None:
-        try:
-            await AnsweringEnd(self.connection, answer).run()
-        except ChannelBroken as error:
-            self.is_lost = True
-            self.process.kill()  # one that says what it cannot mean is ended, too
-            logger.error("the http process is gone: %s", error, extra=fields("http_lost"))
-            if self.on_lost is not None:
-                self.on_lost()
 
 
 def fork_http() -> HttpProcess:

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from runnerd.errors import RunnerdError
+from runnerd.errors import RunnerdError, Transient
 
 
 class StoreError(RunnerdError):
     """Root of the store's errors."""
 
 
-class StoreUnavailable(StoreError):
+class StoreUnavailable(StoreError, Transient):
     """PostgreSQL cannot be reached. Nothing was lost: check that it runs and that `database.dsn` is right."""
 
 
@@ -76,7 +76,7 @@ class SocketPathTooLong(StoreError):
         super().__init__(f"{path} has {length} bytes, a unix socket's path may have 107: choose a shorter runtime_dir")
 
 
-class PostgresNotStarted(StoreError):
+class PostgresNotStarted(StoreError, Transient):
     """The embedded PostgreSQL ended, or was not ready in time. Its last lines say why; nothing committed is lost."""
 
     def __init__(self, what: str, tail: str) -> None:

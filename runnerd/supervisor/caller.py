@@ -55,6 +55,7 @@ class Caller:
         self._tasks = tasks
         self._asking = Tasks()
         self._desk = Desk(seat.config.parallel, seat.config.queue)
+        self._is_resting = False
         self._open: dict[int, _Open] = {}
         self._terms = terms_of(seat.config)
         self._state_limits = state_limits_of(seat.config)
@@ -112,14 +113,19 @@ class Caller:
             self._wait_again(accepted)
             self.pump()
 
+    async def rest(self) -> None:
+        """Start nothing any more, and return when nothing is being decided: each call has its deadline."""
+        self._is_resting = True
+        await self._desk.is_idle.wait()
+
     def pump(self) -> None:
         """Start what may start."""
-        while self._seat.has_worker:
+        while self._seat.has_worker and not self._is_resting:
             call = self._desk.take(self._services.clock.monotonic())
             if call is None:
                 return
             reads = self._seat.declared.reads if self._seat.declared is not None else ()
-            snapshot = self._services.snapshots.at_hand(self._seat.config.vault, reads)
+            snapshot = self._services.snapshots.at_hand(self._seat.config.place, reads)
             if snapshot is None:
                 self._asking.spawn(self._ask(call, reads), f"call:{self._seat.name}:{call.id}")
             elif (refusal := self._refusal(call) or self._send(call, snapshot)) is not None:
@@ -206,7 +212,7 @@ class Caller:
         refusal = self._refusal(call)
         if refusal is None:
             try:
-                snapshot = await self._services.snapshots.take(self._seat.config.vault, reads)
+                snapshot = await self._services.snapshots.take(self._seat.config.place, reads)
             except SnapshotFailed as error:
                 refusal = JobOutcome.FAILED, f"snapshot: {error}"
             except Exception as error:  # a defect of ours must not keep the call, and its place, for ever
@@ -244,7 +250,7 @@ class Caller:
     def _refusal(self, call: JobCall) -> tuple[JobOutcome, str] | None:
         if self._services.clock.now() >= call.deadline_at:
             return JobOutcome.EXPIRED, "its deadline passed before it could be decided"
-        pause = self._services.pauses.of(self._seat.name, self._seat.config.vault)
+        pause = self._services.pauses.of(self._seat.name, self._seat.config.place)
         if pause is not None:
             return JobOutcome.DENIED, str(pause)
         state = self._seat.state
@@ -257,7 +263,7 @@ class Caller:
         declared = self._seat.declared
         decided = Decided(
             call=opened.deciding.call,
-            vault=self._seat.config.vault,
+            vault=self._seat.config.place,
             generation=opened.generation,
             digest=declared.digest if declared is not None else "",
             attempt=answer.attempt,

@@ -4,6 +4,7 @@ A value-like core without I/O: who may start next, which call takes the place of
 ends. `caller` is the shell around it.
 """
 
+import asyncio
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -60,6 +61,9 @@ class Desk:
         self._limit = queue
         self._waiting: dict[int, JobCall] = {}
         self._running: dict[int, Deciding] = {}
+        self.is_idle = asyncio.Event()
+        """Set while no call is running."""
+        self.is_idle.set()
         self._lanes: dict[_Key, _Lane] = {}
         self._next: list[int] = []
         """A heap of ids, with each that may start, and with some that may not, or do not wait any more."""
@@ -112,6 +116,7 @@ class Desk:
         self._lanes[_key(call)].running.add(call.id)
         self._remove(call)
         self._running[call.id] = Deciding(call, now)
+        self.is_idle.clear()
         return call
 
     def end(self, call_id: int) -> Deciding | None:
@@ -120,6 +125,8 @@ class Desk:
         if deciding is not None:
             self._lanes[_key(deciding.call)].running.discard(call_id)
             self._settle(_key(deciding.call))
+        if not self._running:
+            self.is_idle.set()
         return deciding
 
     def take_superseded(self) -> list[Superseded]:

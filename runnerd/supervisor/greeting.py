@@ -34,7 +34,8 @@ def hello_problem(
         hint = f"set class_name = {hello.plugin!r} under [plugins.{name}]"
         return f"the class calls itself {hello.plugin!r}: {hint}"
     if hello.vault and hello.vault != config.vault:
-        return f"the class is written for vault {hello.vault!r}, the configuration gives it {config.vault!r}"
+        given = repr(config.vault) if config.role == "operator" else f"none: it is a keeper, of {config.keeper!r}"
+        return f"the class is written for vault {hello.vault!r}, the configuration gives it {given}"
     for trigger in hello.triggers if config.triggers is None else config.triggers:
         if trigger.job not in hello.jobs:
             return f"{source_of(trigger)}: the class has no job {trigger.job!r}; it has {', '.join(hello.jobs)}"
@@ -48,4 +49,4 @@ def hello_problem(
             return f"the trigger {source_of(trigger)}: {problem[0]}: {problem[1]}"
     triggers = hello.triggers if config.triggers is None else config.triggers
     metrics = [trigger.read for trigger in triggers if isinstance(trigger, Metric)]
-    return snapshots.check(config.vault, [*hello.reads, *metrics])
+    return snapshots.check(config.place, [*hello.reads, *metrics])

@@ -90,6 +90,10 @@ class PluginHost:
         self.hold(reason)
         self.dispatch(machine.Forbidden(reason))
 
+    async def rest(self) -> None:
+        """Give its worker nothing any more, and return when it has decided what it has: see `decide_deadline_s`."""
+        await self._caller.rest()
+
     async def stop(self, reason: str | None = None) -> None:
         """Stop it for good, in order, and wait. Its calls end for `reason`; without one they are `take_waiting`'s."""
         self.is_ending = True
@@ -144,8 +148,6 @@ class PluginHost:
     def _check_stays(self) -> None:
         if self.is_ending:
             raise PluginHeld(f"{self.name} cannot start now: it is being reloaded or removed; ask again in a moment")
-
-    # --- for status --------------------------------------------------------------------------------------------------
 
     @property
     def restarts(self) -> int:
@@ -314,10 +316,9 @@ class PluginHost:
                 self._record(kind, detail, generation_before)  # what ended, even if the next is on its way already
 
     def _spawn(self, generation: int) -> None:
-        request = spawn_request(self.name, generation, self.config, self._services.runtime_dir)
         worker: Worker
         worker = Worker(
-            request,
+            spawn_request(self.name, generation, self.config, self._services.runtime_dir),
             Listener(
                 on_hello=lambda hello: self._on_hello(hello) if self._hears(worker) else None,
                 on_message=lambda message: self._on_message(message) if self._hears(worker) else None,
@@ -330,11 +331,9 @@ class PluginHost:
         )
         self.worker = worker
         self._services.metrics.started(self.name)
-        deadline_s = self.config.hello_deadline_s
-        birth = worker.start(self._services.birthplace, deadline_s)
+        birth = worker.start(self._services.birthplace, self.config.hello_deadline_s)
         self._birth = self._tasks.spawn(birth, f"birth:{worker.id}")
 
     def _record(self, kind: str, detail: str, generation: int) -> None:
-        at = self._services.clock.now()
-        event = workers.event(self.name, generation, kind, detail[:MAX_DETAIL], at)
+        event = workers.event(self.name, generation, kind, detail[:MAX_DETAIL], self._services.clock.now())
         self._tasks.spawn(self._services.store.commit(event), f"record:{self.name}")

@@ -64,6 +64,7 @@ def build_call(
         job=task.trigger.job,
         overlap=task.trigger.overlap,
         block=BlockRef(number=block.number, hash=block.hash, timestamp=block.timestamp),
+        is_owed=True,  # its position is moved with it; and several triggers of a plugin may have found the same room
     )
 
 
@@ -82,4 +83,5 @@ def build_retraction(task: Task, call: JobCall, moment: Moment) -> NewCall:
         job=task.trigger.job,
         overlap=task.trigger.overlap,
         block=call.block,
+        is_owed=True,
     )

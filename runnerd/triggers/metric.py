@@ -1,13 +1,14 @@
-"""Fires metric triggers: a read of the vault's catalogue is taken at new blocks, and calls when it crosses a bound.
+"""Fires metric triggers: a read of the vault's catalogue is taken at new blocks, or at slots of the clock as cron has
+them, and calls when it crosses a bound.
 
-Only values of now are seen: what was crossed and came back while nothing looked, or between two blocks that are looked
-at, calls for nothing; and a reorg takes nothing back. When it calls is `threshold`'s.
+Only values of now are seen: what was crossed and came back while nothing looked, or between two looks, calls for
+nothing; and a reorg takes nothing back. When it looks and calls is `threshold`'s.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -26,7 +27,7 @@ from runnerd.supervisor.context import Snapshot, SnapshotFailed, Snapshots
 from runnerd.triggers.chain_producer import ChainProducer, Follower
 from runnerd.triggers.producer import Submit, Terms
 from runnerd.triggers.source import source_of
-from runnerd.triggers.threshold import Level, is_due, judge
+from runnerd.triggers.threshold import Level, due_slot, is_due, judge, slot_after
 
 logger = logging.getLogger("runnerd.chain_triggers")
 
@@ -34,6 +35,9 @@ RETRY_S = (0.2, 10.0)
 FULL_S = 0.1
 """Before the next look at a plugin that takes no call now: the value is taken when it does."""
 WAIT_S = 1.0
+UNSTORED = timedelta(seconds=10)
+"""So far the slot in the ledger may lie behind while nothing came of the values: a commit for each, 20 times a second,
+would tell no more. After a crash the value is taken once more than it was due, which does no harm."""
 
 
 class MetricWatch:
@@ -63,6 +67,7 @@ class MetricWatch:
         self._store = store
         self._clock = clock
         self._level: Level | None = None
+        self._stored_slot: datetime | None = None
         self._value: int | None = None
         self._problem: str | None = None
 
@@ -94,6 +99,7 @@ class MetricWatch:
         if self._level is None:
             rows = await self._store.fetch(positions.position("metric", self.key))
             self._level = msgspec.json.decode(rows[0]["position"], type=Level) if rows else Level()
+            self._stored_slot = self._level.slot
 
     def reload(self) -> None:
         """See Follower."""
@@ -108,7 +114,7 @@ class MetricWatch:
                 await self.begin()
                 if head is None:
                     head = await self._network.head.fetch()
-                is_held = await self._look(head.number)
+                is_held = await self._look_if_due(head.number)
             except Exception as error:  # a producer's loop: one trigger's failure is not the others'
                 self._tell(error)
                 await asyncio.sleep(delay_s)
@@ -117,15 +123,24 @@ class MetricWatch:
             self._problem, delay_s = None, RETRY_S[0]
             if is_held:
                 await asyncio.sleep(FULL_S)
-            else:
+            elif self._trigger.every_seconds is None:
                 await self._network.head.wait_change(head, WAIT_S)
+            else:
+                now = self._clock.now()
+                left_s = (slot_after(self._trigger, now) - now).total_seconds()
+                await asyncio.sleep(min(left_s, WAIT_S))
 
-    async def _look(self, number: int) -> bool:
-        """Take the value if it is due. Whether the plugin takes no call now."""
+    async def _look_if_due(self, number: int) -> bool:
+        """Whether the plugin takes no call now, and the value is due."""
         level = self._level
         assert level is not None  # it has begun
-        if not is_due(self._trigger, level, number):
-            return False
+        if self._trigger.every_seconds is None:
+            return is_due(self._trigger, level, number) and await self._look(level, None)
+        slot = due_slot(self._trigger, level, self._clock.now())
+        return slot is not None and await self._look(level, slot)
+
+    async def _look(self, level: Level, slot: datetime | None) -> bool:
+        """Take the value, for this slot if there are any. Whether the plugin takes no call now."""
         if not self._router.room(self._plugin):
             return True
         snapshot = await self._snapshots.take(self._vault, [self._trigger.read])
@@ -133,19 +148,25 @@ class MetricWatch:
         if not isinstance(value, int) or isinstance(value, bool):
             raise SnapshotFailed(f"it gives no integer: {value!r}")
         after, is_call = judge(self._trigger, level, value, snapshot.block.number)
+        after = msgspec.structs.replace(after, slot=slot)
         if is_call and not self._router.room(self._plugin):
             return True
         if not self.is_wanted:
             return False
-        if is_call or (after.is_armed, after.base) != (level.is_armed, level.base):
+        is_changed = (after.is_armed, after.base) != (level.is_armed, level.base)
+        if is_call or is_changed or (slot is not None and self._is_long_unstored(slot)):
             now = self._clock.now()
-            new_calls = [self._call(value, snapshot)] if is_call else []
+            new_calls = [self._call(value, snapshot, slot)] if is_call else []
             position = msgspec.json.encode(after).decode()
             await self._router.submit(new_calls, positions.move("metric", self.key, position, now))
+            self._stored_slot = slot
         self._level, self._value = after, value
         return False
 
-    def _call(self, value: Value, snapshot: Snapshot) -> NewCall:
+    def _is_long_unstored(self, slot: datetime) -> bool:
+        return self._stored_slot is None or abs(slot - self._stored_slot) >= UNSTORED
+
+    def _call(self, value: Value, snapshot: Snapshot, slot: datetime | None) -> NewCall:
         now, block = self._clock.now(), snapshot.block
         payload = {
             "read": self._trigger.read.key,
@@ -156,9 +177,9 @@ class MetricWatch:
         return NewCall(
             plugin=self._plugin,
             trigger=TriggerKind.METRIC,
-            identity=f"metric {block.hash} {self._source}",
+            identity=f"metric {block.hash if slot is None else f'@ {slot.isoformat()}'} {self._source}",
             principal=f"chain:{self._network.name}",
-            due_at=now,
+            due_at=slot or now,
             fired_at=now,
             deadline_at=now + self.call_deadline,
             payload=msgspec.json.encode(payload).decode(),
@@ -166,6 +187,7 @@ class MetricWatch:
             job=self._trigger.job,
             overlap=self._trigger.overlap,
             block=block,
+            is_owed=True,  # several triggers of a plugin may have found the same room
         )
 
     def _tell(self, error: Exception) -> None:

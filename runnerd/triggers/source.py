@@ -37,7 +37,8 @@ def _of(trigger: Trigger) -> str:
             return f"log{_on(trigger.chain)} {trigger.event} of {addresses}{_where(trigger.where)}{deep}"
         case Metric():
             read = msgspec.json.encode([trigger.read.name, trigger.read.args]).decode()
-            return f"metric {read} {_bound(trigger)} every {trigger.every_blocks}"
+            every = f"{trigger.every_blocks}" if trigger.every_seconds is None else f"{trigger.every_seconds:f} s"
+            return f"metric {read} {_bound(trigger)} every {every}"
         case Webhook():
             return "webhook"
         case Custom():

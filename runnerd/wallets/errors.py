@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from runnerd.errors import RunnerdError
+from runnerd.errors import RunnerdError, Transient
 
 
 class WalletError(RunnerdError):
@@ -62,7 +62,7 @@ class TransactionInvalid(WalletError):
         super().__init__(f"transaction field {field}: {reason}")
 
 
-class SignerUnavailable(WalletError):
+class SignerUnavailable(WalletError, Transient):
     """The signer cannot be asked right now: it does not answer, or wants fewer requests. Nothing was signed; try again.
 
     The only error of a signer after which an intent waits.

@@ -32,8 +32,8 @@ class FakeNode:
         self, answer: Callable[[str, Sequence[JsonParam]], JsonValue | RpcRefused], url_for_display: str = "http://node"
     ) -> None:
         self.url_for_display = url_for_display
-        self.ring: Callable[[], None] = lambda: None
-        """What rings at whoever polls this node."""
+        self.hear: Callable[[JsonValue], None] = lambda _: None
+        """Who is told of the blocks that this node announces."""
         self.requests: list[Request] = []
         self.timeout_s: float | None = None
         self._answer = answer
@@ -53,8 +53,12 @@ class FakeNode:
         self.timeout_s = timeout_s
         return [self._answer(method, params) for method, params in requests]
 
-    def on_new_head(self, ring: Callable[[], None]) -> None:
-        self.ring = ring
+    def on_new_head(self, hear: Callable[[JsonValue], None]) -> None:
+        self.hear = hear
+
+    def ring(self) -> None:
+        """An announcement that cannot be read."""
+        self.hear(None)
 
     async def close(self) -> None:
         """There is nothing to close."""

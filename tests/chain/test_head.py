@@ -9,6 +9,7 @@ import pytest
 from runnerd.chain.errors import RpcMalformed, RpcRefused, RpcUnavailable
 from runnerd.chain.head import Head
 from runnerd.chain.json_values import JsonParam, JsonValue
+from runnerd.chain.types import decode_block
 from tests.chain.fake_node import FakeNode, wire_block
 
 
@@ -48,6 +49,31 @@ def test_concurrent_callers_share_one_request() -> None:
         assert {caller.result().number for caller in callers} == {3}
         assert node.requests == [("eth_getBlockByNumber", ["latest", False])]
         assert head.latest == callers[0].result()
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_is_older_than_what_was_announced_meanwhile_moves_nothing() -> None:
+    """The one who asked gets it; the newest block stays the newest."""
+
+    async def scenario() -> None:
+        node = SlowNode()
+        head = Head(node)
+        node.answers.put_nowait(wire_block(3))
+        await head.fetch()
+        node.asked.clear()
+        async with asyncio.TaskGroup() as tasks:
+            caller = tasks.create_task(head.fetch(), name="test:fetch")
+            await node.asked.wait()
+            assert head.announce(decode_block(wire_block(5)))
+            assert not head.announce(decode_block(wire_block(4)))
+            node.answers.put_nowait(wire_block(4))
+        assert caller.result().number == 4
+        assert head.latest is not None
+        assert head.latest.number == 5
+        node.answers.put_nowait(wire_block(4))
+        await head.fetch()
+        assert head.latest.number == 4, "what was asked for after it counts: a reorg"
 
     asyncio.run(scenario())
 

@@ -23,8 +23,8 @@ from runnerd.control.messages import (
     Status,
     Transaction,
     Transactions,
-    VaultStatus,
 )
+from runnerd.control.place_messages import VaultStatus
 
 NOW = datetime(2026, 11, 21, 14, 5, 30, tzinfo=UTC)
 HASH = "0x" + "4fa9c1d2" * 8

@@ -61,7 +61,7 @@ def test_tx_shows_fees_in_gwei_and_where_each_hash_stands(busy: FakeDaemon) -> N
     """What was paid, of what was allowed; the node's last word when it did not take it."""
     shown = " ".join(invoke("--socket", str(busy.path), "tx", "-n", "5").stdout.split())
     assert busy.requests == [GetTransactions(limit=5)]
-    assert f"{HASH} final nonce 12, call 811 of range-maker, vault main, chain 8453, 0.05 ether" in shown
+    assert f"{HASH} final nonce 12, call 811 of range-maker for main, chain 8453, 0.05 ether" in shown
     assert "fee in gwei: 342,027 = 284,312 gas × 1.203 (max 2.5, tip 0.001)" in shown
     assert "fee in gwei: at most 1,030,000 = 412,000 gas × 2.5 (tip 0.001)" in shown
     assert "node: node error -32000: replacement transaction underpriced" in shown
@@ -73,12 +73,10 @@ def test_tx_tells_a_no_op_from_what_it_cancels(busy: FakeDaemon) -> None:
     """Two hashes at one nonce: one did nothing and is in a block, the other was to act and never did."""
     shown = " ".join(invoke("--socket", str(busy.path), "tx").stdout.split())
     noop, _, rest = shown.partition("0x" + "55" * 32)[2].partition("0x" + "66" * 32)
-    assert noop.startswith(
-        " cancelled no-op at nonce 10, cancels call 805 of range-maker, vault main, chain 8453, signed"
-    )
+    assert noop.startswith(" cancelled no-op at nonce 10, cancels call 805 of range-maker for main, chain 8453, signed")
     assert "in block 23456780" in noop
     assert "ether" not in noop
-    assert rest.startswith(" cancelled nonce 10, call 805 of range-maker, vault main, chain 8453, 0.05 ether, signed")
+    assert rest.startswith(" cancelled nonce 10, call 805 of range-maker for main, chain 8453, 0.05 ether, signed")
     assert "never took effect" in rest.partition("fee in gwei")[0]
 
 

@@ -80,8 +80,8 @@ ACTION = "vaults.main.actions.mint"
             changed("[vaults.main]\n", '[wallets.two]\nkeystore = "keys/operator.json"\npassphrase_credential = "c"\n[vaults.main]\n'),
             "wallets.two.keystore: is the keystore of wallets.hot too",
         ),
-        (wallet('kms_key_id = "alias/k"'), "wallets.hot: needs exactly one of keystore, kms_key_id, signer_url; it has keystore, kms_key_id"),
-        (wallet("", keystore=""), "wallets.hot: needs exactly one of keystore, kms_key_id, signer_url; it has none"),
+        (wallet('kms_key_id = "alias/k"'), "wallets.hot: needs exactly one of keystore, kms_key_id, signer_url, signer_entry_point; it has keystore, kms_key_id"),
+        (wallet("", keystore=""), "wallets.hot: needs exactly one of keystore, kms_key_id, signer_url, signer_entry_point; it has none"),
         (
             wallet(f'address = "{VAULT}"'),
             "wallets.hot.address: goes with kms_key_id, this wallet has keystore; allowed with it: passphrase_credential, passphrase_file",

@@ -68,7 +68,7 @@ def test_what_is_private_or_in_the_clear_needs_to_be_allowed(place: Place) -> No
     ('[consumers.a]\nkind = "notify"\nchannel = "x"\nplugins = ["gamma"]', "consumers.a.plugins: there is no [plugins.gamma]; there are: alpha"),
     ('[consumers.a]\nkind = "apprise"', "consumers.a: needs exactly one of url_file and url_credential"),
     ('[consumers.a]\nkind = "apprise"\nurl_file = "none"', "consumers.a.url_file: no such file: DIR/none"),
-    ('[consumers.a]\nkind = "entry_point"\nentry_point = "pigeon"', "consumers.a.entry_point: no pigeon is installed in the group runnerd.consumers; known: none"),
+    ('[consumers.a]\nkind = "entry_point"\nentry_point = "pigeon"', "consumers.a.entry_point: is 'pigeon', which no package in runnerd's environment has in runnerd.consumers"),
 ])  # fmt: skip
 def test_a_wrong_key_is_named_with_what_is_allowed(place: Place, text: str, expected: str) -> None:
     """By its dotted path."""

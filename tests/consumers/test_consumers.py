@@ -84,7 +84,8 @@ def test_each_hears_what_it_is_for_and_is_counted(ledger_dsn: str, monkeypatch: 
             consumers.add(Ear("some"), "test")
         results.add_consumer(consumers.ring)
         every.gate.clear()
-        consumers.start()
+        await consumers.start()
+        running = asyncio.get_running_loop().create_task(consumers.run())
         await until(lambda: all(kept.delivery.cursor is not None for kept in consumers._kept.values()))
         await until(lambda: store.failures == store.silences == 0)
         for plugin, outcome, reason in [
@@ -108,7 +109,9 @@ def test_each_hears_what_it_is_for_and_is_counted(ledger_dsn: str, monkeypatch: 
         assert 'runnerd_consumer_delivered_total{consumer="every"} 4.0' in page
         assert 'runnerd_consumer_failures_total{consumer="some"} 1.0' in page
         assert 'runnerd_consumer_dead_letters{consumer="some"} 1.0' in page
-        await consumers.close()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await consumers.stop()
         await store.close()
 
     run_async(scenario())

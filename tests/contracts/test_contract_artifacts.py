@@ -61,8 +61,10 @@ def test_a_changed_source_is_named_and_a_rebuild_settles_it(
         ("BatchExecutor", "cancun"),
         ("EffectsProbe", "paris"),
         ("IntentRegistry", "cancun"),
+        ("NavFeed", "cancun"),
         ("OperatorVault", "cancun"),
         ("RangeMarket", "cancun"),
+        ("RoundBook", "cancun"),
     ],
 )
 def test_an_artifact_has_the_agreed_shape(name: str, evm_version: str) -> None:

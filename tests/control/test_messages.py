@@ -7,8 +7,17 @@ import msgspec
 import pytest
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
-from runnerd.control import chain_messages, consumer_messages, key_messages, messages, outbox_messages, safe_messages
+from runnerd.control import (
+    chain_messages,
+    consumer_messages,
+    key_messages,
+    messages,
+    outbox_messages,
+    safe_messages,
+    service_messages,
+)
 from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
+from runnerd.control.place_messages import VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -24,6 +33,7 @@ REQUESTS: list[Request] = [
     messages.Reduce(scope="plugin", name="alpha"),
     messages.Resume(scope="all", name="*"),
     messages.Restart(plugin="alpha"),
+    service_messages.Drain(transactions_s=3.5, is_hurried=True),
     safe_messages.GetProposals(),
     safe_messages.SignProposal(call_id=1, signature="0x" + "ab" * 65),
     safe_messages.RejectProposal(call_id=1),
@@ -68,7 +78,7 @@ STATUS = messages.Status(
         ),
     ],
     vaults=[
-        messages.VaultStatus(
+        VaultStatus(
             name="main", address="0x01", chain="local", operator="0x02", paused=None, problem=None,
             spent_today_wei=WEI, max_value_wei_per_day=WEI, waiting_intents=0,
         ),

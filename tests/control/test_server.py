@@ -58,11 +58,11 @@ Handler = Callable[[Request, str], Awaitable[Reply]]
 async def serving(path: Path, handle: Handler = says_who, deadline_s: float = DEADLINE_S) -> AsyncIterator[None]:
     """A server on `path`, closed afterwards."""
     server = ControlServer(path, handle, deadline_s=deadline_s)
-    await server.open()
+    await server.start()
     try:
         yield
     finally:
-        await server.close()
+        await server.stop()
 
 
 async def asked(path: Path, request: Request) -> Reply:
@@ -346,7 +346,7 @@ def test_path_that_is_too_long_leaves_nothing_open(short_dir: Path) -> None:
 
     async def scenario() -> None:
         with pytest.raises(OSError, match="AF_UNIX path too long"):
-            await ControlServer(short_dir / ("x" * 120), says_who).open()
+            await ControlServer(short_dir / ("x" * 120), says_who).start()
 
     run(scenario())
 

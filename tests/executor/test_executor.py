@@ -11,7 +11,7 @@ from coincurve import PrivateKey
 
 from protocol.actions import Act, Action, Noop
 from protocol.messages import StatePut
-from runnerd.config.model import ArgumentLimit
+from runnerd.config.grants import ArgumentLimit
 from runnerd.executor.tracked import AlreadySigned
 from runnerd.pauses import Pause, Scope
 from runnerd.store.calls import JobCall, JobOutcome

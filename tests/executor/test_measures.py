@@ -8,7 +8,8 @@ from protocol.expectations import BalanceChange, Expectation, MinimumOut, ShareP
 from protocol.limits import MAX_EXPECTATIONS
 from runnerd.catalogue import build_catalogue
 from runnerd.chain.probe import MAX_MEASURES, Measure
-from runnerd.config.model import ReadGrant, VaultConfig
+from runnerd.config.grants import ReadGrant
+from runnerd.config.model import VaultConfig
 from runnerd.executor.measures import build_measures
 from runnerd.executor.policy import Denied
 

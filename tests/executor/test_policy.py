@@ -9,7 +9,8 @@ from protocol.values import PlainValue
 from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain.abi import encode_call, parse_function
 from runnerd.chain.vault import Call
-from runnerd.config.model import ActionGrant, ArgumentLimit, BudgetConfig, VaultConfig
+from runnerd.config.grants import ActionGrant, ArgumentLimit
+from runnerd.config.model import BudgetConfig, VaultConfig
 from runnerd.executor import policy
 from runnerd.executor.policy import Approved, Circumstances, Denied
 from runnerd.executor.windows import Measure, Meter

@@ -9,7 +9,8 @@ from protocol.actions import Act, Action, Noop
 from protocol.codec import encode_outcome
 from runnerd.catalogue import build_catalogue
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
-from runnerd.config.model import ActionGrant, ArgumentLimit, BudgetConfig, VaultConfig
+from runnerd.config.grants import ActionGrant, ArgumentLimit
+from runnerd.config.model import BudgetConfig, VaultConfig
 from runnerd.executor.policy import Approved, Circumstances, judge
 from runnerd.executor.review import Grant, find_objection
 from runnerd.executor.wanted import Intent

@@ -112,7 +112,7 @@ def test_what_must_hold_at_any_moment_is_missed(
     "change, problem",
     [
         (
-            "update job_calls set state = 'queued', outcome = null, finished_at = null where id = 3",
+            "update job_calls set state = 'queued', outcome = null, finished_at = null, result_no = null where id = 3",
             "LOST CALL: no outcome",
         ),
         ("update job_calls set outcome = 'acted' where id = 3", "A CALL THAT ACTED HAS NO EFFECT ON CHAIN"),

@@ -108,7 +108,7 @@ def test_the_http_process_killed_leaves_the_daemon_at_work_and_is_said(stage: St
         assert "http process is gone" in producer.reason
         assert scene.wait_run(accepted).outcome == "noop"
         assert scene.fire("puppet", do="noop").outcome == "noop"
-        assert [record["level"] for record in scene.log("http_lost")] == ["error"]
+        assert [(record["level"], record["service"]) for record in scene.log("service_failed")] == [("error", "http")]
 
 
 def test_a_ledger_that_is_away_is_503_and_the_retry_is_one_call(stage: Stage) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.limits import PROTOCOL_VERSION
 from runnerd.control.messages import Restart
 from tests.support.scene import Scene
 
@@ -90,7 +91,10 @@ HELLO = (
     '{{"type":"hello","version":{version},"generation":{generation},"plugin":"{plugin}","vault":"{vault}",'
     '"triggers":[],"reads":[],"digest":"{digest}"}}'
 )
-HONEST = {"version": 2, "generation": 10**9, "plugin": "chameleon", "vault": "", "digest": "sha256:" + "0" * 64}
+HONEST = {
+    "version": PROTOCOL_VERSION, "generation": 10**9, "plugin": "chameleon", "vault": "",
+    "digest": "sha256:" + "0" * 64,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,7 @@ HONEST = {"version": 2, "generation": 10**9, "plugin": "chameleon", "vault": "",
         (HELLO.format(**{**HONEST, "generation": 0}), "not a message of this protocol"),
         (HELLO.format(**HONEST), "bad protocol: Hello of generation 1000000000"),
         (HELLO.format(**{**HONEST, "version": 1}), "speaks protocol 1"),
-        (HELLO.format(**{**HONEST, "version": 3}), "speaks protocol 3"),
+        (HELLO.format(**{**HONEST, "version": PROTOCOL_VERSION + 1}), f"speaks protocol {PROTOCOL_VERSION + 1}"),
         (HELLO.format(**{**HONEST, "digest": "mine"}), "not a message of this protocol"),
         (
             '{"type":"decision","call_id":1,"attempt":1,"outcome":{"kind":"noop","reason":"early"}}',

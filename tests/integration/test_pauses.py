@@ -64,7 +64,7 @@ def test_a_pause_stops_a_decision_that_is_under_way(house: Scene, pause: Callabl
 
 def test_an_unknown_scope_is_refused_with_what_there_is(house: Scene) -> None:
     """A typing error must not look like a thrown switch."""
-    with pytest.raises(ControlError, match="there is no vault 'dmeo'; there are: demo"):
+    with pytest.raises(ControlError, match="there is no vault or keeper 'dmeo'; there are: demo"):
         house.daemon.ask(Pause(scope="vault", name="dmeo"))
     with pytest.raises(ControlError, match="there is no plugin 'pupet'; there are: bystander"):
         house.daemon.ask(Pause(scope="plugin", name="pupet"))

@@ -69,6 +69,6 @@ def test_it_lived_through_it(target: tuple[Scene, str, str]) -> None:
     """After all of that: one http process, no defect in the log, and the plugin is still called."""
     scene, _, _ = target
     assert scene.log("http_failed") == []
-    assert scene.log("http_lost") == []
+    assert scene.log("service_failed") == []
     assert scene.log("http_record_refused") == []
     assert scene.fire("puppet", do="noop").call_id > 0

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from protocol.limits import MAX_ARGUMENTS
-from protocol.triggers import Cron, Event, Read, Trigger
+from protocol.triggers import Cron, Event, Metric, Read, Trigger
 
 _triggers = msgspec.json.Decoder(Trigger)
 _reads = msgspec.json.Decoder(Read)
@@ -140,3 +140,14 @@ def test_reads_share_no_arguments() -> None:
     bare.args["y"] = 1
     assert read.args == {"x": [1]}
     assert Read("a").args == {}
+
+
+def test_a_metric_goes_by_blocks_or_by_an_exact_interval() -> None:
+    """As cron's on the wire; never by both."""
+    metric = Metric(read=Read("spot"), above=1, every_seconds=0.5)
+    assert str(metric.every_seconds) == "0.5"
+    assert _triggers.decode(msgspec.json.encode(metric)) == metric
+    with pytest.raises(ValueError, match="either every_blocks or every_seconds"):
+        Metric(read=Read("spot"), above=1, every_blocks=2, every_seconds=1)
+    with pytest.raises(msgspec.ValidationError, match="every_seconds must be"):
+        decode("metric", {"read": {"name": "spot"}, "above": 1, "every_seconds": "0.01"})

@@ -28,15 +28,8 @@ from runnerd.catalogue import build_catalogue
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.chain_commands import Chain, ChainCommands
 from runnerd.clock import SystemClock
-from runnerd.config.model import (
-    ActionGrant,
-    ArgumentLimit,
-    BudgetConfig,
-    ChainConfig,
-    PluginConfig,
-    VaultConfig,
-    WalletConfig,
-)
+from runnerd.config.grants import ActionGrant, ArgumentLimit
+from runnerd.config.model import BudgetConfig, ChainConfig, PluginConfig, VaultConfig, WalletConfig
 from runnerd.executor.aftermath import Aftermath
 from runnerd.executor.auditor import Auditor
 from runnerd.executor.decided import Decided, terms_of

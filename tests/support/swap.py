@@ -8,7 +8,8 @@ from vyper.compiler import compile_code
 from web3.contract import Contract
 
 from protocol.actions import Action
-from runnerd.config.model import ActionGrant, ReadGrant, VaultConfig
+from runnerd.config.grants import ActionGrant, ReadGrant
+from runnerd.config.model import VaultConfig
 from tests.support.anvil import Anvil
 from tests.support.contracts import deploy_code
 from tests.support.executor_bench import ETHER, Ground, make_ground

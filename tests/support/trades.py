@@ -18,17 +18,18 @@ POLL_S = 0.002
 def deploy_trades(node: Anvil) -> str:
     """Its address. The node has to mine."""
     sent = node.rpc("eth_sendTransaction", {"from": node.accounts[0], "data": "0x" + _CREATION.hex()})
-    return str(_receipt(node, sent)["contractAddress"])
+    return str(receipt_of(node, sent)["contractAddress"])
 
 
 def trade(node: Anvil, contract: str, size: int, by: str | None = None) -> str:
     """Write one log, and wait until it is mined; the transaction's hash."""
     data = encode(["address", "uint256"], [by or node.accounts[0], size])
     sent = {"from": node.accounts[0], "to": contract, "data": "0x" + data.hex(), "gas": "0x11170"}
-    return str(_receipt(node, node.rpc("eth_sendTransaction", sent))["transactionHash"])
+    return str(receipt_of(node, node.rpc("eth_sendTransaction", sent))["transactionHash"])
 
 
-def _receipt(node: Anvil, transaction: str) -> dict[str, Any]:
+def receipt_of(node: Anvil, transaction: str) -> dict[str, Any]:
+    """Once it is mined."""
     until = time.monotonic() + DEADLINE_S
     while True:
         receipt: dict[str, Any] | None = node.rpc("eth_getTransactionReceipt", transaction)

@@ -1,12 +1,14 @@
 """When a metric calls: each crossing once, and not again before the value has come back by the hysteresis."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.read import Read
 from protocol.triggers import Metric
-from runnerd.triggers.threshold import Level, is_due, judge
+from runnerd.triggers.threshold import Level, due_slot, is_due, judge, slot_after
 
 SPOT = Read("spot")
 
@@ -61,3 +63,17 @@ def test_every_blocks_is_passed_not_met() -> None:
     level = Level(number=19)
     assert [number for number in (19, 20, 23, 41) if is_due(trigger, level, number)] == [20, 23, 41]
     assert is_due(trigger, Level(), 0)
+
+
+def test_a_slot_is_due_once_and_only_the_newest() -> None:
+    """Multiples since the epoch; a clock that is set back a little is waited for, by much it begins anew."""
+    trigger, noon = Metric(read=SPOT, above=0, every_seconds=15), datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    def due(level: Level, seconds: float) -> float | None:
+        slot = due_slot(trigger, level, noon + timedelta(seconds=seconds))
+        return None if slot is None else (slot - noon).total_seconds()
+
+    assert [due(Level(), seconds) for seconds in (0, 14.999, 15)] == [0, 0, 15]
+    taken = Level(slot=noon + timedelta(seconds=15))
+    assert [due(taken, seconds) for seconds in (15, 29.9, 30, 100, -20, -46)] == [None, None, 30, 90, None, -60]
+    assert slot_after(trigger, noon) == noon + timedelta(seconds=15)

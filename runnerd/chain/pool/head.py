@@ -15,6 +15,10 @@ from runnerd.chain.pool.health import NodeState
 from runnerd.chain.pool.node import Node
 from runnerd.chain.types import Block
 
+BEHIND_TRIGGERS_S = 0.01
+"""Who waits for a change, to call plugins, is woken so much before who only waits for a higher block, to look at
+receipts and caps: a call is then with its plugin before those put their questions together."""
+
 
 class Members(Protocol):
     """The nodes of a chain: `Pool`."""
@@ -38,7 +42,8 @@ class PoolHead:
 
     def __init__(self, pool: Members) -> None:
         self._pool = pool
-        self._moved = asyncio.Event()
+        self._changed, self._moved = asyncio.Event(), asyncio.Event()
+        self._moving: asyncio.TimerHandle | None = None
 
     @property
     def latest(self) -> Block | None:
@@ -86,7 +91,7 @@ class PoolHead:
         try:
             async with asyncio.timeout(timeout_s):
                 while (latest := self.latest) is None or latest.hash == known_hash:
-                    await self._moved.wait()
+                    await self._changed.wait()
                 return latest
         except TimeoutError:
             return None
@@ -104,5 +109,12 @@ class PoolHead:
         is_news = heard is not None and (known is None or heard.number > known.number)
         if is_news and node is not best and node.health.state is NodeState.IN:
             best.ring()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        if self._moving is None:
+            self._moving = asyncio.get_running_loop().call_later(BEHIND_TRIGGERS_S, self._move)
+
+    def _move(self) -> None:
+        self._moving = None
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()

@@ -46,8 +46,8 @@ class NodeConnection(NodeCalls, Protocol):
     def url_for_display(self) -> str:
         """Without what may be secret in it."""
 
-    def on_new_head(self, ring: Callable[[], None]) -> None:
-        """Call `ring` whenever the node announces a block, over a transport that can."""
+    def on_new_head(self, hear: Callable[[JsonValue], None]) -> None:
+        """Call `hear` with the header whenever the node announces a block, over a transport that can."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -102,7 +102,7 @@ class Node:
         self._on_change = on_change
         self._is_verified = False
         self._bell = asyncio.Event()
-        rpc.on_new_head(self.ring)
+        rpc.on_new_head(self.hear)
 
     def __repr__(self) -> str:
         return f"Node({self.name!r}, {self.health.state})"
@@ -152,6 +152,18 @@ class Node:
     def ring(self) -> None:
         """There may be a new block: poll now. Only a doorbell; what the poll says is the truth."""
         self._bell.set()
+
+    def hear(self, header: JsonValue) -> None:
+        """The node announced a block. Its header is worth a poll's answer, which it spares where nobody is to compare.
+
+        Only from a node that has named its chain and is well; and only one that follows what is known. For everything
+        else it is a doorbell.
+        """
+        if header is not None and self._is_verified and self.health.state is NodeState.IN:
+            with suppress(ChainError):
+                if self.head.announce(decode_block(header, "eth_subscribe")) and not self._others(self):
+                    return
+        self.ring()
 
     def lied(self, method: str, words: str) -> None:
         """A quorum contradicts what this node said of a state that cannot change any more."""

@@ -28,8 +28,8 @@ class Inbox:
         self.loop = asyncio.get_running_loop()
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self.lost_reason: str | None = None
-        self.on_notice: Callable[[], None] | None = None
-        """Told of a message that answers no request: an announcement. It gets nothing of what is in it."""
+        self.on_notice: Callable[[bytes], None] | None = None
+        """Given each message that answers no request: an announcement."""
         self.last_heard_at = self.loop.time()
 
     def expect(self, request_id: int) -> asyncio.Future[bytes]:
@@ -47,7 +47,7 @@ class Inbox:
         self.last_heard_at = self.loop.time()
         answered = answered_ids(message)
         if not answered and self.on_notice is not None:
-            self.on_notice()
+            self.on_notice(message)
             return
         for request_id in answered:
             answer = self._waiting.pop(request_id, None)
@@ -84,7 +84,7 @@ class PipelinedTransport:
 
     def __init__(self, dial: Callable[[], Awaitable[Channel]]) -> None:
         self._dial = dial
-        self._subscription: tuple[bytes, Callable[[], None]] | None = None
+        self._subscription: tuple[bytes, Callable[[bytes], None]] | None = None
         self._channel: Channel | None = None
         self._dialling = asyncio.Lock()
         self._is_closed = False
@@ -106,8 +106,8 @@ class PipelinedTransport:
         finally:
             inbox.forget(request_id)
 
-    def subscribe(self, request: bytes, on_notice: Callable[[], None]) -> None:
-        """Send `request` at the beginning of each later connection, and tell `on_notice` of each announcement.
+    def subscribe(self, request: bytes, on_notice: Callable[[bytes], None]) -> None:
+        """Send `request` at the beginning of each later connection, and give `on_notice` each announcement.
 
         Nobody waits for the answer: a node that announces nothing is asked by its pollers alone.
         """

@@ -14,7 +14,8 @@ from runnerd.chain.rpc import NodeCalls, Rpc
 from runnerd.chain.types import decode_quantity
 from runnerd.cli.doctor.finding import Finding, bad, good, weak
 from runnerd.cli.text import ether
-from runnerd.config.model import ChainConfig, Config, VaultConfig
+from runnerd.config.model import ChainConfig, Config, KeeperConfig, Place, VaultConfig
+from runnerd.keepers import find_right
 from runnerd.vaults import find_problem
 
 TIMEOUT_S = 5.0
@@ -24,13 +25,13 @@ TIMEOUT_S = 5.0
 class _Chain:
     name: str
     config: ChainConfig
-    vaults: Mapping[str, VaultConfig]
+    places: Mapping[str, Place]
 
 
 def examine_chains(config: Config, addresses: Mapping[str, str]) -> dict[str, list[Finding]]:
     """Findings by chain. `addresses` holds the address of each wallet whose keystore names one."""
     chains = [
-        _Chain(name, chain, {key: vault for key, vault in config.vaults.items() if vault.chain == name})
+        _Chain(name, chain, {key: place for key, place in config.places.items() if place.chain == name})
         for name, chain in config.chains.items()
     ]
     return asyncio.run(_examine_all(chains, addresses))
@@ -55,8 +56,8 @@ async def _examine(chain: _Chain, addresses: Mapping[str, str]) -> list[Finding]
             return found
         highest = max(heads, key=lambda i: heads[i])
         rpc = nodes[highest]
-        found += [await _vault(rpc, name, vault, addresses.get(vault.wallet)) for name, vault in chain.vaults.items()]
-        used = sorted({vault.wallet for vault in chain.vaults.values()} & addresses.keys())
+        found += [await _place(rpc, chain, name, addresses) for name in chain.places]
+        used = sorted({place.wallet for place in chain.places.values()} & addresses.keys())
         found += [await _balance(rpc, wallet, addresses[wallet]) for wallet in used]
         lag = chain.config.max_lag_blocks
         found.append(_quorum(chain, sum(head >= heads[highest] - lag for head in heads.values())))
@@ -115,17 +116,24 @@ async def _private(rpc: Rpc, chain: _Chain) -> Finding:
     return good("private", f"{rpc.url_for_display}: chain {chain_id}")
 
 
-async def _vault(rpc: NodeCalls, name: str, config: VaultConfig, ours: str | None) -> Finding:
-    subject = f"vault {name}"
+async def _place(rpc: Rpc, chain: _Chain, name: str, addresses: Mapping[str, str]) -> Finding:
+    config = chain.places[name]
+    ours, is_keeper = addresses.get(config.wallet), isinstance(config, KeeperConfig)
+    subject = f"{'keeper' if is_keeper else 'vault'} {name}"
     if ours is None:
         return weak(subject, f"wallet {config.wallet} does not name its address", cost="not known whether we may act")
     try:
         problem = await find_problem(rpc, config, checksum_address(ours))
+        if problem is None and is_keeper:
+            vaults = {key: vault for key, vault in chain.places.items() if isinstance(vault, VaultConfig)}
+            problem = await find_right(rpc, checksum_address(ours), vaults)
     except (RpcUnavailable, RpcRefused) as error:
         return weak(subject, str(error), cost="not known whether we may act for it")
     if problem is not None:
-        remedy = f"its owner must change it, or correct vaults.{name}"
+        remedy = f"correct keepers.{name}" if is_keeper else f"its owner must change it, or correct vaults.{name}"
         return bad(subject, problem, cost="its plugins are refused", remedy=remedy)
+    if isinstance(config, KeeperConfig):
+        return good(subject, f"wallet {config.wallet} is a plain account without a right at a vault here")
     return good(subject, f"{config.address} lets wallet {config.wallet} act")
 
 

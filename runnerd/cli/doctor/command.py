@@ -21,6 +21,7 @@ from runnerd.cli.json_text import to_json
 from runnerd.cli.options import DEFAULT_CONFIG, Target, json_option, pass_target
 from runnerd.cli.terminal import cell, open_console, show_line, show_wrapped
 from runnerd.config.model import Config
+from runnerd.config.roles import same_keys
 from runnerd.control.client import ask
 from runnerd.control.messages import ControlError, GetStatus, Status
 
@@ -108,6 +109,9 @@ def _examine_configured(config: Config, is_unlocking: bool) -> Iterator[Section]
         if report.address is not None:
             addresses[name] = report.address
         yield Section(f"wallet {name}", report.findings)
+    shared = [bad(problem.key, problem.text, cost="runnerd does not start") for problem in same_keys(config, addresses)]
+    if shared:
+        yield Section("roles", tuple(shared))
     for name, findings in examine_chains(config, addresses).items():
         yield Section(f"chain {name}", tuple(findings))
 

@@ -6,8 +6,10 @@ import logging
 import pytest
 
 from runnerd.chain.errors import NoPrivateLane, RpcRefused, RpcUnavailable, WrongChain
+from runnerd.chain.json_values import JsonValue
 from runnerd.chain.rpc import NodeBatches
 from runnerd.chain.types import Block
+from tests.chain.fake_node import wire_block
 from tests.chain.pool.fleet import Fleet
 from tests.support.aio import run_async
 from tests.support.until import until
@@ -366,6 +368,66 @@ def test_announced_block_is_polled_at_once_and_news_of_one_node_ring_at_the_one_
             assert block is not None
             assert loop.time() < 2
             assert fleet.network.rpc.url_for_display == "http://a"
+            polling.cancel()
+
+    run_async(scenario(), loop_factory=VirtualTimeLoop)
+
+
+def test_announced_header_of_a_lone_node_is_its_newest_block_without_another_question() -> None:
+    """From a node that is in; one that is not above what is known, or lacks what others have, only rings."""
+
+    async def scenario() -> None:
+        fleet = Fleet(1)
+        (node,), head = fleet.nodes, fleet.network.head
+        node.hear(wire_block(200))
+        assert fleet.network.head.latest is None, "it has not named its chain yet"
+        await fleet.poll()
+        fleet.clear()
+        known = head.latest
+        assert known is not None
+        async with asyncio.TaskGroup() as tasks:
+            polling = tasks.create_task(head.run(3_600.0), name="test:head")
+            await asyncio.sleep(1)
+            fleet.clear()
+            waiting = tasks.create_task(head.wait_change(known, 5), name="test:wait")
+            await asyncio.sleep(0)
+            node.hear(wire_block(known.number + 1))
+            block = await waiting
+            assert block is not None
+            assert (block.number, block.parent_hash) == (known.number + 1, wire_block(known.number + 1)["parentHash"])
+            await asyncio.sleep(1)
+            assert not node.trips
+            lacking: list[JsonValue] = [
+                wire_block(known.number),
+                wire_block(known.number + 2) | {"baseFeePerGas": None},
+                wire_block(known.number + 2) | {"parentHash": None},
+                {"number": "nonsense"},
+                None,
+            ]
+            for asked, heard in enumerate(lacking):
+                node.hear(heard)
+                await asyncio.sleep(1)
+                assert len(node.trips) == asked + 1, heard
+            polling.cancel()
+
+    run_async(scenario(), loop_factory=VirtualTimeLoop)
+
+
+def test_announced_header_is_taken_and_polled_too_where_nodes_are_compared() -> None:
+    """Health goes by polls."""
+
+    async def scenario() -> None:
+        fleet = Fleet(2)
+        async with asyncio.TaskGroup() as tasks:
+            polling = tasks.create_task(fleet.network.head.run(3_600.0), name="test:head")
+            await asyncio.sleep(1)
+            fleet.clear()
+            fleet.nodes[0].height = 101
+            fleet.nodes[0].hear(wire_block(101))
+            assert fleet.network.head.latest is not None
+            assert fleet.network.head.latest.number == 101
+            await asyncio.sleep(1)
+            assert len(fleet.nodes[0].trips) == 1
             polling.cancel()
 
     run_async(scenario(), loop_factory=VirtualTimeLoop)

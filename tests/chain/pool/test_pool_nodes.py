@@ -309,7 +309,7 @@ def test_websocket_node_rings_again_after_its_connection_was_lost(run: Run, grou
         rings = asyncio.Event()
         network = open_network("local", ChainConfig(id=CHAIN_ID, rpc=ground.first.ws_url))
         connection: Any = network.rpc.nodes[0].rpc
-        connection.on_new_head(rings.set)
+        connection.on_new_head(lambda _: rings.set())
         try:
             await network.head.fetch()
             connection._transport._channel.abort("cut by the test")

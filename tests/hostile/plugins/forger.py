@@ -49,7 +49,7 @@ def _act(argument: str = "1", value_wei: str = "0") -> str:
     return f'{{"kind":"act","actions":[{{"name":"a","args":{{"x":{argument}}},"value_wei":{value_wei}}}]}}'
 
 
-def _hello(*, version: int = 2) -> bytes:
+def _hello(*, version: int = 3) -> bytes:
     return (
         f'{{"type":"hello","version":{version},"generation":1,"plugin":"forger","vault":"","triggers":[],"reads":[],'
         f'"digest":"{UNTRUE}"}}'

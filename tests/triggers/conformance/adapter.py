@@ -24,9 +24,11 @@ from msgspec import Struct
 
 from protocol.triggers import Trigger
 from runnerd.clock import Clock
+from runnerd.results import Results
+from runnerd.router import Router
 from runnerd.services.metrics import Metrics
 from runnerd.store.store import Store
-from runnerd.triggers.producer import Producer, Submit
+from runnerd.triggers.producer import Producer
 
 HERE = Path(__file__).parent
 SUFFIX = "_adapter"
@@ -45,7 +47,8 @@ class Seen(Struct, frozen=True, kw_only=True):
 class Parts:
     """What a producer is built of, in the host's process. `dsn`: the ledger's database. `params`: the source's."""
 
-    router: Submit
+    router: Router
+    results: Results
     store: Store
     metrics: Metrics
     clock: Clock
@@ -82,6 +85,9 @@ class Adapter(Protocol):
     flood: int
     """How many stimuli are more than a plugin can take at once, where it takes one each `take_s` seconds."""
     take_s: float
+
+    def prepare(self) -> None:
+        """In the host's process, before its loop runs: fork what has to be forked."""
 
     def source(self, dsn: str) -> AbstractAsyncContextManager[Source]:
         """The outside world, on this ledger's server. Everything it starts ends with it."""

@@ -51,6 +51,9 @@ class BlockAdapter:
     flood = 40
     take_s = 0.05
 
+    def prepare(self) -> None:
+        """Nothing."""
+
     def source(self, dsn: str) -> AbstractAsyncContextManager[Source]:
         return _miner()
 

@@ -46,14 +46,19 @@ class Polled:
 
 def build(kind: type[P], parts: Parts) -> Producer:
     """On the node of `params["url"]`."""
-    network = open_network("local", ChainConfig(id=CHAIN_ID, rpc=parts.params["url"]))
+    network = open_local(parts.params["url"])
     return Polled(kind({"local": network}, parts.router, parts.store, parts.clock), network)
 
 
+def open_local(url: str) -> Network:
+    """The chain "local", at this node."""
+    return open_network("local", ChainConfig(id=CHAIN_ID, rpc=url))
+
+
 @asynccontextmanager
-async def running_node() -> AsyncIterator[Anvil]:
+async def running_node(*, prune_history: bool = True) -> AsyncIterator[Anvil]:
     """Started and ended in the thread of the test, which outlives it."""
-    with start_anvil() as node:
+    with start_anvil(prune_history=prune_history) as node:
         yield node
 
 

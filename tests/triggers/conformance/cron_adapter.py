@@ -50,6 +50,9 @@ class CronAdapter:
     flood = 12
     take_s = 0.8
 
+    def prepare(self) -> None:
+        """Nothing."""
+
     def source(self, dsn: str) -> AbstractAsyncContextManager[Source]:
         return _slots()
 

@@ -30,10 +30,10 @@ from runnerd.supervisor.machine import Phase, WorkerState
 from runnerd.tasks import Tasks
 from runnerd.triggers.producer import Terms
 from runnerd.triggers.producers import Producers
-from tests.triggers.conformance.adapter import Parts, Seen, find_adapter
+from tests.triggers.conformance.adapter import Adapter, Parts, Seen, find_adapter
 
 PLUGINS = ("alpha", "beta")
-CALL_DEADLINE = timedelta(hours=1)
+TERMS = Terms(call_deadline=timedelta(hours=1), chain="local", vault="demo")
 LISTEN_EVERY_S = 0.005
 
 
@@ -77,7 +77,8 @@ class TakingHost:
     def refusal(self, call: NewCall, coming: int) -> str | None:
         if len(self._waiting) + coming < self._order.room:
             return None
-        self._refused.append(seen_in(call))
+        if not call.is_owed:  # which is taken all the same
+            self._refused.append(seen_in(call))
         return "queue is full"
 
     def is_open(self, call: NewCall) -> bool:
@@ -122,9 +123,9 @@ def crash_at(point: str, nth: int) -> None:
     crash_points.listen(on_reached)
 
 
-async def run(order: Order) -> None:
+async def run(order: Order, adapter: Adapter) -> None:
     """Until standard input ends."""
-    adapter, clock = find_adapter(order.adapter), SystemClock()
+    clock = SystemClock()
     metrics = Metrics(phase.value for phase in Phase)
     store = Store(order.dsn)
     await store.open()
@@ -136,13 +137,15 @@ async def run(order: Order) -> None:
     await router.load()
     if order.crash_at is not None:
         crash_at(order.crash_at, order.crash_nth)
-    parts = Parts(router=router, store=store, metrics=metrics, clock=clock, dsn=order.dsn, params=order.params)
+    parts = Parts(
+        router=router, results=results, store=store, metrics=metrics, clock=clock, dsn=order.dsn, params=order.params
+    )
     producers = [adapter.build(parts) for _ in range(order.twins)]
     registries = [Producers([producer]) for producer in producers]
     for registry in registries:
         registry.start()
         for name in PLUGINS:
-            await registry.declare(name, adapter.triggers(order.params), Terms(call_deadline=CALL_DEADLINE))
+            await registry.declare(name, adapter.triggers(order.params), TERMS)
     await router.recover()
     while not all(map(adapter.is_listening, producers)):  # noqa: ASYNC110  # no producer has an event for it
         await asyncio.sleep(LISTEN_EVERY_S)
@@ -165,5 +168,8 @@ def _counted(metrics: Metrics) -> int:
 
 if __name__ == "__main__":
     die_with_parent(os.getppid())
+    given = msgspec.json.decode(sys.argv[1], type=Order)
+    found = find_adapter(given.adapter)
+    found.prepare()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(msgspec.json.decode(sys.argv[1], type=Order)))
+        runner.run(run(given, found))

@@ -50,6 +50,9 @@ class LogAdapter:
     flood = 40
     take_s = 0.05
 
+    def prepare(self) -> None:
+        """Nothing."""
+
     def source(self, dsn: str) -> AbstractAsyncContextManager[Source]:
         return _traders()
 

@@ -64,6 +64,9 @@ class NotifyAdapter:
     flood = 300
     take_s = 0.01
 
+    def prepare(self) -> None:
+        """Nothing."""
+
     def source(self, dsn: str) -> AbstractAsyncContextManager[Source]:
         return _announcer(dsn)
 

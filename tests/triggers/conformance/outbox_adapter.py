@@ -69,6 +69,9 @@ class OutboxAdapter:
     flood = 300
     take_s = 0.01
 
+    def prepare(self) -> None:
+        """Nothing."""
+
     def source(self, dsn: str) -> AbstractAsyncContextManager[Source]:
         return _publisher(dsn)
 

@@ -1,0 +1,26 @@
+"""A keeper for the demo: publishes a vault's net asset value when it has moved, or has not been told for a while."""
+
+from workers.sdk import Action, Context, Noop, Plugin
+from workers.sdk.triggers import Cron
+
+
+class NavRefresh(Plugin):
+    """Called by the market's own logs (configured: they need its address), and by the clock if it is silent."""
+
+    name = "nav-refresh"
+    triggers = [Cron(every_seconds=10)]
+    reads = ["published_nav", "current_nav", "refreshed_at"]
+
+    async def decide(self, ctx: Context) -> list[Action] | Noop:
+        """One action at most: a keeper's wallet makes one call per transaction."""
+        published, current = int(ctx.reads["published_nav"]), int(ctx.reads["current_nav"])
+        moved_wei = abs(current - published)
+        age = ctx.block.number - int(ctx.reads["refreshed_at"])
+        if moved_wei < ctx.params["min_move_wei"] and age < ctx.params["max_age_blocks"]:
+            return Noop(f"the NAV moved {moved_wei} wei, and was told {age} blocks ago")
+        # What was asked for may not be on chain yet: the next call must not ask for it again.
+        asked_at = await ctx.state.get("asked_at", 0)
+        if ctx.block.number - asked_at < ctx.params["patience_blocks"]:
+            return Noop(f"asked for at block {asked_at}")
+        ctx.state.put("asked_at", ctx.block.number)
+        return [Action("refresh", {})]

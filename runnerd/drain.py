@@ -1,0 +1,96 @@
+"""How a runner ends: intake first, then what is being decided, then what is in flight, then all that it worked with.
+
+Nothing is lost by hurrying: what waits, and what is in flight, stands in the ledger and goes on with the next start.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from runnerd.executor.tracked import Book
+from runnerd.executor.wanted import IntentState
+from runnerd.log import fields
+from runnerd.tasks import Tasks
+
+logger = logging.getLogger("runnerd")
+
+LOOK_EVERY_S = 0.1
+MOVING = frozenset({IntentState.PLANNED, IntentState.SIGNED, IntentState.SENT, IntentState.INCLUDED})
+"""What gets on by itself while a stop waits for it."""
+
+
+class Drain:
+    """One stop. It is patient until somebody hurries it."""
+
+    def __init__(self, transactions_s: float) -> None:
+        """`transactions_s`: how long to wait for what is in flight."""
+        self.transactions_s = transactions_s
+        self._asked = asyncio.Event()
+        self._hurried = asyncio.Event()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anybody has asked for the end."""
+        return self._asked.is_set()
+
+    @property
+    def is_hurried(self) -> bool:
+        """Whether nothing is waited for any more."""
+        return self._hurried.is_set()
+
+    def ask(self, transactions_s: float | None = None) -> None:
+        """Begin. `transactions_s` replaces the configured patience."""
+        if transactions_s is not None:
+            self.transactions_s = transactions_s
+        self._asked.set()
+
+    def hurry(self) -> None:
+        """Wait for nothing any more that goes on with the next start; begin, if nobody has asked yet."""
+        if self._asked.is_set() and not self._hurried.is_set():
+            logger.warning(
+                "in a hurry: what is being decided or in flight is left where it is", extra=fields("hurried")
+            )
+        self._hurried.set()
+        self._asked.set()
+
+    async def wait(self) -> None:
+        """Until somebody asks."""
+        await self._asked.wait()
+
+    async def patiently(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for `work`, unless somebody is in a hurry: then it is cancelled. Raises what it raises."""
+        tasks = Tasks()
+        working = tasks.spawn(work, "drain:work")
+        hurrying = tasks.spawn(self._hurried.wait(), "drain:hurry")
+        try:
+            await asyncio.wait([working, hurrying], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await tasks.cancel()
+        if not working.cancelled():
+            working.result()
+
+    async def settle(self, book: Book, notify: Callable[[str], None]) -> None:
+        """Wait for transactions in flight until they are final, or patience ends; then say what is left."""
+        if self.transactions_s > 0 and not self.is_hurried and (count := count_moving(book)):
+            words = f"waiting at most {self.transactions_s:g} s for {count} transactions in flight"
+            logger.info(words, extra=fields("settling", intents=count))
+            notify(words)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.transactions_s):
+                    await self.patiently(_until_settled(book))
+        if left := count_moving(book):
+            logger.info(
+                "%d transactions in flight go on with the next start", left, extra=fields("parked", intents=left)
+            )  # fmt: skip
+
+
+def count_moving(book: Book) -> int:
+    """Intents that are not at their end, and are not held up by anything that only an operator can mend."""
+    return sum(tracked.intent.state in MOVING for tracked in book.open.values())
+
+
+async def _until_settled(book: Book) -> None:
+    while count_moving(book):  # noqa: ASYNC110  # one that gets stuck rings no bell
+        await asyncio.sleep(LOOK_EVERY_S)

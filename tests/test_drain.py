@@ -1,0 +1,99 @@
+"""How long a stop waits for what is in flight, and that anybody can hurry it."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runnerd.drain import Drain
+from runnerd.executor.wanted import IntentState
+from tests.support.aio import run_async
+
+
+class Flight:
+    """What of a `Book` a drain looks at."""
+
+    def __init__(self, *states: IntentState) -> None:
+        self.open = {i: SimpleNamespace(intent=SimpleNamespace(state=state)) for i, state in enumerate(states)}
+
+
+def test_it_waits_until_what_is_in_flight_is_final() -> None:
+    """The service manager is told what for."""
+
+    async def scenario() -> list[str]:
+        told: list[str] = []
+        flight: Any = Flight(IntentState.SENT, IntentState.INCLUDED)
+        settling = asyncio.get_running_loop().create_task(Drain(60).settle(flight, told.append))
+        while not told:  # noqa: ASYNC110  # the task's first turn
+            await asyncio.sleep(0)
+        assert not settling.done()
+        flight.open.clear()
+        async with asyncio.timeout(10):
+            await settling
+        return told
+
+    assert run_async(scenario()) == ["waiting at most 60 s for 2 transactions in flight"]
+
+
+@pytest.mark.parametrize("patience_s", [0, 0.01])
+def test_what_is_left_is_said_and_left(patience_s: float, caplog: pytest.LogCaptureFixture) -> None:
+    """It stands in the ledger."""
+
+    async def scenario() -> None:
+        flight: Any = Flight(IntentState.SENT, IntentState.UNRESOLVED)
+        async with asyncio.timeout(10):
+            await Drain(patience_s).settle(flight, lambda _: None)
+
+    with caplog.at_level("INFO"):
+        run_async(scenario())
+    assert "1 transactions in flight go on with the next start" in caplog.text
+
+
+def test_what_only_an_operator_can_mend_is_not_waited_for() -> None:
+    """It would be waited for in vain."""
+
+    async def scenario() -> None:
+        flight: Any = Flight(IntentState.UNRESOLVED)
+        async with asyncio.timeout(10):
+            await Drain(3_600).settle(flight, lambda _: None)
+
+    run_async(scenario())
+
+
+def test_a_hurry_ends_every_waiting() -> None:
+    """That under way, and those that come."""
+
+    async def scenario() -> bool:
+        drain, is_cancelled = Drain(3_600), False
+
+        async def work() -> None:
+            nonlocal is_cancelled
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                is_cancelled = True
+                raise
+
+        drain.ask()
+        waiting = asyncio.get_running_loop().create_task(drain.patiently(work()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        drain.hurry()
+        async with asyncio.timeout(10):
+            await waiting
+            flight: Any = Flight(IntentState.SENT)
+            await drain.settle(flight, lambda _: None)
+        return is_cancelled
+
+    assert run_async(scenario())
+
+
+def test_what_the_work_raises_is_raised() -> None:
+    """A drain hides nothing."""
+
+    async def fail() -> None:
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        run_async(Drain(0).patiently(fail()))
