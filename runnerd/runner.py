@@ -113,7 +113,7 @@ class Runner:
         return self._exit_code
 
     async def shutdown(self, *, is_hurried: bool = False) -> int:
-        """Drain and end it, as often as anybody likes; returns its exit code.
+        """Drain and end it, as often as anybody likes; returns its exit code, also when it failed.
 
         `is_hurried` waits for nothing that goes on with the next start, also in a shutdown that is under way.
         """
@@ -124,6 +124,9 @@ class Runner:
         if self._life is None:
             return RunExit.DONE
         await asyncio.wait([self._life])
+        error = None if self._life.cancelled() else self._life.exception()
+        if error is not None:  # `start` or `wait` raise it
+            return error.exit_code if isinstance(error, RunnerdError) else RunExit.FAILED
         return self._exit_code
 
     async def status(self) -> Status:

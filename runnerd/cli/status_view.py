@@ -38,7 +38,8 @@ def show_status(console: Console, status: Status) -> None:
     if status.keepers:
         console.print()
         _show_keepers(console, status.keepers)
-    notes = [*_producers(status), *_consumers(status), *_intents(status), *_missing_layers(status.plugins)]
+    notes = [*_producers(status), *_consumers(status), *_ended(status), *_intents(status)]
+    notes += _missing_layers(status.plugins)
     if notes:
         console.print()
     for note in notes:
@@ -270,6 +271,13 @@ def _consumers(status: Status) -> list[Text]:
         )
         for one in status.consumers
     ]
+
+
+def _ended(status: Status) -> list[Text]:
+    """Producers and services that came to their end, which is no problem; what failed is among the problems."""
+    named = [(f"producer {one.name}", one.state) for one in status.producers]
+    named += [(f"service {one.name}", one.state) for one in status.services]
+    return [cell(f"{name} has ended", "dim") for name, state in named if state == "ended"]
 
 
 def _intents(status: Status) -> list[Text]:

@@ -23,14 +23,17 @@ ARGUMENT: Final = "$log.args."
 """Before the name of an argument of the event."""
 RETRACTED: Final = "retracted "
 """How the identity of a call begins that takes another one back (triggers.chain_calls)."""
+ASKED_BY: Final = "chain:"
+"""Before the name of a chain, as the principal of its calls."""
 NO_TRANSACTION: Final = "0x" + "0" * 64
 MAX_DIGITS: Final = 78
 """Of 2^256."""
 
 
 def is_asked_by_chain(call: JobCall, kind: Literal["log", "block"]) -> bool:
-    """Whether `call` is one that a log, or a block, has made and no reorg has taken back with it."""
-    return call.trigger.value == kind and not call.identity.startswith(RETRACTED)
+    """Whether `call` is one that a log, or a block, has made itself: no copy of such a call, and none that takes one
+    back."""
+    return call.trigger.value == kind and call.principal.startswith(ASKED_BY) and not _takes_back(call)
 
 
 def reference_problem(text: str, kind: Literal["log", "block"]) -> str | None:
@@ -47,9 +50,9 @@ def find_objection(call: JobCall, chain: str, contract: str) -> str | None:
 
     Whoever calls by webhook, by hand, by the clock or by an event is not a chain, whatever his payload says.
     """
-    if call.trigger not in (TriggerKind.LOG, TriggerKind.BLOCK) or call.identity.startswith(RETRACTED):
+    if call.trigger not in (TriggerKind.LOG, TriggerKind.BLOCK) or _takes_back(call):
         return f"it came by {call.trigger}, from {call.principal}: only what a chain asks is answered there"
-    if call.principal != f"chain:{chain}":
+    if call.principal != ASKED_BY + chain:
         return f"it came from {call.principal}, and its vault is on chain {chain}"
     if call.trigger is TriggerKind.LOG:
         address = _payload(call).get("address")
@@ -119,6 +122,10 @@ def _value(found: object) -> Value:
     except msgspec.ValidationError as error:
         raise ConsumerRefused(f"a part of the log is no value: {error}") from None
     return value
+
+
+def _takes_back(call: JobCall) -> bool:
+    return call.identity.startswith(RETRACTED) or _payload(call).get("retracted") is True
 
 
 def _payload(call: JobCall) -> dict[str, Any]:

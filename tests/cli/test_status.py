@@ -16,6 +16,8 @@ import pytest
 
 from runnerd.cli.exits import ExitCode
 from runnerd.control.chain_messages import NodeStatus
+from runnerd.control.producer_messages import ProducerStatus
+from runnerd.control.service_messages import ServiceStatus
 from tests.cli.running import DEADLINE_S, RUNNERCTL, invoke
 from tests.cli.samples import DEGRADED, chain, plugin, status, vault
 from tests.support.fake_daemon import FakeDaemon, fake_daemon
@@ -88,6 +90,26 @@ def test_each_node_of_a_chain_has_its_line(socket: Path) -> None:
         ["probation", "–", "https://c.example/***", "no", "answer:", "refused"],
     ]
     assert sum("lone.example" in line for line in lines) == 1
+
+
+def test_what_came_to_its_end_is_said_and_is_no_problem(socket: Path) -> None:
+    """A finite producer and a service that has done its work; what runs is not listed."""
+    ended = status(
+        producers=[
+            ProducerStatus(name="countdown", state="ended", reason="", progress=""),
+            ProducerStatus(name="cron", state="running", reason="", progress=""),
+        ],
+        services=[
+            ServiceStatus(name="import", state="ended", reason="", restarts=0),
+            ServiceStatus(name="lag", state="running", reason="", restarts=0),
+        ],
+    )
+    with fake_daemon(socket, lambda _: ended):
+        result = invoke("--socket", str(socket), "status")
+    assert result.exit_code == ExitCode.DONE
+    assert [line for line in result.stdout.splitlines() if "has ended" in line] == [
+        "producer countdown has ended", "service import has ended",
+    ]  # fmt: skip
 
 
 def test_a_daemon_with_nothing_configured_has_no_empty_tables(socket: Path) -> None:

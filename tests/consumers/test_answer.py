@@ -56,6 +56,15 @@ def test_whoever_is_no_chain_gets_no_answer(kind: TriggerKind) -> None:
     assert not is_asked_by_chain(call(kind), "block")
 
 
+@pytest.mark.parametrize(
+    "changes, is_passed_over",
+    [({}, False), ({"principal": "copy of chain:local"}, True), ({"identity": "retracted x"}, True)],
+)
+def test_copies_and_what_takes_back_are_passed_over(changes: dict[str, Any], is_passed_over: bool) -> None:
+    """Nobody expects an answer to them, so they are no dead letters either."""
+    assert is_asked_by_chain(call(**changes), "log") != is_passed_over
+
+
 @pytest.mark.parametrize("changes, chain, contract, why", [
     ({}, "local", OTHER, f"it came from {CONTRACT}, and the action is of {OTHER}"),
     ({}, "mainnet", CONTRACT, "it came from chain:local, and its vault is on chain mainnet"),
@@ -63,6 +72,8 @@ def test_whoever_is_no_chain_gets_no_answer(kind: TriggerKind) -> None:
     ({"payload": "no json"}, "local", CONTRACT, "it came from None"),
     ({"payload": "[]"}, "local", CONTRACT, "it came from None"),
     ({"identity": f"retracted log local {HASH} 3 log"}, "local", CONTRACT, "it came by log"),
+    ({"payload": msgspec.json.encode({**PAYLOAD, "retracted": True}).decode()}, "local", CONTRACT, "it came by log"),
+    ({"principal": "copy of chain:local"}, "local", CONTRACT, "it came from copy of chain:local"),
 ])  # fmt: skip
 def test_another_contract_another_chain_and_what_was_taken_back_get_none(
     changes: dict[str, Any], chain: str, contract: str, why: str

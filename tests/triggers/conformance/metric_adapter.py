@@ -14,7 +14,8 @@ import psycopg
 from protocol.messages import VaultRef
 from protocol.triggers import Metric, Read, Trigger
 from runnerd.catalogue import build_catalogue
-from runnerd.config.model import ReadGrant, VaultConfig
+from runnerd.config.grants import ReadGrant
+from runnerd.config.model import VaultConfig
 from runnerd.network import Network
 from runnerd.snapshot import VaultSnapshots
 from runnerd.triggers.metric import MetricProducer

@@ -18,6 +18,7 @@ from runnerd.config.model import HttpConfig
 from runnerd.http.words import Page
 from runnerd.keys import ApiKey, KeyKind, KeyRing, digest_of, make_secret
 from runnerd.services.http import HttpProcess, fork_http
+from runnerd.tasks import Tasks
 from runnerd.triggers.producer import Producer
 from runnerd.triggers.webhook import WebhookProducer
 from runnerd.webhooks import Webhooks
@@ -105,12 +106,13 @@ class Served:
         return self._producer.trouble
 
     async def run(self) -> None:
-        self._http.serve(self._webhooks.answer)
+        tasks = Tasks()
+        tasks.spawn(self._http.serve(self._webhooks.answer), "http:channel")
         try:
             await self._producer.run()
         finally:
             await self._webhooks.close()
-            await self._http.stop_serving()
+            await tasks.cancel()
             self._http.close()
 
 
