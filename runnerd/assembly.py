@@ -30,6 +30,7 @@ from runnerd.producing import open_producers
 from runnerd.reload import Reloader
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.routes import Routes
 from runnerd.safe_commands import SafeCommands
 from runnerd.services.http import HttpProcess
 from runnerd.services.lag import LagMonitor
@@ -46,6 +47,7 @@ from runnerd.supervisor.cgroups import open_cgroups
 from runnerd.supervisor.context import HostServices
 from runnerd.supervisor.machine import Phase
 from runnerd.supervisor.monitor import Monitor
+from runnerd.supervisor.places import AllRoutes
 from runnerd.trail import Trail
 from runnerd.triggers.producers import Producers
 from runnerd.triggers.webhook import WebhookProducer
@@ -105,7 +107,7 @@ async def assemble(ground: Ground) -> Parts:
     pauses.load(await store.fetch(workers.pauses()))
     catalogues = {name: build_catalogue(name, place, config.address_lists) for name, place in config.places.items()}
     pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
-    router = Router(store, results, metrics, clock)
+    router = Router(store, results, metrics, clock, Routes(config.router))
     usage = await open_usage(config, store, clock, catalogues, ground.signers, router)
     book = Book(store, results, clock, usage.gas)
     book.on_ended(lambda intent: metrics.ended(intent.state))
@@ -136,6 +138,7 @@ async def assemble(ground: Ground) -> Parts:
             monitor=Monitor(),
             cgroups=open_cgroups(),
             runtime_dir=str(config.runtime_dir),
+            all_routes=AllRoutes(config.router.layers),
             snapshots=snapshots,
             executor=executor,
             chains=config.chains.keys(),
@@ -151,7 +154,7 @@ async def assemble(ground: Ground) -> Parts:
     lag, services = LagMonitor(metrics), Services(ground.on_failure)
     status = StatusReader(
         config, plugins.hosts, chains, desks, store, book, usage, pauses, results, metrics, producers, services,
-        consumers, ground.zygotes, ground.http, lambda: lag.latest_s, clock,
+        consumers, ground.zygotes, ground.http, lambda: lag.latest_s, clock, router.routes,
     )  # fmt: skip
     commands = Commands(
         router, plugins, results, pauses, store, status,

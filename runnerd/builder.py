@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from msgspec import structs
+
 from runnerd.config.check import check
 from runnerd.config.extensions import BUILT_IN_PRODUCERS, Option
 from runnerd.config.load import ConfigError, load_config
 from runnerd.config.model import Config
+from runnerd.config.routes import check_routes
+from runnerd.config.routing import AlwaysRoute, FallbackRoute, RouteLimits, RouterConfig
 from runnerd.errors import RunExit, RunnerdError
 from runnerd.extensions import (
     ConsumerFactory,
@@ -21,6 +25,7 @@ from runnerd.extensions import (
     ShutdownHook,
     load_extensions,
 )
+from runnerd.layers import tightest
 from runnerd.runner import Runner
 from runnerd.services.http import HttpProcess
 from runnerd.services.service import ServicePolicy
@@ -45,6 +50,7 @@ class RunnerBuilder:
         self._producers: list[tuple[str, ProducerFactory, Mapping[str, Option]]] = []
         self._consumers: list[tuple[str, ConsumerFactory, Mapping[str, Option]]] = []
         self._services: list[tuple[str, ServiceFactory, Mapping[str, Option], ServicePolicy]] = []
+        self._routers: list[RouterConfig] = []
         self._hooks: list[ShutdownHook] = []
         self._http: HttpProcess | None = None
 
@@ -70,6 +76,16 @@ class RunnerBuilder:
         self._services.append((name, factory, params or {}, policy or ServicePolicy()))
         return self
 
+    def router(
+        self,
+        *always: AlwaysRoute,
+        fallback: FallbackRoute | None = None,
+        layers: RouteLimits | None = None,
+    ) -> Self:
+        """Routes beside those of `[router]`, and limits of all calls: of each the tightest holds."""
+        self._routers.append(RouterConfig(always=always, fallback=fallback, layers=layers or RouteLimits()))
+        return self
+
     def on_shutdown(self, hook: ShutdownHook) -> Self:
         """Call it, or await what it returns, when nothing runs any more; the last one given is the first."""
         self._hooks.append(hook)
@@ -86,6 +102,7 @@ class RunnerBuilder:
         config = self._read(problems)
         extensions = Extensions()
         if config is not None:
+            config = self._with_routes(config, problems)
             try:
                 extensions = load_extensions(config)
             except ExtensionBroken as error:
@@ -119,6 +136,22 @@ class RunnerBuilder:
         except ConfigError as error:
             problems.extend(str(error).splitlines())
             return None
+
+    def _with_routes(self, config: Config, problems: list[str]) -> Config:
+        if not self._routers:
+            return config
+        routers = [config.router, *self._routers]
+        fallbacks = [router.fallback for router in routers if router.fallback is not None]
+        if len(fallbacks) > 1:
+            problems.append(f"router: there are {len(fallbacks)} fallbacks, and what nobody takes is for one")
+        router = RouterConfig(
+            always=tuple(route for router in routers for route in router.always),
+            fallback=fallbacks[0] if fallbacks else None,
+            layers=tightest(*(router.layers for router in routers)),
+        )
+        config = structs.replace(config, router=router)
+        problems.extend(text for problem in check_routes(config) if (text := str(problem)) not in problems)
+        return config
 
 
 def _find_misfit(kind: str, name: str, factory: object, is_taken: bool) -> list[str]:

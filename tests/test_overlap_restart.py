@@ -25,9 +25,11 @@ class BenchHost:
     """A host whose worker answers when the test says so."""
 
     name = "alpha"
+    declared = None
 
     def __init__(self, bench: CallerBench) -> None:
         self._bench = bench
+        self.layers = bench.caller.layers
 
     def refusal(self, call: NewCall, coming: int) -> str | None:
         return None

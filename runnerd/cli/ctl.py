@@ -24,6 +24,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
         "Look",
         (
             Entry("status", "runnerd.cli.status", "Is everything well: plugins, chains, vaults."),
+            Entry("routes", "runnerd.cli.routes", "What leads to which job, within which limits."),
             Entry("why", "runnerd.cli.why", "Why a plugin acted, or did not."),
             Entry("runs", "runnerd.cli.runs", "The last calls and what came of them."),
             Entry("tx", "runnerd.cli.tx", "The last transactions: hash, state, nonce, fees."),

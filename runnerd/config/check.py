@@ -21,6 +21,7 @@ from runnerd.config.http import check_http
 from runnerd.config.model import BudgetConfig, ChainConfig, Config, KeeperConfig, Place, PluginConfig, VaultConfig
 from runnerd.config.problem import Problem
 from runnerd.config.roles import check_roles, plugin_problems
+from runnerd.config.routes import check_routes
 from runnerd.config.sandbox import check_sandbox
 from runnerd.config.wallets import check_wallets
 from runnerd.triggers.chain_check import chain_problem
@@ -58,6 +59,7 @@ def check(config: Config, own_producers: Collection[str] = ()) -> list[Problem]:
         *check_custom({name: plugin.triggers or () for name, plugin in config.plugins.items()}, producers),
         *(problem for name, plugin in config.plugins.items() for problem in _plugin(f"plugins.{name}", plugin, config)),
         *check_consumers(config),
+        *check_routes(config),
     ]
 
 

@@ -30,6 +30,7 @@ from runnerd.config.model import (
     WalletConfig,
 )
 from runnerd.config.problem import Problem
+from runnerd.config.routing import RouterConfig
 from runnerd.errors import RunExit, RunnerdError
 
 S = TypeVar("S", bound=Struct)
@@ -45,7 +46,12 @@ _GROUPS: dict[str, Any] = {
     "consumers": ConsumerConfig,
 }
 """By key: the struct of its tables, or a union of structs that their `kind` tells apart."""
-_SINGLES: dict[str, type[Struct]] = {"database": DatabaseConfig, "http": HttpConfig, "sandbox": HostSandboxConfig}
+_SINGLES: dict[str, type[Struct]] = {
+    "database": DatabaseConfig,
+    "http": HttpConfig,
+    "sandbox": HostSandboxConfig,
+    "router": RouterConfig,
+}
 _PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level", "drain_s", "address_lists")
 
 

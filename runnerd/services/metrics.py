@@ -33,6 +33,10 @@ class Metrics:
         self._outcomes = Counter(
             "runnerd_call_outcomes", "JobCalls by final outcome", ["plugin", "outcome"], registry=self.registry
         )
+        self._jobs = Counter(
+            "runnerd_job_outcomes", "JobCalls by job and final outcome", ["plugin", "job", "outcome"],
+            registry=self.registry,
+        )  # fmt: skip
         self._decide = Histogram(
             "runnerd_decide_seconds", "From Decide sent to its answer", ["plugin"], buckets=_DECIDE_S,
             registry=self.registry,
@@ -141,6 +145,7 @@ class Metrics:
     def finished(self, result: JobResult) -> None:
         """A JobResult was committed. A consumer of Results."""
         self._child(self._outcomes, result.call.plugin, result.outcome.value).inc()
+        self._child(self._jobs, result.call.plugin, result.call.job, result.outcome.value).inc()
 
     def decided(self, plugin: str, seconds: float) -> None:
         """A worker answered."""

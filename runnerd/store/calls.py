@@ -10,6 +10,7 @@ from psycopg.rows import DictRow
 
 from protocol.messages import BlockRef, Origin, TriggerKind
 from protocol.trigger import DEFAULT_JOB, Overlap
+from runnerd.rehearsed import Rehearsed
 from runnerd.store.statement import Bulk, Form, Statement, storable
 
 
@@ -29,7 +30,7 @@ class NewCall:
     """A JobCall that a producer asks for. `identity` makes a second one of the same plugin impossible.
 
     `is_owed`: its producer goes on from a stored position, and would never ask again; so it is taken whatever the
-    bounds of its plugin.
+    bounds of its plugin. `event` names the stimulus, if it is not this plugin's alone; it is not stored.
     """
 
     plugin: str
@@ -46,11 +47,15 @@ class NewCall:
     overlap: Overlap = "parallel"
     block: BlockRef | None = None
     is_owed: bool = False
+    event: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCall:
-    """A durable request to decide. `attempts` counts the workers that ended while they decided it."""
+    """A durable request to decide. `attempts` counts the workers that ended while they decided it.
+
+    `is_dry_run`: it has no row in the ledger, and nothing comes of it but an answer to whoever asked.
+    """
 
     id: int
     plugin: str
@@ -67,6 +72,7 @@ class JobCall:
     job: str = DEFAULT_JOB
     overlap: Overlap = "parallel"
     block: BlockRef | None = None
+    is_dry_run: bool = False
 
     @property
     def origin(self) -> Origin:
@@ -76,13 +82,14 @@ class JobCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """The one final outcome of a JobCall."""
+    """The one final outcome of a JobCall; `rehearsed` of a dry run."""
 
     call: JobCall
     outcome: JobOutcome
     reason: str
     finished_at: datetime
     transaction: str | None = None
+    rehearsed: Rehearsed | None = None
 
 
 def from_row(row: DictRow) -> JobCall:

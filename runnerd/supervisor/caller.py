@@ -7,7 +7,6 @@ here ends in exactly one JobResult, whatever happens to workers meanwhile.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from protocol.codec import encode
@@ -16,7 +15,7 @@ from protocol.messages import DecideFailed, Decision, TriggerKind
 from protocol.trigger import Overlap
 from protocol.triggers import Read
 from runnerd.crash_points import reached
-from runnerd.executor.decided import Decided, state_limits_of, terms_of
+from runnerd.layers import layers_of
 from runnerd.log import fields
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, JobOutcome
@@ -26,6 +25,7 @@ from runnerd.supervisor import machine
 from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed, decide_message
 from runnerd.supervisor.desk import Deciding, Desk, blame
 from runnerd.supervisor.machine import Phase
+from runnerd.supervisor.opened import Opened
 from runnerd.supervisor.patience import Deadline
 from runnerd.supervisor.seat import Seat
 from runnerd.tasks import Tasks
@@ -36,16 +36,6 @@ MAX_REASON = 500
 SWEEP_S = 1.0
 
 
-@dataclass(slots=True)
-class _Open:
-    """A call that is with the worker: its context, and when it is too late."""
-
-    deciding: Deciding
-    context: str
-    generation: int
-    overdue: Deadline
-
-
 class Caller:
     """The calls of one plugin. Everything runs in the loop; `offer` returns at once."""
 
@@ -54,11 +44,11 @@ class Caller:
         self._services = services
         self._tasks = tasks
         self._asking = Tasks()
-        self._desk = Desk(seat.config.parallel, seat.config.queue)
+        self.layers = layers_of({seat.name: seat.config}, services.all_routes.limits)
+        of_jobs = {job: limits.parallel for job, limits in seat.config.jobs.items() if limits.parallel is not None}
+        self._desk = Desk(seat.config.parallel, seat.config.queue, of_jobs, services.all_routes.places, self.pump)
         self._is_resting = False
-        self._open: dict[int, _Open] = {}
-        self._terms = terms_of(seat.config)
-        self._state_limits = state_limits_of(seat.config)
+        self._open: dict[int, Opened] = {}
         self._guilty: int | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._end_of_plugin: str | None = None
@@ -123,7 +113,7 @@ class Caller:
         while self._seat.has_worker and not self._is_resting:
             call = self._desk.take(self._services.clock.monotonic())
             if call is None:
-                return
+                break
             reads = self._seat.declared.reads if self._seat.declared is not None else ()
             snapshot = self._services.snapshots.at_hand(self._seat.config.place, reads)
             if snapshot is None:
@@ -131,6 +121,7 @@ class Caller:
             elif (refusal := self._refusal(call) or self._send(call, snapshot)) is not None:
                 self._desk.end(call.id)
                 self._end(call, *refusal)
+        self._desk.decline()
 
     def on_answer(self, answer: Decision | DecideFailed) -> str | None:
         """The worker's answer to a call. Returns what is wrong with it, if it answers nothing that it was asked."""
@@ -143,15 +134,16 @@ class Caller:
         decide_ms = (self._services.clock.monotonic() - opened.deciding.since) * 1000
         self._services.metrics.decided(self._seat.name, decide_ms / 1000)
         call = opened.deciding.call
+        event = machine.CallRaised(answer.error) if isinstance(answer, DecideFailed) else machine.CallReturned()
+        if not call.is_dry_run:  # which changes nothing, not even how the plugin is
+            self._seat.dispatch(event)
         if isinstance(answer, DecideFailed):
-            self._seat.dispatch(machine.CallRaised(answer.error))
             logger.warning(
                 "decide raised %s\n%s", answer.error, answer.traceback,
                 extra=fields("decide_failed", plugin=self._seat.name, call=call.id),
             )  # fmt: skip
             self._end(call, JobOutcome.FAILED, f"decide raised {answer.error}")
         else:
-            self._seat.dispatch(machine.CallReturned())
             self._tasks.spawn(self._accept(opened, answer, decide_ms), f"accept:{self._seat.name}:{call.id}")
         self.pump()
         return None
@@ -161,10 +153,12 @@ class Caller:
 
         `is_blameless`: it ended through no fault of its plugin.
         """
-        running = [opened.deciding for opened in self._open.values()]
+        running = [opened.deciding for opened in self._open.values() if not opened.call.is_dry_run]
         for opened in self._open.values():
             opened.overdue.cancel()
-            self._desk.end(opened.deciding.call.id)
+            self._desk.end(opened.call.id)
+            if opened.call.is_dry_run:  # whoever asked may ask again
+                self._end(opened.call, JobOutcome.FAILED, f"its worker ended: {reason}")
         self._open.clear()
         blamed, innocent = blame(running, self._guilty)
         self._guilty = None
@@ -237,9 +231,10 @@ class Caller:
             return JobOutcome.FAILED, f"snapshot: {error}"
         except Exception as error:
             return self._defect(call, error)
-        overdue = Deadline(seat.config.decide_deadline_s, partial(self._overdue, call.id), seat.watch)
+        limit_s = self.layers.effective(seat.name, call.job).decide_deadline_s or seat.config.decide_deadline_s
+        overdue = Deadline(limit_s, partial(self._overdue, call.id, limit_s), seat.watch)
         deciding = Deciding(call, clock.monotonic())
-        self._open[call.id] = _Open(deciding, frame.decode(), seat.state.generation, overdue)
+        self._open[call.id] = Opened(deciding, frame.decode(), seat.state.generation, overdue)
         seat.send_frame(frame)
         return None
 
@@ -259,22 +254,9 @@ class Caller:
             return JobOutcome.EXPIRED, f"skipped, {state.skips_left - 1} more: plugin is unhealthy: {state.reason}"
         return None
 
-    async def _accept(self, opened: _Open, answer: Decision, decide_ms: float) -> None:
-        declared = self._seat.declared
-        decided = Decided(
-            call=opened.deciding.call,
-            vault=self._seat.config.place,
-            generation=opened.generation,
-            digest=declared.digest if declared is not None else "",
-            attempt=answer.attempt,
-            context=opened.context,
-            outcome=answer.outcome,
-            state_writes=answer.state_writes,
-            decided_at=self._services.clock.now(),
-            decide_ms=decide_ms,
-            terms=self._terms,
-            state_limits=self._state_limits,
-        )
+    async def _accept(self, opened: Opened, answer: Decision, decide_ms: float) -> None:
+        seat, now = self._seat, self._services.clock.now()
+        decided = opened.decided(answer, seat.config, seat.declared, now, decide_ms)
         try:
             await self._services.executor.accept(decided)
         except StoreError as error:  # nothing of the Decision stands; what cannot be stored never can
@@ -320,11 +302,10 @@ class Caller:
         for superseded in self._desk.take_superseded():
             self._end(superseded.call, JobOutcome.EXPIRED, f"superseded by call {superseded.by}")
 
-    def _overdue(self, call_id: int) -> None:
+    def _overdue(self, call_id: int, limit_s: float) -> None:
         """`decide` took longer than its deadline: the worker is ended, and the first such call is to blame."""
         if call_id in self._open and self._guilty is None:
             self._guilty = call_id
-            limit_s = self._seat.config.decide_deadline_s
             self._seat.abort_worker(f"decide of call {call_id} took longer than {limit_s:g} s")
 
     def _sweep_later(self) -> None:

@@ -16,6 +16,7 @@ from runnerd.control import (
     safe_messages,
     service_messages,
 )
+from runnerd.control.dry_run_messages import DryRun, LimitView
 from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
 from runnerd.control.place_messages import VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
@@ -102,6 +103,22 @@ PROPOSAL = safe_messages.Proposal(
 REPLIES: list[Reply] = [
     STATUS,
     messages.Fired(call_id=1, is_new=False, outcome="acted", reason="", transaction="0x03"),
+    messages.Fired(call_id=1, is_new=True, fell_back_to="catcher/catch"),
+    DryRun(
+        call_id=2,
+        outcome="would act",
+        reason="it succeeds",
+        decision='{"kind":"noop"}',
+        state_writes=["a"],
+        to="0x01",
+        calldata="0x02",
+        value_wei=1 << 200,
+        block=7,
+        gas_limit=21_000,
+        max_fee_per_gas_wei=2,
+        max_priority_fee_per_gas_wei=1,
+        limits=[LimitView(key="k", of="vault v", asked=1, used=2, limit=1 << 255)],
+    ),
     messages.Runs(runs=[RUN]),
     messages.Transactions(transactions=[TRANSACTION]),
     messages.History(
