@@ -57,6 +57,8 @@ class TriggerKind(StrEnum):
     WEBHOOK = "webhook"
     CUSTOM = "custom"
     MANUAL = "manual"
+    ANSWER = "answer"
+    """What the supervisor itself decided: the answer to a call of a chain. No worker is given it."""
 
 
 class LogLevel(StrEnum):

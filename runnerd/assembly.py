@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from runnerd.answers import Answers
 from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain_commands import ChainCommands
 from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
 from runnerd.commands import Commands
 from runnerd.config.model import Config
+from runnerd.consumer_commands import ConsumerCommands
+from runnerd.consuming import open_consumers
 from runnerd.control.server import ControlServer
 from runnerd.drain import Drain
 from runnerd.executor.executor import Executor, VaultDesk
@@ -122,6 +125,8 @@ async def assemble(ground: Ground) -> Parts:
         config.database.event_dsn or ground.dsn, router, store, metrics, clock, webhook, networks, snapshots
     )
     _add_producers(producers, ground, router)
+    answers = Answers(executor, desks, config.places, router.hosts, pauses, store, metrics, clock, ground.drain)
+    consumers = await open_consumers(config, ground.extensions, ground.dsn, answers, results, store, metrics, clock)
     plugins = Plugins(
         HostServices(
             clock=clock,
@@ -149,19 +154,21 @@ async def assemble(ground: Ground) -> Parts:
     lag, services = LagMonitor(metrics), Services(ground.on_failure)
     status = StatusReader(
         config, plugins.hosts, chains, desks, store, book, usage, pauses, results, metrics, producers, services,
-        ground.zygotes, ground.http, lambda: lag.latest_s, clock, router.routes,
+        consumers, ground.zygotes, ground.http, lambda: lag.latest_s, clock, router.routes,
     )  # fmt: skip
     commands = Commands(
         router, plugins, results, pauses, store, status,
         {name: place.actions.keys() for name, place in config.places.items()},
         SafeCommands(desks), ChainCommands(chains, desks, book, store, clock),
-        KeyCommands(ring, plugins.hosts, store, clock), clock,
+        KeyCommands(ring, plugins.hosts, store, clock), ConsumerCommands(consumers, store, clock), clock,
         outbox, ground.drain,
     )  # fmt: skip
     webhooks = Webhooks(ring, webhook, router, results, store, status.page, config.http.requests_per_s, clock)
     reloader = Reloader(config, plugins, ground.systemd, ground.trail, ground.extensions.producers)
     services.add(LoopService("lag", lag.run))
     services.add(LoopService("ledger", store.run_until_failed), VITAL)
+    if consumers.names:
+        services.add(consumers)
     if ground.systemd.has_watchdog:
         services.add(LoopService("watchdog", ground.systemd.watch), VITAL)
     services.add(ControlServer(config.control_socket, commands.handle), VITAL)

@@ -17,6 +17,7 @@ from runnerd.config.routes import check_routes
 from runnerd.config.routing import AlwaysRoute, FallbackRoute, RouteLimits, RouterConfig
 from runnerd.errors import RunExit, RunnerdError
 from runnerd.extensions import (
+    ConsumerFactory,
     ExtensionBroken,
     Extensions,
     ProducerFactory,
@@ -47,6 +48,7 @@ class RunnerBuilder:
         """The configuration, or the file with it; it is read in `build`."""
         self._config = config
         self._producers: list[tuple[str, ProducerFactory, Mapping[str, Option]]] = []
+        self._consumers: list[tuple[str, ConsumerFactory, Mapping[str, Option]]] = []
         self._services: list[tuple[str, ServiceFactory, Mapping[str, Option], ServicePolicy]] = []
         self._routers: list[RouterConfig] = []
         self._hooks: list[ShutdownHook] = []
@@ -55,6 +57,11 @@ class RunnerBuilder:
     def producer(self, name: str, factory: ProducerFactory, params: Mapping[str, Option] | None = None) -> Self:
         """Fire the `Custom` triggers that name it."""
         self._producers.append((name, factory, params or {}))
+        return self
+
+    def consumer(self, name: str, factory: ConsumerFactory, params: Mapping[str, Option] | None = None) -> Self:
+        """Let it hear of all JobResults, through a cursor of its own."""
+        self._consumers.append((name, factory, params or {}))
         return self
 
     def service(
@@ -105,6 +112,10 @@ class RunnerBuilder:
                 problems.append(f"producer {name!r}: this is the name of one that runnerd has")
             problems.extend(_find_misfit("producer", name, factory, name in extensions.producers))
             extensions.producers[name] = factory, params
+        for name, hear, params in self._consumers:
+            is_taken = name in extensions.consumers or (config is not None and name in config.consumers)
+            problems.extend(_find_misfit("consumer", name, hear, is_taken))
+            extensions.consumers[name] = hear, params
         for name, make, params, policy in self._services:
             problems.extend(_find_misfit("service", name, make, name in extensions.services))
             extensions.services[name] = make, params, policy

@@ -11,8 +11,10 @@ from msgspec import structs
 from protocol.messages import TriggerKind
 from runnerd.chain_commands import ChainCommands
 from runnerd.clock import Clock
+from runnerd.consumer_commands import ConsumerCommands
 from runnerd.control import (
     chain_messages,
+    consumer_messages,
     key_messages,
     messages,
     outbox_messages,
@@ -56,6 +58,7 @@ class Commands:
         safes: SafeCommands,
         chain_commands: ChainCommands,
         key_commands: KeyCommands,
+        consumer_commands: ConsumerCommands,
         clock: Clock,
         outbox: OutboxProducer | None = None,
         drain: Drain | None = None,
@@ -71,6 +74,7 @@ class Commands:
         self._safes = safes
         self._chain_commands = chain_commands
         self._key_commands = key_commands
+        self._consumer_commands = consumer_commands
         self._clock = clock
         self._outbox = outbox
         self._dry_runs = DryRuns(router, results, store, clock)
@@ -114,6 +118,14 @@ class Commands:
                 return await self._followers()
             case key_messages.CreateKey() | key_messages.GetKeys() | key_messages.RevokeKey():
                 return await self._key_commands.handle(request, principal)
+            case (
+                consumer_messages.GetConsumers()
+                | consumer_messages.GetDeadLetters()
+                | consumer_messages.RetryDeadLetters()
+                | consumer_messages.DropDeadLetters()
+                | consumer_messages.ForgetConsumer()
+            ):
+                return await self._consumer_commands.handle(request, principal)
             case _:
                 assert_never(request)
 

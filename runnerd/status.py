@@ -12,6 +12,8 @@ from runnerd.chain.pool.health import Fault, NodeState
 from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
 from runnerd.config.model import Config
+from runnerd.consumer_commands import to_status
+from runnerd.consumers.consumers import Consumers
 from runnerd.control.chain_messages import NodeStatus
 from runnerd.control.messages import ChainStatus, PluginStatus, Status
 from runnerd.control.place_messages import KeeperStatus, VaultStatus
@@ -57,6 +59,7 @@ class StatusReader:
         metrics: Metrics,
         producers: Producers,
         services: Services,
+        consumers: Consumers,
         zygotes: Zygotes,
         http: HttpProcess | None,
         lag_s: Callable[[], float],
@@ -75,6 +78,7 @@ class StatusReader:
         self._metrics = metrics
         self._producers = producers
         self._services = services
+        self._consumers = consumers
         self._zygotes = zygotes
         self._http = http
         self._lag_s = lag_s
@@ -114,6 +118,7 @@ class StatusReader:
                 ServiceStatus(name=one.name, state=one.state.value, reason=one.reason, restarts=one.restarts)
                 for one in self._services.view()
             ],
+            consumers=[to_status(one) for one in self._consumers.view()],
         )
 
     def page(self, word: str) -> Page:
@@ -158,9 +163,9 @@ class StatusReader:
                 for node in chain.network.rpc.nodes:
                     if node.health.state is NodeState.OUT and node.health.fault is not Fault.NOT_ASKED:
                         yield f"chain {name}: node {node.name} is out: {node.health.reason}"
-        yield from self._producers.problems()
+        for parts in (self._producers, self._services, self._consumers):
+            yield from parts.problems()
         yield from route_problems(self._routes, self._hosts)
-        yield from self._services.problems()
         for name, chain in self._chains.items():
             for address, lane in chain.lanes.items():
                 if (shortage := lane.purse.shortage) is not None:

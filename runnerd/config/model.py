@@ -13,6 +13,7 @@ from protocol.limits import MAX_ACTIONS, MAX_LOG_RECORDS_PER_S
 from protocol.messages import Param
 from protocol.triggers import Trigger
 from protocol.zygote import Digest, Layer
+from runnerd.config.consumer_model import ConsumerConfig
 from runnerd.config.extensions import Option, ProducerConfig, ServiceConfig
 from runnerd.config.grants import ActionGrant, Address, KeeperAction, ReadGrant, Wei
 from runnerd.config.routing import RouteLimits, RouterConfig
@@ -327,6 +328,7 @@ class Config(_Table, frozen=True):
     vaults: dict[str, VaultConfig] = {}
     keepers: dict[str, KeeperConfig] = {}
     plugins: dict[str, PluginConfig] = {}
+    consumers: dict[str, ConsumerConfig] = {}
     router: RouterConfig = RouterConfig()
     producers: dict[str, ProducerConfig] = {}
     services: dict[str, ServiceConfig] = {}

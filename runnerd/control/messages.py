@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from protocol.trigger import DEFAULT_JOB
 from runnerd.control.chain_messages import ChainRequest, Fees, NodeStatus
+from runnerd.control.consumer_messages import ConsumerReply, ConsumerRequest, ConsumerStatus
 from runnerd.control.dry_run_messages import DryRun
 from runnerd.control.key_messages import KeyReply, KeyRequest
 from runnerd.control.outbox_messages import GetOutbox, Outbox
@@ -118,6 +119,7 @@ Request: TypeAlias = (
     | ChainRequest
     | GetOutbox
     | KeyRequest
+    | ConsumerRequest
 )
 
 
@@ -186,6 +188,7 @@ class Status(_Message, frozen=True, tag="status_reply"):
     vaults: list[VaultStatus]
     open_intents: dict[str, int]
     producers: list[ProducerStatus] = []
+    consumers: list[ConsumerStatus] = []
     routes: list[RouteStatus] = []
     services: list[ServiceStatus] = []
     keepers: list[KeeperStatus] = []
@@ -304,9 +307,9 @@ class Failure(_Message, frozen=True, tag="failure"):
     reason: str
 
 
-Reply: TypeAlias = (
-    Status | Fired | DryRun | Runs | Transactions | History | Proposals | Fees | Outbox | KeyReply | Done | Failure
-)
+PartReply: TypeAlias = Proposals | Fees | Outbox | KeyReply | ConsumerReply
+"""Those whose messages have a module of their own."""
+Reply: TypeAlias = Status | Fired | DryRun | Runs | Transactions | History | PartReply | Done | Failure
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

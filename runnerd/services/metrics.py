@@ -114,6 +114,22 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
 
+        self._consumer_waiting = Gauge(
+            "runnerd_consumer_waiting", "Results that a consumer has not heard of", ["consumer"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._consumer_dead = Gauge(
+            "runnerd_consumer_dead_letters", "Results that were given up for a consumer", ["consumer"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._delivered = Counter(
+            "runnerd_consumer_delivered", "Results that a consumer was given", ["consumer"], registry=self.registry
+        )
+        self._undelivered = Counter(
+            "runnerd_consumer_failures", "Attempts to give a consumer a result that failed", ["consumer"],
+            registry=self.registry,
+        )  # fmt: skip
+
     def called(self, plugin: str, trigger: str) -> None:
         """A JobCall was committed."""
         self._child(self._calls, plugin, trigger).inc()
@@ -218,6 +234,17 @@ class Metrics:
         """Nobody listened for notifications that somebody wants."""
         self._gaps.inc()
         self._gap_s.inc(seconds)
+
+    def attempted(self, consumer: str, *, is_heard: bool) -> None:
+        """A consumer was given a result, and took it or did not."""
+        (self._delivered if is_heard else self._undelivered).labels(consumer).inc()
+
+    def consumer_counted(self, consumer: str, *, waiting: int, dead: int) -> None:
+        """How far behind a consumer is, and what was given up for it."""
+        self._consumer_waiting.labels(consumer).set(waiting)
+        self._consumer_dead.labels(consumer).set(dead)
+        self._delivered.labels(consumer)  # an alert on its rate needs its zero
+        self._undelivered.labels(consumer)
 
     def forget(self, plugin: str) -> None:
         """The plugin is not configured any more."""

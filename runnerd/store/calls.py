@@ -119,24 +119,24 @@ def _block(row: DictRow) -> BlockRef | None:
     return BlockRef(number=row["block_number"], hash=row["block_hash"], timestamp=row["block_time"])
 
 
-_COLUMNS: Final = {
+COLUMNS: Final = {
     "plugin": "text", "trigger": "text", "identity": "text", "topic": "text", "payload": "text", "principal": "text",
     "due_at": "timestamptz", "fired_at": "timestamptz", "deadline_at": "timestamptz", "source": "text", "job": "text",
     "overlap": "text", "block_number": "bigint", "block_hash": "text", "block_time": "bigint",
 }  # fmt: skip
 _INSERT: Final = Form(
     f"""
-    insert into job_calls ({", ".join(_COLUMNS)})
-    select * from unnest({", ".join(f"%({name})s::{kind}[]" for name, kind in _COLUMNS.items())})
+    insert into job_calls ({", ".join(COLUMNS)})
+    select * from unnest({", ".join(f"%({name})s::{kind}[]" for name, kind in COLUMNS.items())})
     on conflict (plugin, identity) do update set attempts = job_calls.attempts
     where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
     returning id, attempts, plugin, identity
     """,  # noqa: S608  # of names that stand above
-    tuple(_COLUMNS),
+    tuple(COLUMNS),
     told_by=("plugin", "identity"),
 )
 _INSERT_ONE: Final = f"""
-    insert into job_calls ({", ".join(_COLUMNS)}) values ({", ".join(f"%({name})s" for name in _COLUMNS)})
+    insert into job_calls ({", ".join(COLUMNS)}) values ({", ".join(f"%({name})s" for name in COLUMNS)})
     on conflict (plugin, identity) do update set attempts = job_calls.attempts
     where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
     returning id, attempts
@@ -167,26 +167,22 @@ def insert(call: NewCall) -> Statement:
     Run again after a lost connection it finds its own row, by the moment it was fired at, and returns that: otherwise
     a call that was committed would look like a duplicate, and nobody would decide it.
     """
+    parameters = parameters_of(call)
+    bulk = Bulk(_INSERT, (tuple(parameters.values()),), (call.plugin, call.identity), len(call.payload))
+    return Statement(_INSERT_ONE, parameters, is_leading=True, bulk=bulk)
+
+
+def parameters_of(call: NewCall | JobCall) -> dict[str, object]:
+    """By the names in COLUMNS."""
     block = call.block
-    parameters = {
-        "plugin": call.plugin,
-        "trigger": call.trigger.value,
-        "identity": call.identity,
-        "topic": call.topic,
-        "payload": call.payload,
-        "principal": call.principal,
-        "due_at": call.due_at,
-        "fired_at": call.fired_at,
-        "deadline_at": call.deadline_at,
-        "source": call.source,
-        "job": call.job,
-        "overlap": call.overlap,
+    return {
+        "plugin": call.plugin, "trigger": call.trigger.value, "identity": call.identity, "topic": call.topic,
+        "payload": call.payload, "principal": call.principal, "due_at": call.due_at, "fired_at": call.fired_at,
+        "deadline_at": call.deadline_at, "source": call.source, "job": call.job, "overlap": call.overlap,
         "block_number": None if block is None else block.number,
         "block_hash": None if block is None else block.hash,
         "block_time": None if block is None else block.timestamp,
-    }
-    bulk = Bulk(_INSERT, (tuple(parameters.values()),), (call.plugin, call.identity), len(call.payload))
-    return Statement(_INSERT_ONE, parameters, is_leading=True, bulk=bulk)
+    }  # fmt: skip
 
 
 def inserted(call: NewCall, row: DictRow) -> JobCall:
