@@ -57,6 +57,8 @@ class TriggerKind(StrEnum):
     WEBHOOK = "webhook"
     CUSTOM = "custom"
     MANUAL = "manual"
+    ANSWER = "answer"
+    """What the supervisor itself decided: the answer to a call of a chain. No worker is given it."""
 
 
 class LogLevel(StrEnum):
@@ -117,7 +119,10 @@ class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Call(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JobCall as its plugin sees it. `attempt` counts from 1 and grows when a call ended its worker."""
+    """The JobCall as its plugin sees it. `attempt` counts from 1 and grows when a call ended its worker.
+
+    `is_dry_run`: nothing of what is decided will be done, and no state be kept.
+    """
 
     id: Id
     attempt: Attempt
@@ -128,6 +133,7 @@ class Call(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fired_at: Utc
     origin: Origin
     job: Name = DEFAULT_JOB
+    is_dry_run: bool = False
 
     def json(self) -> Any:
         """The payload read as JSON. Raises msgspec.DecodeError (a ValueError) when it is not."""

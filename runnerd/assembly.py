@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from runnerd.answers import Answers
 from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain_commands import ChainCommands
 from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
 from runnerd.commands import Commands
 from runnerd.config.model import Config
+from runnerd.consumer_commands import ConsumerCommands
+from runnerd.consuming import open_consumers
 from runnerd.control.server import ControlServer
 from runnerd.drain import Drain
 from runnerd.executor.executor import Executor, VaultDesk
@@ -27,6 +30,7 @@ from runnerd.producing import open_producers
 from runnerd.reload import Reloader
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.routes import Routes
 from runnerd.safe_commands import SafeCommands
 from runnerd.services.http import HttpProcess
 from runnerd.services.lag import LagMonitor
@@ -43,6 +47,7 @@ from runnerd.supervisor.cgroups import open_cgroups
 from runnerd.supervisor.context import HostServices
 from runnerd.supervisor.machine import Phase
 from runnerd.supervisor.monitor import Monitor
+from runnerd.supervisor.places import AllRoutes
 from runnerd.trail import Trail
 from runnerd.triggers.producers import Producers
 from runnerd.triggers.webhook import WebhookProducer
@@ -102,7 +107,7 @@ async def assemble(ground: Ground) -> Parts:
     pauses.load(await store.fetch(workers.pauses()))
     catalogues = {name: build_catalogue(name, place, config.address_lists) for name, place in config.places.items()}
     pauses.reducing = {name: catalogue.reducing for name, catalogue in catalogues.items()}
-    router = Router(store, results, metrics, clock)
+    router = Router(store, results, metrics, clock, Routes(config.router))
     usage = await open_usage(config, store, clock, catalogues, ground.signers, router)
     book = Book(store, results, clock, usage.gas)
     book.on_ended(lambda intent: metrics.ended(intent.state))
@@ -120,6 +125,8 @@ async def assemble(ground: Ground) -> Parts:
         config.database.event_dsn or ground.dsn, router, store, metrics, clock, webhook, networks, snapshots
     )
     _add_producers(producers, ground, router)
+    answers = Answers(executor, desks, config.places, router.hosts, pauses, store, metrics, clock, ground.drain)
+    consumers = await open_consumers(config, ground.extensions, ground.dsn, answers, results, store, metrics, clock)
     plugins = Plugins(
         HostServices(
             clock=clock,
@@ -131,6 +138,7 @@ async def assemble(ground: Ground) -> Parts:
             monitor=Monitor(),
             cgroups=open_cgroups(),
             runtime_dir=str(config.runtime_dir),
+            all_routes=AllRoutes(config.router.layers),
             snapshots=snapshots,
             executor=executor,
             chains=config.chains.keys(),
@@ -146,19 +154,21 @@ async def assemble(ground: Ground) -> Parts:
     lag, services = LagMonitor(metrics), Services(ground.on_failure)
     status = StatusReader(
         config, plugins.hosts, chains, desks, store, book, usage, pauses, results, metrics, producers, services,
-        ground.zygotes, ground.http, lambda: lag.latest_s, clock,
+        consumers, ground.zygotes, ground.http, lambda: lag.latest_s, clock, router.routes,
     )  # fmt: skip
     commands = Commands(
         router, plugins, results, pauses, store, status,
         {name: place.actions.keys() for name, place in config.places.items()},
         SafeCommands(desks), ChainCommands(chains, desks, book, store, clock),
-        KeyCommands(ring, plugins.hosts, store, clock), clock,
+        KeyCommands(ring, plugins.hosts, store, clock), ConsumerCommands(consumers, store, clock), clock,
         outbox, ground.drain,
     )  # fmt: skip
     webhooks = Webhooks(ring, webhook, router, results, store, status.page, config.http.requests_per_s, clock)
     reloader = Reloader(config, plugins, ground.systemd, ground.trail, ground.extensions.producers)
     services.add(LoopService("lag", lag.run))
     services.add(LoopService("ledger", store.run_until_failed), VITAL)
+    if consumers.names:
+        services.add(consumers)
     if ground.systemd.has_watchdog:
         services.add(LoopService("watchdog", ground.systemd.watch), VITAL)
     services.add(ControlServer(config.control_socket, commands.handle), VITAL)

@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from msgspec import structs
+
 from runnerd.config.check import check
 from runnerd.config.extensions import BUILT_IN_PRODUCERS, Option
 from runnerd.config.load import ConfigError, load_config
 from runnerd.config.model import Config
+from runnerd.config.routes import check_routes
+from runnerd.config.routing import AlwaysRoute, FallbackRoute, RouteLimits, RouterConfig
 from runnerd.errors import RunExit, RunnerdError
 from runnerd.extensions import (
+    ConsumerFactory,
     ExtensionBroken,
     Extensions,
     ProducerFactory,
@@ -20,6 +25,7 @@ from runnerd.extensions import (
     ShutdownHook,
     load_extensions,
 )
+from runnerd.layers import tightest
 from runnerd.runner import Runner
 from runnerd.services.http import HttpProcess
 from runnerd.services.service import ServicePolicy
@@ -42,13 +48,20 @@ class RunnerBuilder:
         """The configuration, or the file with it; it is read in `build`."""
         self._config = config
         self._producers: list[tuple[str, ProducerFactory, Mapping[str, Option]]] = []
+        self._consumers: list[tuple[str, ConsumerFactory, Mapping[str, Option]]] = []
         self._services: list[tuple[str, ServiceFactory, Mapping[str, Option], ServicePolicy]] = []
+        self._routers: list[RouterConfig] = []
         self._hooks: list[ShutdownHook] = []
         self._http: HttpProcess | None = None
 
     def producer(self, name: str, factory: ProducerFactory, params: Mapping[str, Option] | None = None) -> Self:
         """Fire the `Custom` triggers that name it."""
         self._producers.append((name, factory, params or {}))
+        return self
+
+    def consumer(self, name: str, factory: ConsumerFactory, params: Mapping[str, Option] | None = None) -> Self:
+        """Let it hear of all JobResults, through a cursor of its own."""
+        self._consumers.append((name, factory, params or {}))
         return self
 
     def service(
@@ -61,6 +74,16 @@ class RunnerBuilder:
     ) -> Self:
         """Run it beside the loop. Started after those before it, stopped before them."""
         self._services.append((name, factory, params or {}, policy or ServicePolicy()))
+        return self
+
+    def router(
+        self,
+        *always: AlwaysRoute,
+        fallback: FallbackRoute | None = None,
+        layers: RouteLimits | None = None,
+    ) -> Self:
+        """Routes beside those of `[router]`, and limits of all calls: of each the tightest holds."""
+        self._routers.append(RouterConfig(always=always, fallback=fallback, layers=layers or RouteLimits()))
         return self
 
     def on_shutdown(self, hook: ShutdownHook) -> Self:
@@ -79,6 +102,7 @@ class RunnerBuilder:
         config = self._read(problems)
         extensions = Extensions()
         if config is not None:
+            config = self._with_routes(config, problems)
             try:
                 extensions = load_extensions(config)
             except ExtensionBroken as error:
@@ -88,6 +112,10 @@ class RunnerBuilder:
                 problems.append(f"producer {name!r}: this is the name of one that runnerd has")
             problems.extend(_find_misfit("producer", name, factory, name in extensions.producers))
             extensions.producers[name] = factory, params
+        for name, hear, params in self._consumers:
+            is_taken = name in extensions.consumers or (config is not None and name in config.consumers)
+            problems.extend(_find_misfit("consumer", name, hear, is_taken))
+            extensions.consumers[name] = hear, params
         for name, make, params, policy in self._services:
             problems.extend(_find_misfit("service", name, make, name in extensions.services))
             extensions.services[name] = make, params, policy
@@ -108,6 +136,22 @@ class RunnerBuilder:
         except ConfigError as error:
             problems.extend(str(error).splitlines())
             return None
+
+    def _with_routes(self, config: Config, problems: list[str]) -> Config:
+        if not self._routers:
+            return config
+        routers = [config.router, *self._routers]
+        fallbacks = [router.fallback for router in routers if router.fallback is not None]
+        if len(fallbacks) > 1:
+            problems.append(f"router: there are {len(fallbacks)} fallbacks, and what nobody takes is for one")
+        router = RouterConfig(
+            always=tuple(route for router in routers for route in router.always),
+            fallback=fallbacks[0] if fallbacks else None,
+            layers=tightest(*(router.layers for router in routers)),
+        )
+        config = structs.replace(config, router=router)
+        problems.extend(text for problem in check_routes(config) if (text := str(problem)) not in problems)
+        return config
 
 
 def _find_misfit(kind: str, name: str, factory: object, is_taken: bool) -> list[str]:

@@ -11,8 +11,10 @@ from msgspec import structs
 from protocol.messages import TriggerKind
 from runnerd.chain_commands import ChainCommands
 from runnerd.clock import Clock
+from runnerd.consumer_commands import ConsumerCommands
 from runnerd.control import (
     chain_messages,
+    consumer_messages,
     key_messages,
     messages,
     outbox_messages,
@@ -21,6 +23,7 @@ from runnerd.control import (
 )
 from runnerd.control.messages import ControlError, Reply, Request
 from runnerd.drain import Drain
+from runnerd.dry_runs import DryRuns
 from runnerd.key_commands import KeyCommands
 from runnerd.pauses import EVERYTHING, Mode, Pause, Pauses, Scope
 from runnerd.plugins import Plugins
@@ -55,6 +58,7 @@ class Commands:
         safes: SafeCommands,
         chain_commands: ChainCommands,
         key_commands: KeyCommands,
+        consumer_commands: ConsumerCommands,
         clock: Clock,
         outbox: OutboxProducer | None = None,
         drain: Drain | None = None,
@@ -70,8 +74,10 @@ class Commands:
         self._safes = safes
         self._chain_commands = chain_commands
         self._key_commands = key_commands
+        self._consumer_commands = consumer_commands
         self._clock = clock
         self._outbox = outbox
+        self._dry_runs = DryRuns(router, results, store, clock)
         self._drain = drain or Drain(0)
 
     async def handle(self, request: Request, principal: str) -> Reply:  # noqa: PLR0912  # one for each command
@@ -112,6 +118,14 @@ class Commands:
                 return await self._followers()
             case key_messages.CreateKey() | key_messages.GetKeys() | key_messages.RevokeKey():
                 return await self._key_commands.handle(request, principal)
+            case (
+                consumer_messages.GetConsumers()
+                | consumer_messages.GetDeadLetters()
+                | consumer_messages.RetryDeadLetters()
+                | consumer_messages.DropDeadLetters()
+                | consumer_messages.ForgetConsumer()
+            ):
+                return await self._consumer_commands.handle(request, principal)
             case _:
                 assert_never(request)
 
@@ -143,32 +157,38 @@ class Commands:
         )
 
     async def _fire(self, request: messages.Fire, principal: str) -> Reply:
-        self._check_plugin(request.plugin)
         if self._router.is_draining:
             raise ControlError("runnerd is stopping and takes no more calls")
-        declared = self._router.hosts[request.plugin].declared
-        if declared is not None and request.job not in declared.jobs:
-            raise ControlError(f"{request.plugin} has no job {request.job!r}; it has {', '.join(declared.jobs)}")
-        now = self._clock.now()
+        if request.is_dry_run:
+            self._check_job(request.plugin, request.job)
+            return await self._dry_runs.fire(request, principal)
+        host, now = self._router.hosts.get(request.plugin), self._clock.now()
         identity = f"manual {request.key or uuid.uuid4().hex}"
-        new_call = NewCall(
-            plugin=request.plugin,
-            trigger=TriggerKind.MANUAL,
-            identity=identity,
-            principal=principal,
-            due_at=now,
-            fired_at=now,
-            deadline_at=now + timedelta(seconds=self._router.hosts[request.plugin].config.call_deadline_s),
-            payload=request.payload,
-            source="manual",
-            job=request.job,
+        new_call = self._router.addressed(
+            NewCall(
+                plugin=request.plugin,
+                trigger=TriggerKind.MANUAL,
+                identity=identity,
+                principal=principal,
+                due_at=now,
+                fired_at=now,
+                deadline_at=now + timedelta(seconds=host.config.call_deadline_s if host is not None else 0),
+                payload=request.payload,
+                source="manual",
+                job=request.job,
+            )
         )
+        if new_call.identity == identity:
+            self._check_job(request.plugin, request.job)
         trail = self._command(
             "fire", principal, plugin=request.plugin, identity=identity, payload_sha256=audit.digest(request.payload)
         )
-        return await self._submit_and_wait(new_call, request.wait_s, trail)
+        fired = await self._submit_and_wait(new_call, request.wait_s, trail)
+        if new_call.identity == identity:
+            return fired
+        return structs.replace(fired, fell_back_to=f"{new_call.plugin}/{new_call.job}")
 
-    async def _submit_and_wait(self, new_call: NewCall, wait_s: float, trail: Statement) -> Reply:
+    async def _submit_and_wait(self, new_call: NewCall, wait_s: float, trail: Statement) -> messages.Fired:
         accepted = await self._router.submit([new_call], trail)
         # The key was used before; or the plugin was removed meanwhile, and the result is told already.
         if not accepted or new_call.plugin not in self._router.hosts:
@@ -185,7 +205,7 @@ class Commands:
             transaction=result.transaction,
         )
 
-    async def _known(self, new_call: NewCall, wait_s: float, *, is_new: bool) -> Reply:
+    async def _known(self, new_call: NewCall, wait_s: float, *, is_new: bool) -> messages.Fired:
         find = calls.find(new_call.plugin, new_call.identity)
         row = (await self._store.fetch(find))[0]
         if row["outcome"] is None and wait_s:
@@ -292,6 +312,12 @@ class Commands:
             case _:
                 raise ControlError(f"unknown scope {scope!r}; allowed: {', '.join(Scope)}")
         return Scope(scope)
+
+    def _check_job(self, plugin: str, job: str) -> None:
+        self._check_plugin(plugin)
+        declared = self._router.hosts[plugin].declared
+        if declared is not None and job not in declared.jobs:
+            raise ControlError(f"{plugin} has no job {job!r}; it has {', '.join(declared.jobs)}")
 
     def _check_plugin(self, name: str) -> None:
         if name not in self._router.hosts:

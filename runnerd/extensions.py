@@ -9,8 +9,10 @@ from importlib.metadata import entry_points
 from typing import Any, TypeAlias, TypeVar
 
 from runnerd.clock import Clock
-from runnerd.config.extensions import PRODUCERS, SERVICES, Option, ServiceConfig
+from runnerd.config.consumer_model import EntryPointConsumerConfig
+from runnerd.config.extensions import CONSUMERS, PRODUCERS, SERVICES, Option, ServiceConfig
 from runnerd.config.model import Config
+from runnerd.consumers.consumer import Consumer
 from runnerd.control.messages import Status
 from runnerd.errors import RunExit, RunnerdError
 from runnerd.services.service import Restart, Service, ServicePolicy
@@ -47,6 +49,15 @@ class ServiceTools:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerTools:
+    """What a consumer works with."""
+
+    name: str
+    params: Mapping[str, Option]
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignerTools:
     """What a signer is told. `address`: what it is to sign for, checksummed; None leaves that to it."""
 
@@ -54,10 +65,11 @@ class SignerTools:
     address: str | None
 
 
-P = TypeVar("P", bound=Producer | Service)
+P = TypeVar("P", bound=Producer | Service | Consumer)
 T = TypeVar("T")
 ProducerFactory: TypeAlias = Callable[[ProducerTools], Producer]
 ServiceFactory: TypeAlias = Callable[[ServiceTools], Service]
+ConsumerFactory: TypeAlias = Callable[[ConsumerTools], Consumer]
 ShutdownHook: TypeAlias = Callable[[], Awaitable[None] | None]
 
 
@@ -67,6 +79,7 @@ class Extensions:
 
     producers: dict[str, tuple[ProducerFactory, Mapping[str, Option]]] = field(default_factory=dict)
     services: dict[str, tuple[ServiceFactory, Mapping[str, Option], ServicePolicy]] = field(default_factory=dict)
+    consumers: dict[str, tuple[ConsumerFactory, Mapping[str, Option]]] = field(default_factory=dict)
     on_shutdown: list[ShutdownHook] = field(default_factory=list)
     """Called in reverse order when nothing runs any more, before the ledger is closed."""
 
@@ -82,6 +95,10 @@ def load_extensions(config: Config) -> Extensions:
         found.services[name] = (
             load_factory(place, SERVICES, service.entry_point), service.params, policy_of(service),
         )  # fmt: skip
+    for name, consumer in config.consumers.items():
+        if isinstance(consumer, EntryPointConsumerConfig):
+            place = f"consumers.{name}.entry_point"
+            found.consumers[name] = load_factory(place, CONSUMERS, consumer.entry_point), consumer.params
     return found
 
 
@@ -108,6 +125,11 @@ def build_producer(name: str, factory: ProducerFactory, tools: ProducerTools) ->
 def build_service(name: str, factory: ServiceFactory, tools: ServiceTools) -> Service:
     """The service, complete and under its name. Raises ExtensionBroken."""
     return _build(f"service {name}", name, factory, tools, Service)
+
+
+def build_consumer(name: str, factory: ConsumerFactory, tools: ConsumerTools) -> Consumer:
+    """The consumer, complete and under its name. Raises ExtensionBroken."""
+    return _build(f"consumer {name}", name, factory, tools, Consumer)
 
 
 def policy_of(service: ServiceConfig) -> ServicePolicy:

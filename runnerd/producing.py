@@ -30,11 +30,13 @@ def open_producers(
     snapshots: Snapshots,
 ) -> tuple[Producers, OutboxProducer]:
     """All of them, not running; and the one that has more to tell than the others."""
+    fallback = router.routes.fallback
+    also = fallback.topics if fallback is not None else ()
     outbox = OutboxProducer(event_dsn, router, store, metrics, clock)
     producers = Producers(
         [
             CronProducer(router, store, metrics, clock, TimerAlarm()),
-            EventProducer(event_dsn, router, clock, metrics),
+            EventProducer(event_dsn, router, clock, metrics, also),
             outbox,
             webhook,
             BlockProducer(networks, router, store, clock),

@@ -18,7 +18,10 @@ from runnerd.trail import Trail
 
 logger = logging.getLogger("runnerd")
 
-TABLES = ("chains", "wallets", "vaults", "keepers", "address_lists", "database", "http", "producers", "services")
+TABLES = (
+    "chains", "wallets", "vaults", "keepers", "address_lists", "database", "http", "producers", "services", "consumers",
+    "router",
+)  # fmt: skip
 KEYS = ("log_level", "data_dir", "runtime_dir", "control_socket", "drain_s")
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from runnerd.clock import Clock
 from runnerd.crash_points import reached
 from runnerd.log import fields
+from runnerd.rehearsed import Rehearsed
 from runnerd.store import audit, calls
 from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome, JobResult
@@ -59,7 +60,11 @@ class Results:
         """Commit the outcome, in one transaction with `together_with`, and publish it. Raises StoreError.
 
         `records` go into the audit trail before the outcome's own. Between publishing and the caller nothing runs.
+        A dry run has nothing to commit: its end is `tell`'s.
         """
+        if call.is_dry_run:
+            assert not together_with, f"dry run {call.id} was about to be stored"
+            return self.tell(call, outcome, reason)
         result, statements = self._prepare(call, outcome, reason, together_with, transaction, records)
         await self._store.commit(*statements)
         self._publish(result)
@@ -82,6 +87,18 @@ class Results:
         stored = self._store.submit(*statements)
         stored.add_done_callback(lambda stored: self._on_stored(stored, result, told))
         return told
+
+    def tell(self, call: JobCall, outcome: JobOutcome, reason: str, rehearsed: Rehearsed | None = None) -> JobResult:
+        """End a dry run: told to whoever waits for it, and to nobody else."""
+        result = JobResult(
+            call=call, outcome=outcome, reason=reason, finished_at=self._clock.now(), rehearsed=rehearsed
+        )
+        logger.info(
+            "dry run %d of %s: %s (%s)", call.id, call.plugin, outcome, reason,
+            extra=fields("dry_run_finished", plugin=call.plugin, call=call.id, outcome=outcome.value),
+        )  # fmt: skip
+        self._answer(result)
+        return result
 
     def _prepare(
         self,
@@ -121,7 +138,7 @@ class Results:
         level = logging.INFO if outcome in (JobOutcome.ACTED, JobOutcome.NOOP) else logging.WARNING
         logger.log(
             level, "call %d of %s: %s (%s)", call.id, call.plugin, outcome, reason,
-            extra=fields("call_finished", plugin=call.plugin, call=call.id, outcome=outcome.value,
+            extra=fields("call_finished", plugin=call.plugin, job=call.job, call=call.id, outcome=outcome.value,
                          tx=result.transaction),
         )  # fmt: skip
         self.last[call.plugin] = Last(outcome.value, reason, result.finished_at)
@@ -130,7 +147,10 @@ class Results:
                 consumer(result)
             except Exception:  # what listens must not keep the result from who waits for it
                 logger.exception("a consumer failed", extra=fields("consumer_failed", call=call.id))
-        for waiter in self._waiting.pop(call.id, []):
+        self._answer(result)
+
+    def _answer(self, result: JobResult) -> None:
+        for waiter in self._waiting.pop(result.call.id, []):
             if not waiter.done():
                 waiter.set_result(result)
 

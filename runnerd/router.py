@@ -1,11 +1,14 @@
-"""From a producer to a plugin's queue: a JobCall is committed with the producer's cursor, and offered.
+"""From a producer to the plugins' queues: JobCalls are committed first, with the producer's cursor, then offered.
 
 One that would be decided at once may be with its worker while it is committed; what comes of it waits for that.
+Which calls come of one beside itself is `routes`, and which limits hold for it `layers`.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from protocol.messages import TriggerKind
@@ -13,6 +16,7 @@ from runnerd.clock import Clock
 from runnerd.crash_points import reached
 from runnerd.log import fields
 from runnerd.results import Results
+from runnerd.routes import Routes
 from runnerd.services.metrics import Metrics
 from runnerd.store import calls
 from runnerd.store.call_ids import CallIds
@@ -39,8 +43,11 @@ def lane_of(call: NewCall | JobCall) -> Lane:
 class Router:
     """Knows the hosts by name. Adding and removing hosts is the app's."""
 
-    def __init__(self, store: Store, results: Results, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, results: Results, metrics: Metrics, clock: Clock, routes: Routes | None = None
+    ) -> None:
         self.hosts: dict[str, PluginHost] = {}
+        self.routes = routes or Routes()
         self._store = store
         self._results = results
         self._metrics = metrics
@@ -53,6 +60,7 @@ class Router:
         """Calls that are being stored."""
         self._refused: Counter[str] = Counter()
         self._silent_until: dict[str, float] = {}
+        self._copied_at: datetime | None = None
 
     async def load(self) -> None:
         """Read what a former process left undecided. Before anything can submit: afterwards ours would be among it."""
@@ -60,13 +68,14 @@ class Router:
         self._left_over = [calls.from_row(row) for row in await self._store.fetch(calls.queued())]
 
     async def submit(self, new_calls: Sequence[NewCall], *cursors: Statement) -> list[JobCall]:
-        """Commit the calls together with the producer's cursors, and hand them on.
+        """Commit the calls and their copies for `always` routes together with the producer's cursors; hand them on.
 
-        Returns those that are new: one whose identity stands in the ledger already is dropped without a word. What is
-        not to be made beside an older call, and what a trigger wants beyond its plugin's bounds, is counted and dropped
-        before it costs a commit; the cursors are moved.
+        Returns those that are new, without the copies: one whose identity stands in the ledger already is dropped
+        without a word. What is not to be made beside an older call, and what a trigger wants beyond its plugin's
+        bounds, is counted and dropped before it costs a commit; the cursors are moved.
         """
-        new_calls = self._wanted(new_calls)
+        originals = self._wanted([self.addressed(call) for call in new_calls])
+        new_calls = [*originals, *self._wanted(self._copies(originals))]
         if not new_calls and not cursors:
             return []
         self._coming.update(lane_of(call) for call in new_calls)
@@ -75,13 +84,17 @@ class Router:
             reached("call.storing")
             named = list(zip(new_calls, self._ids.take(len(new_calls)), strict=True))
             stored = self._store.submit(*(calls.insert(call, call_id) for call, call_id in named), *cursors)
-            aheads.update(self._offer_ahead(named))
+            aheads.update(self._offer_ahead(named[: len(originals)]))
             results = await stored
             reached("call.stored")
             by_call = zip(new_calls, results[: len(new_calls)], strict=True)
-            accepted = []
-            for new, call in [(new, calls.inserted(new, row)) for new, rows in by_call for row in rows]:
-                accepted.append(call)
+            accepted: list[JobCall] = []
+            copied: list[JobCall] = []
+            for number, (new, rows) in enumerate(by_call):
+                if not rows:
+                    continue
+                call = calls.inserted(new, rows[0])
+                (accepted if number < len(originals) else copied).append(call)
                 self._metrics.called(call.plugin, call.trigger.value)
                 host = self.hosts.get(call.plugin)
                 if host is not None and not self.is_draining:  # else it stays queued in the ledger, for the next start
@@ -95,11 +108,11 @@ class Router:
                 ahead.settle(is_stored=False)
             self._coming -= Counter(lane_of(call) for call in new_calls)
         # Only now: if the ledger refuses one of these, the others are with their plugins.
-        await self._finish_orphans(accepted)
+        await self._finish_orphans([*accepted, *copied])
         return accepted
 
     def _offer_ahead(self, named: "Sequence[tuple[NewCall, int | None]]") -> "Iterator[tuple[int, Ahead]]":
-        """Give calls to their workers while they are stored (ADR 0030): to decide is no act."""
+        """Give calls to their workers while they are stored (ADR 0032): to decide is no act."""
         for new, call_id in named:
             host = self.hosts.get(new.plugin)
             if call_id is None or host is None or not new.is_fresh or new.overlap != "parallel" or self.is_draining:
@@ -109,6 +122,43 @@ class Router:
             ahead = host.offer_ahead(calls.to_call(new, call_id))
             if ahead is not None:
                 yield call_id, ahead
+
+    def addressed(self, call: NewCall) -> NewCall:
+        """The call with the deadline that its layers give it; for the fallback, if its plugin or job is not there."""
+        host = self.hosts.get(call.plugin)
+        is_known = host is not None and (host.declared is None or call.job in host.declared.jobs)
+        fallback = self.fallen_back(call) if not is_known else None
+        return fallback or self._within_deadline(call, is_own=True)
+
+    def fallen_back(self, call: NewCall) -> NewCall | None:
+        """The call for the fallback that comes of one that nobody takes; None if there is no fallback for it."""
+        fallback = self.routes.otherwise(call)
+        if fallback is None:
+            return None
+        logger.info(
+            "nobody takes a call of %s: it is for %s", call.plugin or call.topic, fallback.plugin,
+            extra=fields("call_fell_back", plugin=fallback.plugin, job=fallback.job, identity=fallback.identity),
+        )  # fmt: skip
+        return self._within_deadline(fallback, is_own=False)
+
+    def _within_deadline(self, call: NewCall, *, is_own: bool) -> NewCall:
+        """`is_own`: the producer has given it the deadline of its plugin; one of another job may be tighter."""
+        host = self.hosts.get(call.plugin)
+        limit_s = host.layers.effective(call.plugin, call.job).call_deadline_s if host is not None else None
+        if limit_s is None:
+            return call
+        deadline_at = call.fired_at + timedelta(seconds=limit_s)
+        return replace(call, deadline_at=deadline_at) if deadline_at < call.deadline_at or not is_own else call
+
+    def _copies(self, originals: Sequence[NewCall]) -> list[NewCall]:
+        """Each with a moment of its own, by which `calls.insert` knows its row again: two producers may see one event,
+        and the second one's copy must not find the first one's."""
+        copies = []
+        for copy in self.routes.copies(originals, self.hosts.keys()):
+            after = self._copied_at + timedelta(microseconds=1) if self._copied_at is not None else copy.fired_at
+            self._copied_at = max(copy.fired_at, after)
+            copies.append(self._within_deadline(replace(copy, fired_at=self._copied_at), is_own=False))
+        return copies
 
     def _wanted(self, new_calls: Sequence[NewCall]) -> list[NewCall]:
         """Without those that their trigger's overlap policy, or their plugin's bounds, keep from being made."""
@@ -151,13 +201,13 @@ class Router:
                 extra=fields("calls_refused", plugin=call.plugin, calls=count),
             )  # fmt: skip
 
-    def room(self, plugin: str) -> int:
-        """How many calls `plugin` may be given now by a producer that leaves the others where they are until then.
+    def room(self, plugin: str, jobs: Collection[str] = ()) -> int:
+        """How many calls of these jobs a producer may make now that leaves the others where they are until then.
 
         None before what a former run left is with its plugins: that is older.
         """
         host = self.hosts.get(plugin)
-        return host.room if host is not None and self._has_recovered and not self.is_draining else 0
+        return host.room(jobs) if host is not None and self._has_recovered and not self.is_draining else 0
 
     def is_quarantined(self, plugin: str) -> bool:
         """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""

@@ -12,6 +12,8 @@ from runnerd.chain.pool.health import Fault, NodeState
 from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
 from runnerd.config.model import Config
+from runnerd.consumer_commands import to_status
+from runnerd.consumers.consumers import Consumers
 from runnerd.control.chain_messages import NodeStatus
 from runnerd.control.messages import ChainStatus, PluginStatus, Status
 from runnerd.control.place_messages import KeeperStatus, VaultStatus
@@ -24,6 +26,8 @@ from runnerd.executor.wanted import IntentState
 from runnerd.http.words import Page
 from runnerd.pauses import Pause, Pauses
 from runnerd.results import Results
+from runnerd.route_views import route_problems, view_routes
+from runnerd.routes import Routes
 from runnerd.services.http import HttpProcess
 from runnerd.services.metrics import Metrics
 from runnerd.services.services import Services
@@ -55,10 +59,12 @@ class StatusReader:
         metrics: Metrics,
         producers: Producers,
         services: Services,
+        consumers: Consumers,
         zygotes: Zygotes,
         http: HttpProcess | None,
         lag_s: Callable[[], float],
         clock: Clock,
+        routes: Routes | None = None,
     ) -> None:
         self._config = config
         self._hosts = hosts
@@ -72,10 +78,12 @@ class StatusReader:
         self._metrics = metrics
         self._producers = producers
         self._services = services
+        self._consumers = consumers
         self._zygotes = zygotes
         self._http = http
         self._lag_s = lag_s
         self._clock = clock
+        self._routes = routes or Routes()
         self._started_at = clock.now()
         self.is_ready = False
 
@@ -105,10 +113,12 @@ class StatusReader:
                 ProducerStatus(name=one.name, state=one.state.value, reason=one.reason, progress=one.progress)
                 for one in self._producers.view()
             ],
+            routes=view_routes(self._routes, self._hosts),
             services=[
                 ServiceStatus(name=one.name, state=one.state.value, reason=one.reason, restarts=one.restarts)
                 for one in self._services.view()
             ],
+            consumers=[to_status(one) for one in self._consumers.view()],
         )
 
     def page(self, word: str) -> Page:
@@ -153,8 +163,9 @@ class StatusReader:
                 for node in chain.network.rpc.nodes:
                     if node.health.state is NodeState.OUT and node.health.fault is not Fault.NOT_ASKED:
                         yield f"chain {name}: node {node.name} is out: {node.health.reason}"
-        yield from self._producers.problems()
-        yield from self._services.problems()
+        for parts in (self._producers, self._services, self._consumers):
+            yield from parts.problems()
+        yield from route_problems(self._routes, self._hosts)
         for name, chain in self._chains.items():
             for address, lane in chain.lanes.items():
                 if (shortage := lane.purse.shortage) is not None:

@@ -8,7 +8,10 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, assert_never
+
+from psycopg.rows import DictRow
 
 from protocol.messages import TriggerKind
 from runnerd.call_views import to_queued, to_view
@@ -31,6 +34,7 @@ from runnerd.http.words import (
 from runnerd.keys import ApiKey, KeyRing
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.routes import FALLBACK
 from runnerd.store import calls, outcomes
 from runnerd.store.calls import JobCall, JobResult, NewCall
 from runnerd.store.errors import StoreError
@@ -145,7 +149,7 @@ class Webhooks:
         if plugin not in key.plugins:  # the same whether there is such a plugin or not
             return Refusal(why=Why.FORBIDDEN, detail=f"this key is for {', '.join(key.plugins)}")
         taken = self._taken(question)
-        if isinstance(taken, Refusal):
+        if isinstance(taken, Refusal) and not (taken.why is Why.NOT_FOUND and self._has_fallback(question)):
             return taken
         identity = _identity(question, key)
         # One at a time for each identity: two requests with one key at once are one call and its repetition.
@@ -187,29 +191,23 @@ class Webhooks:
         advice = f"jobs that it takes: {jobs}" if jobs else "it declares no webhook trigger"
         return Refusal(why=Why.NOT_FOUND, detail=f"{question.plugin} takes no webhook for {question.job!r}; {advice}")
 
-    async def _make_once(self, question: MakeCall, key: ApiKey, taken: Taken, identity: str) -> JobCall | int | Refusal:
-        """The call, if it is new; else the id of the one that stands there."""
-        find = calls.find(question.plugin, identity)
+    def _has_fallback(self, question: MakeCall) -> bool:
+        """Whether what nobody takes of this is for another job."""
+        route = self._router.routes.fallback
+        return route is not None and (route.plugin, route.job) != (question.plugin, question.job)
+
+    async def _make_once(
+        self, question: MakeCall, key: ApiKey, taken: Taken | Refusal, identity: str
+    ) -> JobCall | int | Refusal:
+        """The call, if it is new; else the id of the one that stands there. What nobody takes is for the fallback."""
+        new_call = self._build(question, key, taken, identity)
+        find = calls.find(new_call.plugin, new_call.identity)
         # Before the queue is asked: what was made is found again, whatever there is room for. Nobody repeats a uuid.
         rows = await self._store.fetch(find) if _is_repeatable(question) else []
         if not rows:
-            refusal = self._not_now(question.plugin)
+            refusal = self._not_now(new_call.plugin)
             if refusal is not None:
                 return refusal
-            now = self._clock.now()
-            new_call = NewCall(
-                plugin=question.plugin,
-                trigger=TriggerKind.WEBHOOK,
-                identity=identity,
-                principal=key.principal,
-                due_at=now,
-                fired_at=now,
-                deadline_at=now + taken.terms.call_deadline,
-                payload=question.payload,
-                source=source_of(taken.trigger),
-                job=question.job,
-                overlap=taken.trigger.overlap,
-            )
             accepted = await self._router.submit([new_call])
             if accepted:
                 self._producer.count()
@@ -218,16 +216,40 @@ class Webhooks:
         if not rows:
             return Refusal(
                 why=Why.UNAVAILABLE,
-                detail=f"{question.plugin} has as many calls as it may (queue, max_calls_per_s); none was made",
+                detail=f"{new_call.plugin} has as many calls as it may (queue, max_calls_per_s); none was made",
                 retry_after_s=1,
             )
-        if (rows[0]["payload"], rows[0]["job"]) != (question.payload, question.job):
+        if (rows[0]["payload"], rows[0]["job"]) != (question.payload, new_call.job):
             return Refusal(
                 why=Why.KEY_REUSED,
                 detail=f"this Idempotency-Key made call {rows[0]['id']} with another payload or job; take a new key",
             )
         call_id: int = rows[0]["id"]
         return call_id
+
+    def _build(self, question: MakeCall, key: ApiKey, taken: Taken | Refusal, identity: str) -> NewCall:
+        now = self._clock.now()
+        new_call = NewCall(
+            plugin=question.plugin,
+            trigger=TriggerKind.WEBHOOK,
+            identity=identity,
+            principal=key.principal,
+            due_at=now,
+            fired_at=now,
+            deadline_at=now,
+            payload=question.payload,
+            job=question.job,
+        )
+        if isinstance(taken, Refusal):
+            fallback = self._router.fallen_back(new_call)
+            assert fallback is not None  # or it would have been refused
+            return fallback
+        return replace(
+            new_call,
+            deadline_at=now + taken.terms.call_deadline,
+            source=source_of(taken.trigger),
+            overlap=taken.trigger.overlap,
+        )
 
     def _not_now(self, plugin: str) -> Refusal | None:
         if self._router.is_draining:
@@ -251,7 +273,8 @@ class Webhooks:
     async def _view(self, call_id: int, key: ApiKey, *, is_new: bool) -> CallView | Refusal:
         async with asyncio.timeout(LEDGER_DEADLINE_S):
             rows = await self._store.fetch(outcomes.call(call_id))
-        if not rows or rows[0]["plugin"] not in key.plugins:  # one answer for both: ids of others are not to be counted
+        # One answer for both: ids of others are not to be counted.
+        if not rows or not _covers(key, rows[0]):
             return Refusal(why=Why.NOT_FOUND, detail=f"there is no call {call_id} of a plugin that this key covers")
         return to_view(rows[0], is_new=is_new)
 
@@ -296,6 +319,12 @@ class Webhooks:
         """Wake all who listen: each looks for itself."""
         self._finished.set()
         self._finished = asyncio.Event()
+
+
+def _covers(key: ApiKey, row: DictRow) -> bool:
+    """A call of one of its plugins; or one that it made, and that the fallback has taken."""
+    is_fallback = row["source"] == FALLBACK and row["principal"] == key.principal
+    return row["plugin"] in key.plugins or is_fallback
 
 
 def _is_repeatable(question: MakeCall) -> bool:

@@ -36,6 +36,9 @@ class KnownCalls:
         self.hosts = {"alpha": OneHost()}
         self.is_draining = False
 
+    def addressed(self, call: object) -> object:
+        return call
+
     async def submit(self, new_calls: object, *cursors: Statement) -> list[object]:
         return []
 
@@ -65,7 +68,8 @@ class Bench:
         self.pauses = Pauses()
         self.commands = Commands(
             cast("Any", KnownCalls()), cast("Any", None), self.ledger.results, self.pauses, cast("Any", self.ledger),
-            cast("Any", None), {"main": {"mint"}}, cast("Any", None), cast("Any", None), cast("Any", None), clock,
+            cast("Any", None), {"main": {"mint"}}, cast("Any", None), cast("Any", None), cast("Any", None),
+            cast("Any", None), clock,
         )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from runnerd.cli.ctl import main as runnerctl
 from runnerd.cli.exits import ExitCode
 from runnerd.config.load import ConfigError, load_config
 from runnerd.config.model import PluginConfig
+from runnerd.config.routing import RouterConfig
 from runnerd.executor.wanted import IntentState
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobOutcome
@@ -116,7 +117,9 @@ def test_the_example_of_the_plugin_guide_and_its_test_run(tmp_path: Path) -> Non
 def test_the_tables_of_the_plugin_guide_are_plugins() -> None:
     """Each TOML block there is decoded as runnerd would."""
     for block in PLUGINS.blocks("toml"):
-        for table in tomllib.loads(block)["plugins"].values():
+        raw = tomllib.loads(block)
+        msgspec.convert(raw.get("router", {}), RouterConfig)
+        for table in raw["plugins"].values():
             decode = msgspec.convert(table, PluginConfig, dec_hook=lambda kind, value: kind(value))
             assert decode.place == ("rounds" if decode.role == "keeper" else "main")
 

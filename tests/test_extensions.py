@@ -9,6 +9,7 @@ from eth_account import Account
 
 from runnerd.builder import RunnerBuilder, RunnerIncomplete
 from runnerd.config.model import WalletConfig
+from runnerd.config.routing import AlwaysRoute, FallbackRoute, RouteLimits
 from runnerd.extensions import (
     ExtensionBroken,
     ProducerTools,
@@ -270,6 +271,29 @@ def test_the_order_of_the_calls_does_not_matter(tmp_path: Path) -> None:
     with pytest.raises(RunnerIncomplete, match=r"there is no \[producers.ticks\]"):
         RunnerBuilder(place.file).service("beat", part).build()
     assert isinstance(RunnerBuilder(place.file).service("beat", part).producer("ticks", part).build(), Runner)
+
+
+def test_routes_of_code_are_added_to_those_of_the_file_in_any_order(tmp_path: Path) -> None:
+    """Of each limit the tightest holds, and what leads nowhere is listed with the rest."""
+    place = Place(tmp_path)
+    place.file.write_text(GOOD + '[[router.always]]\nplugin = "alpha"\njob = "audit"\n[router.layers]\nparallel = 8\n')
+    first: dict[str, Any] = {"layers": RouteLimits(parallel=4, decide_deadline_s=9.0)}
+    second: dict[str, Any] = {"fallback": FallbackRoute(plugin="alpha"), "layers": RouteLimits(decide_deadline_s=2.0)}
+    for parts in ((first, second), (second, first)):
+        builder = RunnerBuilder(place.file)
+        for part in parts:
+            builder.router(**part)
+        router = builder.build().config.router
+        assert router.layers == RouteLimits(parallel=4, decide_deadline_s=2.0)
+        assert (len(router.always), router.fallback) == (1, FallbackRoute(plugin="alpha"))
+    wrong = RunnerBuilder(place.file).router(**second)
+    wrong.router(AlwaysRoute(plugin="alpha", job="audit"), fallback=FallbackRoute(plugin="moon"))
+    with pytest.raises(RunnerIncomplete) as refused:
+        wrong.build()
+    assert refused.value.problems == [
+        "router: there are 2 fallbacks, and what nobody takes is for one",
+        "router.always[1]: job 'audit' of alpha is in `always` already: put both into one entry",
+    ]
 
 
 def test_a_runner_that_was_not_started_ends_at_once(tmp_path: Path) -> None:

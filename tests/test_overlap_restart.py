@@ -25,15 +25,17 @@ class BenchHost:
     """A host whose worker answers when the test says so."""
 
     name = "alpha"
+    declared = None
 
     def __init__(self, bench: CallerBench) -> None:
         self._bench = bench
+        self.layers = bench.caller.layers
 
     def refusal(self, call: NewCall, coming: int) -> str | None:
         return None
 
     def is_open(self, call: NewCall) -> bool:
-        return self._bench.caller.is_open(call.source, call.job)
+        return self._bench.caller.desk.is_open(call.source, call.job)
 
     def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
         self._bench.caller.offer(call, is_owed=is_owed)
@@ -148,7 +150,7 @@ def test_rule_holds_over_workers_that_end(ledger_dsn: str, overlap: Overlap) -> 
             run.bench.say_hello()
             await run.bench.settle()
             answered: list[int] = []
-            while open_calls := list(run.bench.caller._desk.running):
+            while open_calls := list(run.bench.caller.desk.running):
                 assert len(open_calls) == 1
                 run.bench.answer(open_calls[0])
                 answered.append(open_calls[0])

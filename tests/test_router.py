@@ -1,17 +1,22 @@
 """From a producer to the plugins: what was accepted is offered to all of them, whatever becomes of one."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Collection, Coroutine, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from typing import Any, cast
 
 import pytest
 
-from protocol.messages import TriggerKind
+from protocol.limits import PROTOCOL_VERSION
+from protocol.messages import Hello, TriggerKind
 from protocol.trigger import Overlap
+from runnerd.config.routing import AlwaysRoute, FallbackRoute, RouteLimits, RouterConfig
+from runnerd.layers import EVERYTHING, Layers, Scope
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.routes import Routes
 from runnerd.services.metrics import Metrics
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, NewCall
@@ -46,14 +51,19 @@ class ListHost:
     """Remembers what it was offered; its queue takes no new call."""
 
     def __init__(self) -> None:
-        self.room = 1_000
+        self.free = 1_000
+        self.declared: Hello | None = None
+        self.layers = Layers()
         self.offered: list[int] = []
         self.offered_again: list[int] = []
         self.owed: list[int] = []
         self.open: set[str] = set()
 
     def refusal(self, call: NewCall, coming: int) -> str | None:
-        return "queue is full" if coming >= self.room else None
+        return "queue is full" if coming >= self.free else None
+
+    def room(self, jobs: Collection[str]) -> int:
+        return self.free
 
     def is_open(self, call: NewCall) -> bool:
         return call.source in self.open
@@ -75,10 +85,18 @@ def new_call(plugin: str, number: int, *, overlap: Overlap = "parallel", source:
     )  # fmt: skip
 
 
-def make_router() -> tuple[Router, CallLedger, dict[str, ListHost]]:
+def hello(jobs: tuple[str, ...]) -> Hello:
+    """A worker that says which jobs its class has."""
+    return Hello(
+        version=PROTOCOL_VERSION, generation=1, plugin="alpha", vault="main", triggers=(), reads=(),
+        digest=f"sha256:{'0' * 64}", jobs=jobs,
+    )  # fmt: skip
+
+
+def make_router(config: RouterConfig | None = None) -> tuple[Router, CallLedger, dict[str, ListHost]]:
     clock, ledger = VirtualClock(), CallLedger()
     router = Router(
-        cast("Any", ledger), Results(ledger, clock), Metrics(phase.value for phase in Phase), clock
+        cast("Any", ledger), Results(ledger, clock), Metrics(phase.value for phase in Phase), clock, Routes(config)
     )  # fmt: skip
     hosts = {"alpha": ListHost(), "beta": ListHost()}
     router.hosts.update(cast("Any", hosts))
@@ -124,11 +142,11 @@ def test_what_a_trigger_wants_beyond_the_bounds_costs_no_commit() -> None:
 
     async def scenario() -> None:
         router, ledger, hosts = make_router()
-        hosts["alpha"].room = 2
+        hosts["alpha"].free = 2
         accepted = await router.submit([new_call("alpha", number) for number in range(5)] + [new_call("beta", 9)])
         assert [call.plugin for call in accepted] == ["alpha", "alpha", "beta"]
         assert len(ledger.written("job_calls")) == 3
-        hosts["alpha"].room = 0
+        hosts["alpha"].free = 0
         assert await router.submit([new_call("alpha", 10)]) == []
         assert len(ledger.commits) == 1
         by_hand = replace(new_call("alpha", 11), trigger=TriggerKind.MANUAL)
@@ -144,7 +162,7 @@ def test_what_is_owed_is_taken_whatever_the_bounds() -> None:
 
     async def scenario() -> None:
         router, _, hosts = make_router()
-        hosts["alpha"].room = 1
+        hosts["alpha"].free = 1
         wanted = [replace(new_call("alpha", number), is_owed=number == 3) for number in range(1, 5)]
         assert [call.identity for call in await router.submit(wanted)] == ["n 1", "n 3"]
         assert hosts["alpha"].owed == [2]
@@ -222,12 +240,130 @@ def test_there_is_no_room_before_older_calls_are_back_while_stopping_or_for_a_pl
 
     async def scenario() -> None:
         router, _, hosts = make_router()
-        hosts["alpha"].room = 7
+        hosts["alpha"].free = 7
         await router.load()
         assert router.room("alpha") == 0
         await router.recover()
         assert (router.room("alpha"), router.room("gone")) == (7, 0)
         router.is_draining = True
         assert router.room("alpha") == 0
+
+    run(scenario())
+
+
+# --- routes beside those of triggers ---------------------------------------------------------------------------------
+
+AUDIT = RouterConfig(always=(AlwaysRoute(plugin="beta", job="audit"),))
+CATCH = RouterConfig(fallback=FallbackRoute(plugin="beta", job="catch"))
+
+
+def written(ledger: CallLedger) -> list[tuple[object, ...]]:
+    """The calls of each commit, as (plugin, job, identity)."""
+    return [(call["plugin"], call["job"], call["identity"]) for call in ledger.written("insert into job_calls")]
+
+
+def test_copies_are_committed_with_their_originals_and_the_cursor_and_are_not_the_producers() -> None:
+    """One transaction or none; what is returned is what was asked for."""
+
+    async def scenario() -> None:
+        router, ledger, hosts = make_router(AUDIT)
+        cursor = calls.move_cursor("alpha", "event flow", EPOCH)
+        accepted = await router.submit([new_call("alpha", 1), new_call("alpha", 2)], cursor)
+        assert [(call.plugin, call.identity) for call in accepted] == [("alpha", "n 1"), ("alpha", "n 2")]
+        (commit,) = ledger.commits
+        assert len(commit) == 5
+        assert written(ledger)[2:] == [
+            ("beta", "audit", "always audit: alpha: n 1"), ("beta", "audit", "always audit: alpha: n 2"),
+        ]  # fmt: skip
+        assert (hosts["alpha"].offered, hosts["beta"].offered) == ([1, 2], [3, 4])
+
+    run(scenario())
+
+
+def test_of_a_call_that_is_not_made_there_is_no_copy_and_a_copy_has_the_bounds_of_its_plugin() -> None:
+    """What nobody got, nobody audits; and an auditor that is full keeps nobody from his events."""
+
+    async def scenario() -> None:
+        router, ledger, hosts = make_router(AUDIT)
+        hosts["alpha"].free = 1
+        await router.submit([new_call("alpha", 1), new_call("alpha", 2)])
+        assert written(ledger) == [("alpha", "decide", "n 1"), ("beta", "audit", "always audit: alpha: n 1")]
+        hosts["alpha"].free, hosts["beta"].free = 1_000, 0
+        owed = replace(new_call("alpha", 4), is_owed=True)
+        await router.submit([new_call("alpha", 3), owed])
+        assert written(ledger)[2:] == [
+            ("alpha", "decide", "n 3"), ("alpha", "decide", "n 4"), ("beta", "audit", "always audit: alpha: n 4"),
+        ]  # fmt: skip
+
+    run(scenario())
+
+
+def test_copies_of_one_event_by_two_producers_are_told_apart() -> None:
+    """The ledger knows a call that it has stored already by its moment: a second one must not be taken for it."""
+
+    async def scenario() -> None:
+        router, ledger, _ = make_router(AUDIT)
+        router.hosts["gamma"] = cast("Any", ListHost())
+        await asyncio.gather(
+            *(router.submit([replace(new_call(plugin, 1), event="block 7")]) for plugin in ("alpha", "gamma"))
+        )
+        copied = [call for call in ledger.written("insert into job_calls") if call["plugin"] == "beta"]
+        assert {call["identity"] for call in copied} == {"always audit: block 7"}
+        assert len({call["fired_at"] for call in copied}) == 2
+
+    run(scenario())
+
+
+def test_what_no_plugin_and_no_job_takes_falls_back() -> None:
+    """A plugin that is not configured, a job that its class has not, an event that is addressed to nobody."""
+
+    async def scenario() -> None:
+        router, _, hosts = make_router(CATCH)
+        hosts["alpha"].declared = hello(jobs=("decide",))
+        wanted = [
+            new_call("typo", 1),
+            replace(new_call("alpha", 2), job="setle"),
+            new_call("", 3),
+            new_call("alpha", 4),
+        ]
+        accepted = await router.submit(wanted)
+        assert [(call.plugin, call.job, call.identity) for call in accepted] == [
+            ("beta", "catch", "fallback typo/decide: n 1"), ("beta", "catch", "fallback alpha/setle: n 2"),
+            ("beta", "catch", "fallback nobody: n 3"), ("alpha", "decide", "n 4"),
+        ]  # fmt: skip
+        assert hosts["beta"].offered == [1, 2, 3]
+
+    run(scenario())
+
+
+def test_a_worker_that_has_not_said_its_jobs_is_believed_to_have_them() -> None:
+    """Its calls wait for it, whatever they are for."""
+
+    async def scenario() -> None:
+        router, _, hosts = make_router(CATCH)
+        await router.submit([replace(new_call("alpha", 1), job="settle")])
+        assert hosts["alpha"].offered == [1]
+
+    run(scenario())
+
+
+def test_the_deadline_of_a_call_is_that_of_its_layers() -> None:
+    """A producer knows its plugin's; a job's may be tighter. Copies and what falls back have that of where they go."""
+
+    async def scenario() -> None:
+        config = RouterConfig(always=AUDIT.always, fallback=CATCH.fallback)
+        router, ledger, hosts = make_router(config)
+        hosts["alpha"].layers = Layers([(Scope("alpha", "settle"), RouteLimits(call_deadline_s=5))])
+        hosts["beta"].layers = Layers([(EVERYTHING, RouteLimits(call_deadline_s=90))])
+        plain = replace(new_call("alpha", 1), deadline_at=EPOCH + timedelta(seconds=60))
+        await router.submit([plain, replace(plain, identity="n 2", job="settle"), new_call("typo", 3)])
+        seconds = {
+            call["identity"]: round((call["deadline_at"] - call["fired_at"]).total_seconds())  # type: ignore[operator]
+            for call in ledger.written("insert into job_calls")
+        }
+        assert seconds == {
+            "n 1": 60, "n 2": 5, "fallback typo/decide: n 3": 90, "always audit: alpha: n 1": 90,
+            "always audit: alpha: n 2": 90, "always audit: beta: fallback typo/decide: n 3": 90,
+        }  # fmt: skip
 
     run(scenario())

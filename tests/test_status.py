@@ -35,6 +35,7 @@ def reader(*intents: Any, services: Services | None = None, keepers: tuple[str, 
         "store": SimpleNamespace(is_connected=True),
         "book": SimpleNamespace(open={each.intent.call_id: each for each in intents}), "usage": None,
         "pauses": Pauses(), "results": None, "metrics": None, "producers": Producers(),
+        "consumers": SimpleNamespace(problems=list),
         "zygotes": SimpleNamespace(pid=1), "http": None, "lag_s": lambda: 0.0,
         "services": services or Services(lambda _: None), "clock": SimpleNamespace(now=lambda: EPOCH),
     }  # fmt: skip

@@ -12,10 +12,25 @@ import pytest
 
 from protocol.triggers import Webhook
 from runnerd.config.model import PluginConfig
-from runnerd.http.words import Answer, Bearer, CallView, Events, GetEvents, GetPage, MakeCall, Page, Refusal, Why
+from runnerd.config.routing import FallbackRoute, RouterConfig
+from runnerd.http.words import (
+    Answer,
+    Bearer,
+    CallView,
+    Events,
+    GetCall,
+    GetEvents,
+    GetPage,
+    MakeCall,
+    Page,
+    Refusal,
+    Why,
+)
 from runnerd.keys import ApiKey, KeyKind, KeyRing, digest_of, make_secret
+from runnerd.layers import Layers
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.routes import Routes
 from runnerd.services.metrics import Metrics
 from runnerd.store import outcomes
 from runnerd.store.calls import JobCall, JobOutcome, NewCall
@@ -56,6 +71,7 @@ class Host:
     offered: list[JobCall] = field(default_factory=list)
     refused: str | None = None
     declared: object = None
+    layers: Layers = field(default_factory=Layers)
 
     config: PluginConfig = field(default_factory=lambda: plugin_config(triggers=()))
     state: State = field(default_factory=State)
@@ -163,6 +179,35 @@ def test_what_the_plugin_has_no_room_for_is_not_made_and_says_so(ledger_dsn: str
             made = await house.make("k")
             assert isinstance(made, CallView)
             assert made.is_new
+
+    run_async(scenario())
+
+
+def test_what_the_plugin_does_not_take_is_the_fallbacks_and_its_caller_sees_it(ledger_dsn: str) -> None:
+    """A job without a webhook trigger is never called by one. Another key for the plugin does not see the call."""
+
+    async def scenario() -> None:
+        async with bench(ledger_dsn) as house:
+            house.router.routes = Routes(RouterConfig(fallback=FallbackRoute(plugin="beta", job="catch")))
+            beta = house.router.hosts["beta"] = cast("Any", Host())
+            made, again = [await house.make("k", job="settle") for _ in range(2)]
+            assert isinstance(made, CallView)
+            assert isinstance(again, CallView)
+            assert (made.plugin, made.job, made.is_new, again.is_new, again.id) == (
+                "beta", "catch", True, False, made.id,
+            )  # fmt: skip
+            assert [call.identity for call in beta.offered] == ["fallback alpha/settle: webhook shop key k"]
+            assert house.host.offered == []
+            seen = await house.webhooks.answer(GetCall(credential=Bearer(token=house.secret), call_id=made.id))
+            assert isinstance(seen, CallView)
+            other = make_secret("other")
+            house.ring.add(replace(house.ring.every()[0], name="other", digest=digest_of(other)))
+            unseen = await house.webhooks.answer(GetCall(credential=Bearer(token=other), call_id=made.id))
+            assert isinstance(unseen, Refusal)
+            assert unseen.why is Why.NOT_FOUND
+            own = await house.make(job="decide")
+            assert isinstance(own, CallView)
+            assert own.plugin == "alpha"
 
     run_async(scenario())
 

@@ -41,6 +41,7 @@ from workers.loader import load
 from workers.locate import PluginCode
 from workers.sdk.context import Context, Log
 from workers.sdk.plugin import declaration_of
+from workers.sdk.scratch import Scratch
 from workers.sdk.state import BlockingState, State
 
 REFUSED_DRAIN_S = 5.0
@@ -155,7 +156,7 @@ class WorkerLoop:
             error = f"there is no job {call.job!r}; there is {', '.join(self._jobs)}"
             self._send(DecideFailed(call_id=call.id, attempt=call.attempt, error=error, traceback=""))
             return
-        state = State(self)
+        state = State(Scratch(self) if call.is_dry_run else self)
         context = Context(
             call=call,
             now=request.now,

@@ -79,6 +79,18 @@ class ChainName(click.ParamType[str]):
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+class ConsumerName(click.ParamType[str]):
+    """A consumer's name; the shell completes it by asking the daemon."""
+
+    name = "consumer"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """See click.ParamType."""
+        status = _status_for_completion(ctx)
+        names = [(one.name, one.kind) for one in status.consumers] if status else []
+        return [CompletionItem(name, help=kind) for name, kind in names if name.startswith(incomplete)]
+
+
 def _status_for_completion(ctx: click.Context) -> Status | None:
     # The group's callback does not run while a shell completes: its parameters are read here.
     params = ctx.find_root().params

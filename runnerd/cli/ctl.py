@@ -24,6 +24,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
         "Look",
         (
             Entry("status", "runnerd.cli.status", "Is everything well: plugins, chains, vaults."),
+            Entry("routes", "runnerd.cli.routes", "What leads to which job, within which limits."),
             Entry("why", "runnerd.cli.why", "Why a plugin acted, or did not."),
             Entry("runs", "runnerd.cli.runs", "The last calls and what came of them."),
             Entry("tx", "runnerd.cli.tx", "The last transactions: hash, state, nonce, fees."),
@@ -42,6 +43,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Entry("fees", "runnerd.cli.fees", "Show or turn the fee cap, tip and patience of a chain."),
             Entry("safe", "runnerd.cli.safe", "Sign what waits for the owners of a Safe."),
             Entry("keys", "runnerd.cli.keys", "Make, list and revoke keys of the HTTP API."),
+            Entry("consumers", "runnerd.cli.consumers", "See who hears of results, and retry what was given up."),
             Entry("restart", "runnerd.cli.restart", "Restart a plugin's worker; clears quarantine."),
             Entry("drain", "runnerd.cli.drain", "Stop runnerd in order: take nothing new, finish, end."),
         ),

@@ -38,7 +38,8 @@ def show_status(console: Console, status: Status) -> None:
     if status.keepers:
         console.print()
         _show_keepers(console, status.keepers)
-    notes = [*_producers(status), *_ended(status), *_intents(status), *_missing_layers(status.plugins)]
+    notes = [*_producers(status), *_consumers(status), *_ended(status), *_intents(status)]
+    notes += _missing_layers(status.plugins)
     if notes:
         console.print()
     for note in notes:
@@ -256,6 +257,19 @@ def _producers(status: Status) -> list[Text]:
         Text.assemble((f"{printable(one.name)} ", "bold"), cell(one.progress, "dim"))
         for one in status.producers
         if one.progress
+    ]
+
+
+def _consumers(status: Status) -> list[Text]:
+    """How many results wait for each; what is wrong with one is among the problems."""
+    return [
+        Text.assemble(
+            (f"{printable(one.name)} ", "bold"),
+            cell(f"hears of results by {one.kind}: ", "dim"),
+            cell(f"{one.waiting} wait" if one.waiting else "all heard", "yellow" if one.waiting else "dim"),
+            cell(f", {one.dead} given up", "bold red") if one.dead else Text(),
+        )
+        for one in status.consumers
     ]
 
 

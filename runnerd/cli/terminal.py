@@ -26,7 +26,7 @@ STYLES: Final = {
     "quarantined": "bold red", "stopped": "dim", "paused": "bold yellow", "reducing": "bold yellow",
     # outcomes of a call
     "acted": "green", "noop": "", "denied": "yellow", "failed": "red", "expired": "yellow", "dead": "bold red",
-    "queued": "cyan", "decided": "cyan",
+    "queued": "cyan", "decided": "cyan", "would act": "green",
     # states of an intent
     "planned": "cyan", "signed": "cyan", "sent": "cyan", "included": "cyan", "final": "green", "reverted": "red",
     "cancelled": "yellow", "unresolved": "bold yellow",

@@ -15,11 +15,13 @@ from protocol.triggers import Metric
 from runnerd.chain.errors import NodeUrlInvalid
 from runnerd.chain.node_url import parse_node_url
 from runnerd.config.catalogues import check_action, check_address, check_read
+from runnerd.config.consumers import check_consumers
 from runnerd.config.extensions import check_custom, check_extensions
 from runnerd.config.http import check_http
 from runnerd.config.model import BudgetConfig, ChainConfig, Config, KeeperConfig, Place, PluginConfig, VaultConfig
 from runnerd.config.problem import Problem
 from runnerd.config.roles import check_roles, plugin_problems
+from runnerd.config.routes import check_routes
 from runnerd.config.sandbox import check_sandbox
 from runnerd.config.wallets import check_wallets
 from runnerd.triggers.chain_check import chain_problem
@@ -56,6 +58,8 @@ def check(config: Config, own_producers: Collection[str] = ()) -> list[Problem]:
         *check_extensions(config.producers, config.services),
         *check_custom({name: plugin.triggers or () for name, plugin in config.plugins.items()}, producers),
         *(problem for name, plugin in config.plugins.items() for problem in _plugin(f"plugins.{name}", plugin, config)),
+        *check_consumers(config),
+        *check_routes(config),
     ]
 
 

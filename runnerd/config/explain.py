@@ -16,6 +16,7 @@ from protocol.actions import NAME_RULE
 from protocol.trigger import TriggerBase
 from protocol.triggers import Trigger
 from protocol.zygote import Layer
+from runnerd.config.consumer_model import OutcomeName
 from runnerd.config.grants import WHY_PERMISSIONLESS
 from runnerd.config.problem import Problem
 
@@ -35,6 +36,13 @@ def to_path(kind: type, value: object) -> Path:
 
 def explain(raw: object, kind: Any, where: str) -> list[Problem]:
     """All problems of `raw` as a `kind`; `where` is its dotted path in the file. Empty when there is none."""
+    tagged = _tagged(kind)
+    if tagged and isinstance(raw, dict):
+        name = raw.get("kind")
+        if not isinstance(name, str) or name not in tagged:
+            what = "is missing" if name is None else f"is {name!r}"
+            return [Problem(_join(where, "kind"), f"{what}; allowed: {', '.join(tagged)}")]
+        kind = tagged[name]
     return list(_table(raw, kind, where) if _is_struct(kind) and isinstance(raw, dict) else _value(raw, kind, where))
 
 
@@ -46,10 +54,18 @@ def unknown_key(key: str, names: Iterable[str]) -> str:
     return f"unknown key; {hint}allowed: {', '.join(allowed)}"
 
 
+def _tagged(kind: object) -> dict[str, type[Struct]]:
+    """The structs of a union that their `kind` tells apart, by that; none of anything else."""
+    structs_ = [each for each in get_args(kind) if _is_struct(each) and each.__struct_config__.tag is not None]
+    return {str(each.__struct_config__.tag): each for each in structs_}
+
+
 def _table(raw: dict[str, object], kind: type[Struct], where: str) -> Iterator[Problem]:
     fields = {field.name: field for field in structs.fields(kind)}
+    tag_field = kind.__struct_config__.tag_field
+    known = [*([tag_field] if tag_field is not None else []), *fields]
     found = [
-        Problem(_join(where, key), unknown_key(key, fields)) for key in raw if key not in fields
+        Problem(_join(where, key), unknown_key(key, known)) for key in raw if key not in known
     ]  # fmt: skip
     for name, field in fields.items():
         if name in raw:
@@ -88,6 +104,8 @@ def _problem(error: msgspec.ValidationError, where: str, raw: object) -> Problem
         return Problem(key, f"{text}; allowed: {', '.join(Layer)}")
     if key.endswith(".permissionless"):
         return Problem(key, f"{text}; {WHY_PERMISSIONLESS}")
+    if text.startswith("Invalid enum value") and ".outcomes[" in key:
+        return Problem(key, f"{text}; allowed: {', '.join(get_args(OutcomeName))}")
     if "got `float`" in text:
         text += "; a fraction is never exact here: write a whole number of a smaller unit, or text"
     return Problem(key, text)

@@ -18,7 +18,8 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 PRODUCERS: Final = "runnerd.producers"
 SERVICES: Final = "runnerd.services"
 SIGNERS: Final = "runnerd.signers"
-"""Groups of entry points; `runnerd.consumers` is the fourth."""
+CONSUMERS: Final = "runnerd.consumers"
+"""Groups of entry points."""
 BUILT_IN_PRODUCERS: Final = ("cron", "event", "outbox", "webhook", "block", "log", "metric")
 
 

@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 
 from protocol.actions import is_name
 from runnerd.config.check import check
+from runnerd.config.consumer_model import ConsumerConfig
 from runnerd.config.explain import NAME_PROBLEM, explain, to_path, unknown_key
 from runnerd.config.extensions import ProducerConfig, ServiceConfig
 from runnerd.config.model import (
@@ -29,11 +30,12 @@ from runnerd.config.model import (
     WalletConfig,
 )
 from runnerd.config.problem import Problem
+from runnerd.config.routing import RouterConfig
 from runnerd.errors import RunExit, RunnerdError
 
 S = TypeVar("S", bound=Struct)
 
-_GROUPS: dict[str, type[Struct]] = {
+_GROUPS: dict[str, Any] = {
     "chains": ChainConfig,
     "wallets": WalletConfig,
     "vaults": VaultConfig,
@@ -41,8 +43,15 @@ _GROUPS: dict[str, type[Struct]] = {
     "plugins": PluginConfig,
     "producers": ProducerConfig,
     "services": ServiceConfig,
+    "consumers": ConsumerConfig,
 }
-_SINGLES: dict[str, type[Struct]] = {"database": DatabaseConfig, "http": HttpConfig, "sandbox": HostSandboxConfig}
+"""By key: the struct of its tables, or a union of structs that their `kind` tells apart."""
+_SINGLES: dict[str, type[Struct]] = {
+    "database": DatabaseConfig,
+    "http": HttpConfig,
+    "sandbox": HostSandboxConfig,
+    "router": RouterConfig,
+}
 _PLAIN = ("data_dir", "runtime_dir", "control_socket", "log_level", "drain_s", "address_lists")
 
 
@@ -149,6 +158,7 @@ def _default_runtime_dir(data_dir: Path) -> Path:
 def _completed(config: Config, base: Path) -> Config:
     """With absolute paths, and what `[sandbox]` requires in the table of each plugin."""
     wallets = {name: _with_absolute_files(wallet, base) for name, wallet in config.wallets.items()}
+    consumers = {name: _with_absolute_files(consumer, base) for name, consumer in config.consumers.items()}
     plugins = {
         name: structs.replace(
             plugin,
@@ -169,9 +179,9 @@ def _completed(config: Config, base: Path) -> Config:
         tls_cert=base / config.http.tls_cert if config.http.tls_cert else None,
         tls_key=base / config.http.tls_key if config.http.tls_key else None,
     )
-    return structs.replace(config, http=http, wallets=wallets, plugins=plugins)
+    return structs.replace(config, http=http, wallets=wallets, plugins=plugins, consumers=consumers)
 
 
-def _with_absolute_files(wallet: WalletConfig, base: Path) -> WalletConfig:
-    files = {field.name: getattr(wallet, field.name) for field in structs.fields(wallet)}
-    return structs.replace(wallet, **{name: base / file for name, file in files.items() if isinstance(file, Path)})
+def _with_absolute_files(table: S, base: Path) -> S:
+    files = {field.name: getattr(table, field.name) for field in structs.fields(table)}
+    return structs.replace(table, **{name: base / file for name, file in files.items() if isinstance(file, Path)})

@@ -13,8 +13,10 @@ from protocol.limits import MAX_ACTIONS, MAX_LOG_RECORDS_PER_S
 from protocol.messages import Param
 from protocol.triggers import Trigger
 from protocol.zygote import Digest, Layer
+from runnerd.config.consumer_model import ConsumerConfig
 from runnerd.config.extensions import Option, ProducerConfig, ServiceConfig
 from runnerd.config.grants import ActionGrant, Address, KeeperAction, ReadGrant, Wei
+from runnerd.config.routing import RouteLimits, RouterConfig
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -294,6 +296,8 @@ class PluginConfig(_Table, frozen=True):
     max_state_keys: Annotated[int, Meta(ge=0, le=1 << 40)] = 10_000
     """How many keys its state may have."""
     stop_grace_s: Seconds = 5.0
+    jobs: dict[Name, RouteLimits] = {}
+    """`[plugins.NAME.jobs.JOB]`: limits of one job, beside those above."""
     restart: RestartPolicy = RestartPolicy()
     sandbox: SandboxConfig = SandboxConfig()
     budget: BudgetConfig = BudgetConfig()
@@ -324,6 +328,8 @@ class Config(_Table, frozen=True):
     vaults: dict[str, VaultConfig] = {}
     keepers: dict[str, KeeperConfig] = {}
     plugins: dict[str, PluginConfig] = {}
+    consumers: dict[str, ConsumerConfig] = {}
+    router: RouterConfig = RouterConfig()
     producers: dict[str, ProducerConfig] = {}
     services: dict[str, ServiceConfig] = {}
 

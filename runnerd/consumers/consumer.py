@@ -14,6 +14,10 @@ class ConsumerUnavailable(ConsumerError, Transient):
     """Not now: it is tried again, after a wait that grows, until it is given up."""
 
 
+class ConsumerNotReady(ConsumerError):
+    """Not now, and that is not the receiver's doing: it is tried again for as long as it takes."""
+
+
 class ConsumerRefused(ConsumerError):
     """Never: it goes to the dead letters at once."""
 
@@ -29,7 +33,8 @@ class Consumer(Protocol):
     async def consume(self, result: JobResult) -> None:
         """Hand it over. It may be the second time: receivers know a result by the id of its call.
 
-        Raises ConsumerUnavailable, ConsumerRefused.
+        Raises ConsumerUnavailable, ConsumerNotReady, ConsumerRefused. Whatever else it raises is a defect, and
+        treated as ConsumerUnavailable. It is cancelled after 30 seconds, and then tried again.
         """
 
     async def close(self) -> None:

@@ -1,24 +1,27 @@
-"""Brings results to consumers. The ledger is the queue: a slow one costs nobody else anything, and no memory.
+"""Brings results to one consumer. The ledger is the queue: a slow one costs nobody else anything, and no memory.
 
-A result is the consumer's when its cursor has moved beyond it. A crash between the two brings it again.
+A result is the consumer's when its cursor has moved beyond it. A crash between the two brings it again. All consumers
+together are `consumers`.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
+from psycopg.rows import DictRow
+
 from runnerd.clock import Clock
-from runnerd.consumers.consumer import Consumer, ConsumerRefused, ConsumerUnavailable
+from runnerd.consumers.consumer import Consumer, ConsumerNotReady, ConsumerRefused, ConsumerUnavailable
+from runnerd.consumers.selection import EVERYTHING, Selection
 from runnerd.log import fields
 from runnerd.store import calls, deliveries
 from runnerd.store.calls import JobOutcome, JobResult
 from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger, Rows
 from runnerd.store.statement import Statement
-from runnerd.tasks import Tasks
+from runnerd.text import printable
 
 logger = logging.getLogger("runnerd.consumers")
 
@@ -27,30 +30,38 @@ MAX_GROUP: Final = 100
 LOOK_EVERY_S: Final = 30.0
 """The doorbell may be missed: then the ledger is looked at after this long."""
 RETRY_S: Final = (0.5, 60.0)
+NOT_READY_S: Final = 0.5
 GIVE_UP_AFTER: Final = 12
 """Attempts, over about six minutes."""
 CONSUME_DEADLINE_S: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryView:
-    """One consumer, as `status` shows it. `trouble`: why the oldest result is not handed over yet."""
-
-    name: str
-    trouble: str | None
+MAX_REASON: Final = 500
 
 
 class Delivery:
-    """One consumer's."""
+    """One consumer's. `on_attempt` is told of each: True if the result was heard."""
 
-    def __init__(self, consumer: Consumer, store: Ledger, clock: Clock) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        store: Ledger,
+        clock: Clock,
+        selection: Selection = EVERYTHING,
+        on_attempt: Callable[[bool], None] = lambda _: None,
+    ) -> None:
         self._consumer = consumer
         self._store = store
         self._clock = clock
+        self._selection = selection
+        self._on_attempt = on_attempt
         self._rung = asyncio.Event()
+        self._is_wanted = True
+        """There may be dead letters that an operator wants handed over."""
         self.trouble: str | None = None
+        """Why the oldest result is not handed over yet."""
         self.cursor: int | None = None
         """The number of the last result that is certainly heard of; None until the ledger has told."""
+        self._heard: int = 0
+        """The number of the last one that was handed over. The cursor follows."""
 
     @property
     def name(self) -> str:
@@ -61,123 +72,164 @@ class Delivery:
         """There is a new result."""
         self._rung.set()
 
+    def ring_for_wanted(self) -> None:
+        """An operator wants dead letters handed over."""
+        self._is_wanted = True
+        self._rung.set()
+
     async def run(self) -> None:
-        """Until cancelled."""
-        cursor = self.cursor = await self._open()
-        while True:
-            self._rung.clear()
-            rows = await self._next(cursor)
-            for row in rows:
-                await self._deliver(row)
-                cursor = row["result_no"]
-            if rows:
-                await self._commit(deliveries.move_cursor(self.name, cursor, self._clock.now()))
-                self.cursor = cursor
-            else:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_EVERY_S):
-                        await self._rung.wait()
+        """Until cancelled. Raises StoreError."""
+        try:
+            self.cursor = self._heard = await self._open()
+            while True:
+                self._rung.clear()
+                await self._hand_over_wanted()
+                if not await self._hand_over_next():
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_EVERY_S):
+                            await self._rung.wait()
+        except asyncio.CancelledError:
+            if self.cursor is not None and self._heard > self.cursor:
+                # Nothing comes again after a stop in order: the ledger makes this commit before it closes.
+                moved = self._store.submit(self._move())
+                moved.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise
 
     async def close(self) -> None:
         """Give back the consumer's connections."""
         await self._consumer.close()
 
     async def _open(self) -> int:
-        ((row,),) = await self._commit(deliveries.open_cursor(self.name, self._clock.now()))
+        ((row,),) = await self._store.commit(deliveries.open_cursor(self.name, self._clock.now()))
         cursor: int = row["result_no"]
         return cursor
 
-    async def _next(self, cursor: int) -> Rows:
+    async def _hand_over_next(self) -> bool:
+        """The next group. False if there was none."""
+        rows = await self._fetch(deliveries.results_after(self._heard, MAX_GROUP))
+        for row in rows:
+            await self._deliver(row)
+            self._heard = row["result_no"]
+        if rows:
+            await self._store.commit(self._move())
+            self.cursor = self._heard
+        return bool(rows)
+
+    def _move(self) -> Statement:
+        return deliveries.move_cursor(self.name, self._heard, self._clock.now())
+
+    async def _fetch(self, statement: Statement) -> Rows:
         delay_s, longest_s = RETRY_S
+        rows: Rows | None = None
         while True:
             try:
-                return await self._store.fetch(deliveries.results_after(cursor, MAX_GROUP))
+                rows = await self._store.fetch(statement)
             except StoreError as error:
                 self.trouble = f"the ledger cannot be read: {error}"
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, longest_s)
+            # asyncio.wait_for of Python 3.11, which psycopg waits with, may swallow it (gh-86296).
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError
+            if rows is not None:
+                self.trouble = None
+                return rows
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, longest_s)
 
-    async def _deliver(self, row: dict[str, object]) -> None:
+    async def _deliver(self, row: DictRow) -> None:
         """Hand it over, however long that takes, or give it up."""
         result = _result_of(row)
-        if not self._consumer.wants(result):
+        if not self._selection.includes(result):
             return
         delay_s, longest_s = RETRY_S
-        reason = ""
-        for attempt in range(1, GIVE_UP_AFTER + 1):
+        attempts = 0
+        while True:
             try:
-                async with asyncio.timeout(CONSUME_DEADLINE_S):
-                    await self._consumer.consume(result)
+                reason = await self._attempt(result)
+            except ConsumerNotReady as error:
+                self.trouble = f"call {result.call.id} waits: {error}"
+                await asyncio.sleep(NOT_READY_S)
+                continue
             except ConsumerRefused as refusal:
-                await self._bury(row, attempt, str(refusal))
+                await self._bury(row, attempts + 1, str(refusal))
                 return
-            except TimeoutError:
-                reason = f"no answer within {CONSUME_DEADLINE_S:g} s"
-            except ConsumerUnavailable as error:
-                reason = str(error)
-            except Exception as error:  # a defect of ours, or of a third party
-                reason = f"internal error: {type(error).__name__}: {error}"
-                logger.exception("a consumer has a defect", extra=fields("delivery_failed", consumer=self.name))
-            else:
+            if reason is None:
                 self.trouble = None
                 return
-            self.trouble = f"call {result.call.id}, attempt {attempt}: {reason}"
-            if attempt < GIVE_UP_AFTER:
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, longest_s)
-        await self._bury(row, GIVE_UP_AFTER, reason)
+            attempts += 1
+            if attempts == GIVE_UP_AFTER:
+                await self._bury(row, attempts, reason)
+                return
+            self.trouble = f"call {result.call.id}, attempt {attempts}: {reason}"
+            if attempts == 1:
+                logger.warning(
+                    "%s has not heard of call %d, and is told again: %s", self.name, result.call.id, reason,
+                    extra=fields("delivery_retried", consumer=self.name, call=result.call.id),
+                )  # fmt: skip
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, longest_s)
 
-    async def _bury(self, row: dict[str, object], attempts: int, reason: str) -> None:
-        number = row["result_no"]
-        assert isinstance(number, int)
+    async def _attempt(self, result: JobResult) -> str | None:
+        """Hand it over once, if it is wanted: None, or why that is worth another try.
+
+        Raises ConsumerRefused, ConsumerNotReady.
+        """
+        try:
+            if not self._consumer.wants(result):
+                return None
+            async with asyncio.timeout(CONSUME_DEADLINE_S):
+                await self._consumer.consume(result)
+        except ConsumerNotReady:
+            raise
+        except ConsumerRefused:
+            self._on_attempt(False)
+            raise
+        except TimeoutError:
+            reason = f"no answer within {CONSUME_DEADLINE_S:g} s"
+        except ConsumerUnavailable as error:
+            reason = printable(str(error))[:MAX_REASON]
+        except Exception as error:  # a defect of ours, or of a third party
+            reason = printable(f"internal error: {type(error).__name__}: {error}")[:MAX_REASON]
+            logger.exception("a consumer has a defect", extra=fields("delivery_failed", consumer=self.name))
+        else:
+            self._on_attempt(True)
+            return None
+        self._on_attempt(False)
+        return reason
+
+    async def _bury(self, row: DictRow, attempts: int, reason: str) -> None:
         logger.error(
-            "%s does not hear of call %s: %s", self.name, row["id"], reason,
+            "%s does not hear of call %s: %s", self.name, row["id"], printable(reason),
             extra=fields("dead_letter", consumer=self.name, call=row["id"], attempts=attempts),
         )  # fmt: skip
-        now = self._clock.now()
-        await self._commit(
-            deliveries.bury(self.name, number, attempts, reason, now), deliveries.move_cursor(self.name, number, now)
+        number, now = row["result_no"], self._clock.now()
+        await self._store.commit(
+            deliveries.bury(self.name, number, attempts, reason[:MAX_REASON], now),
+            deliveries.move_cursor(self.name, number, now),
         )
         self.trouble = None
 
-    async def _commit(self, *statements: Statement) -> list[Rows]:
-        """Waits for a ledger that is away, as every commit does. Raises StoreError when it is closed."""
-        return await self._store.commit(*statements)
+    async def _hand_over_wanted(self) -> None:
+        """The dead letters that an operator wants handed over: one attempt each, then they are dead again."""
+        if not self._is_wanted:
+            return
+        self._is_wanted = False
+        while rows := await self._fetch(deliveries.wanted(self.name, MAX_GROUP)):
+            for row in rows:
+                try:
+                    reason = await self._attempt(_result_of(row))
+                except (ConsumerNotReady, ConsumerRefused) as error:
+                    reason = str(error)
+                if reason is None:
+                    await self._store.commit(deliveries.unbury(self.name, row["result_no"]))
+                else:
+                    await self._bury(row, row["letter_attempts"] + 1, reason)
 
 
-class Deliveries:
-    """All consumers'. `ring` belongs to Results: it is called in the loop with each result, and only wakes."""
-
-    def __init__(self, consumers: Sequence[Consumer], store: Ledger, clock: Clock) -> None:
-        self._all = [Delivery(consumer, store, clock) for consumer in consumers]
-        self._tasks = Tasks()
-
-    def start(self) -> None:
-        """Each in a task of its own."""
-        for delivery in self._all:
-            self._tasks.spawn(delivery.run(), f"consumer:{delivery.name}")
-
-    def ring(self, _: JobResult) -> None:
-        """There is a new result."""
-        for delivery in self._all:
-            delivery.ring()
-
-    async def close(self) -> None:
-        """What is not delivered yet is, after the next start."""
-        await self._tasks.cancel()
-        for delivery in self._all:
-            await delivery.close()
-
-    def view(self) -> list[DeliveryView]:
-        """For `status`."""
-        return [DeliveryView(name=delivery.name, trouble=delivery.trouble) for delivery in self._all]
-
-
-def _result_of(row: dict[str, object]) -> JobResult:
+def _result_of(row: DictRow) -> JobResult:
     return JobResult(
         call=calls.from_row(row),
-        outcome=JobOutcome(str(row["outcome"])),
-        reason=str(row["reason"]),
-        finished_at=row["finished_at"],  # type: ignore[arg-type]  # timestamptz
-        transaction=row["transaction"],  # type: ignore[arg-type]  # text or null
+        outcome=JobOutcome(row["outcome"]),
+        reason=row["reason"],
+        finished_at=row["finished_at"],
+        transaction=row["transaction"],
     )

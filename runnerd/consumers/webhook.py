@@ -1,12 +1,14 @@
 """Posts each result to a URL, signed: `X-Runnerd-Signature: t=SECONDS,v1=HEX`, the HMAC-SHA256 of `t.body`.
 
-A receiver checks the signature, that `t` is near, and drops an `id` that it has seen. 2xx is taken as heard.
+A receiver checks the signature, that `t` is near, and drops an `X-Runnerd-Delivery` that it has seen: it is the same
+for the same result, however often that comes, and another one for every other ledger and consumer. 2xx is taken as
+heard.
 """
 
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Collection
+import uuid
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,6 +22,7 @@ from runnerd.consumers.message import message_of
 from runnerd.store.calls import JobResult
 
 HEADER: Final = "X-Runnerd-Signature"
+DELIVERY: Final = "X-Runnerd-Delivery"
 TIMEOUT_S: Final = 10.0
 RETRIED: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 """Of the 4xx: those that a later attempt may not meet."""
@@ -31,7 +34,7 @@ def signature(secret: bytes, at: int, body: bytes) -> str:
 
 
 class WebhookConsumer:
-    """A Consumer with one connection that is kept. `plugins`, `outcomes`: empty means all."""
+    """A Consumer with one connection that is kept. `ledger`: the id of ours."""
 
     def __init__(
         self,
@@ -39,9 +42,8 @@ class WebhookConsumer:
         url: str,
         secret: bytes,
         clock: Clock,
+        ledger: uuid.UUID,
         *,
-        plugins: Collection[str] = (),
-        outcomes: Collection[str] = (),
         allow_private: bool = False,
     ) -> None:
         self.name = name
@@ -49,22 +51,20 @@ class WebhookConsumer:
         self._host = urlsplit(url).hostname or ""
         self._secret = secret
         self._clock = clock
-        self._plugins = frozenset(plugins)
-        self._outcomes = frozenset(outcomes)
+        self._ledger = ledger
         self._allow_private = allow_private
         self._session: aiohttp.ClientSession | None = None
 
     def wants(self, result: JobResult) -> bool:
-        """By plugin and outcome."""
-        return (not self._plugins or result.call.plugin in self._plugins) and (
-            not self._outcomes or result.outcome.value in self._outcomes
-        )
+        """All."""
+        return True
 
     async def consume(self, result: JobResult) -> None:
         """Post it. Redirects are not followed: they would lead past the check of the address."""
         body = message_of(result).encode()
         headers = {
             "Content-Type": "application/json",
+            DELIVERY: str(uuid.uuid5(self._ledger, f"{self.name} {result.call.id}")),
             HEADER: signature(self._secret, int(self._clock.now().timestamp()), body),
         }
         try:

@@ -12,10 +12,13 @@ from msgspec import Meta, Struct
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from protocol.trigger import DEFAULT_JOB
 from runnerd.control.chain_messages import ChainRequest, Fees, NodeStatus
+from runnerd.control.consumer_messages import ConsumerReply, ConsumerRequest, ConsumerStatus
+from runnerd.control.dry_run_messages import DryRun
 from runnerd.control.key_messages import KeyReply, KeyRequest
 from runnerd.control.outbox_messages import GetOutbox, Outbox
 from runnerd.control.place_messages import KeeperStatus, VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
+from runnerd.control.route_messages import RouteStatus
 from runnerd.control.safe_messages import Proposals, SafeRequest
 from runnerd.control.service_messages import Drain, ServiceStatus
 from runnerd.errors import RunnerdError
@@ -40,13 +43,16 @@ class GetStatus(_Message, frozen=True, tag="status"):
 
 
 class Fire(_Message, frozen=True, tag="fire"):
-    """Call a plugin now. With `wait_s` the reply comes when the call has its result, or the time is over."""
+    """Call a plugin now. With `wait_s` the reply comes when the call has its result, or the time is over.
+
+    `key`, for idempotency: a second fire with the same one is the same call. `is_dry_run`: see `DryRun`.
+    """
 
     plugin: str
     payload: Annotated[str, Meta(max_length=MAX_PAYLOAD_LENGTH)] = ""
     job: Annotated[str, Meta(min_length=1, max_length=64)] = DEFAULT_JOB
     key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    """Idempotency key: a second fire with the same key is the same call."""
+    is_dry_run: bool = False
     wait_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
 
 
@@ -113,6 +119,7 @@ Request: TypeAlias = (
     | ChainRequest
     | GetOutbox
     | KeyRequest
+    | ConsumerRequest
 )
 
 
@@ -120,7 +127,8 @@ Request: TypeAlias = (
 
 
 class PluginStatus(Struct, frozen=True, kw_only=True):
-    """One plugin, for the table of `runnerctl status`."""
+    """One plugin, for the table of `runnerctl status`. `layers` are those of the worker's sandbox, `digest`
+    is its code's, and `reducing` says which switch lets only reducing actions pass."""
 
     name: str
     vault: str
@@ -136,7 +144,6 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
     deciding: int
     restarts: int
     layers: list[str]
-    """Sandbox layers that the worker wears."""
     missing_layers: list[str]
     triggers: list[str]
     next_fire: datetime | None
@@ -144,16 +151,14 @@ class PluginStatus(Struct, frozen=True, kw_only=True):
     last_reason: str | None
     last_at: datetime | None
     reducing: str | None = None
-    """Which switch lets only reducing actions pass."""
     digest: str | None = None
-    """Of the code that its worker runs."""
     pin: str | None = None
     role: str = "operator"
     """`operator` or `keeper`."""
 
 
 class ChainStatus(Struct, frozen=True, kw_only=True):
-    """One chain. `node` is the one that is read from, `head` its newest block."""
+    """One chain. `node` is the one that is read from, `head` its newest block, `knobs` those that are turned."""
 
     name: str
     chain_id: int
@@ -163,7 +168,6 @@ class ChainStatus(Struct, frozen=True, kw_only=True):
     nodes: list[NodeStatus] = []
     quorum: int = 1
     knobs: dict[str, int] = {}
-    """Those that are turned; see `GetFees`."""
 
 
 class Status(_Message, frozen=True, tag="status_reply"):
@@ -184,6 +188,8 @@ class Status(_Message, frozen=True, tag="status_reply"):
     vaults: list[VaultStatus]
     open_intents: dict[str, int]
     producers: list[ProducerStatus] = []
+    consumers: list[ConsumerStatus] = []
+    routes: list[RouteStatus] = []
     services: list[ServiceStatus] = []
     keepers: list[KeeperStatus] = []
 
@@ -194,13 +200,15 @@ class Status(_Message, frozen=True, tag="status_reply"):
 
 
 class Fired(_Message, frozen=True, tag="fired"):
-    """The call stands in the ledger; its result if it was waited for and came in time."""
+    """The call stands in the ledger; its result if it was waited for and came in time. `fell_back_to`: PLUGIN/JOB of
+    the router's fallback, if that has taken it."""
 
     call_id: int
     is_new: bool
     outcome: str | None = None
     reason: str | None = None
     transaction: str | None = None
+    fell_back_to: str | None = None
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -299,9 +307,9 @@ class Failure(_Message, frozen=True, tag="failure"):
     reason: str
 
 
-Reply: TypeAlias = (
-    Status | Fired | Runs | Transactions | History | Proposals | Fees | Outbox | KeyReply | Done | Failure
-)
+PartReply: TypeAlias = Proposals | Fees | Outbox | KeyReply | ConsumerReply
+"""Those whose messages have a module of their own."""
+Reply: TypeAlias = Status | Fired | DryRun | Runs | Transactions | History | PartReply | Done | Failure
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -58,6 +58,8 @@ class Decided:
     decide_ms: float
     terms: Terms
     state_limits: StateLimits = field(default_factory=StateLimits)
+    born_with: Sequence[Statement] = ()
+    """What has to stand before its Decision, in the same commit: the call itself, when nobody was asked."""
 
 
 def to_store(decided: Decided) -> tuple[list[Statement], Record]:
@@ -75,6 +77,10 @@ def to_store(decided: Decided) -> tuple[list[Statement], Record]:
     )
     writes = decided.state_writes
     return (
-        [decisions.insert(record), *decisions.write_state(decided.call.plugin, writes, decided.state_limits)],
+        [
+            *decided.born_with,
+            decisions.insert(record),
+            *decisions.write_state(decided.call.plugin, writes, decided.state_limits),
+        ],
         audit.decision(record, len(writes)),
     )

@@ -7,26 +7,27 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable
-from datetime import timedelta
 
 from protocol.actions import Act, Noop
+from protocol.codec import encode_outcome
 from runnerd.caps_mirror import CapsMirror
 from runnerd.catalogue import Catalogue
-from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.clock import Clock
 from runnerd.crash_points import reached
 from runnerd.executor.decided import Decided, to_store
+from runnerd.executor.draft import Draft, Grant, draft
+from runnerd.executor.dry_run import Verdict, rehearse
 from runnerd.executor.lane import Lane
-from runnerd.executor.measures import build_measures
-from runnerd.executor.policy import Approved, Circumstances, Denied, judge
+from runnerd.executor.policy import Circumstances, Denied
 from runnerd.executor.proposals import ProposalDesk
-from runnerd.executor.review import Grant, find_objection
+from runnerd.executor.review import find_objection
 from runnerd.executor.tracked import Book, Tracked
 from runnerd.executor.usage import Usage
 from runnerd.executor.wanted import WITHOUT_EFFECT, Intent, IntentState
 from runnerd.log import fields
 from runnerd.pauses import Pauses
+from runnerd.rehearsed import Rehearsed
 from runnerd.results import Results
 from runnerd.store import audit, calls, decisions, intents
 from runnerd.store.calls import JobCall, JobOutcome, JobResult
@@ -99,6 +100,9 @@ class Executor:
         a commit, which takes effect all the same. Raises StoreError; then nothing of the Decision stands.
         """
         outcome = decided.outcome
+        if decided.call.is_dry_run:
+            await self._rehearse(decided)
+            return
         if isinstance(outcome, Noop):
             await self._end_noop(decided, outcome)
             return
@@ -149,22 +153,33 @@ class Executor:
         await self._results.finish(call, JobOutcome.FAILED, reason[:MAX_REASON])
 
     async def _accept(self, decided: Decided, act: Act) -> None:
-        names = [action.name for action in act.actions]
-        objection = self._pauses.objection(decided.call.plugin, decided.vault, names)
-        if objection is not None:
-            await self._deny(decided, objection)
+        drafted = self._draft(decided, act)
+        if isinstance(drafted, Denied):
+            await self._deny(decided, drafted.reason)
+        else:
+            await self._plan(decided, drafted)
+
+    def _draft(self, decided: Decided, act: Act) -> Draft | Denied:
+        vault, call = self._vaults[decided.vault], decided.call
+        return draft(decided, act, self._grant(vault, call), self._pauses, self._intent_id(call.id), self._clock.now())
+
+    async def _rehearse(self, decided: Decided) -> None:
+        """A dry run: what `_accept` would come to, and nothing of it is counted, stored or signed."""
+        writes, outcome = tuple(write.key for write in decided.state_writes), decided.outcome
+        found = Rehearsed(decision=encode_outcome(outcome), state_writes=writes)
+        if isinstance(outcome, Noop):
+            self._results.tell(decided.call, JobOutcome.NOOP, outcome.reason, found)
             return
-        vault = self._vaults[decided.vault]
-        judgement = judge(act.actions, vault.catalogue, self._circumstances(vault, decided.call))
-        match judgement:
-            case Denied(reason):
-                await self._deny(decided, reason)
-            case Approved():
-                measures = build_measures(act.expect, vault.catalogue, vault.adapter.address)
-                if isinstance(measures, Denied):
-                    await self._deny(decided, measures.reason)
-                else:
-                    await self._plan(decided, vault, judgement, act)
+        drafted = self._draft(decided, outcome)
+        if isinstance(drafted, Denied):
+            verdict = Verdict(JobOutcome.DENIED, drafted.reason, found)
+        else:
+            vault = self._vaults[decided.vault]
+            needs_owners = vault.proposals is not None
+            verdict = await rehearse(
+                drafted, vault.lane, self._usage, self._clock.now(), found, needs_owners=needs_owners
+            )
+        self._results.tell(decided.call, verdict.outcome, verdict.reason[:MAX_REASON], verdict.rehearsed)
 
     async def _deny(self, decided: Decided, reason: str) -> None:
         statements, recorded = to_store(decided)
@@ -233,30 +248,10 @@ class Executor:
             await self._book.give_up(tracked, JobOutcome.FAILED, f"not signed: {reason}")
         return len(planned)
 
-    async def _plan(self, decided: Decided, vault: VaultDesk, approved: Approved, act: Act) -> None:
-        call_id = decided.call.id
-        try:
-            batch = vault.adapter.build(approved.calls, self._intent_id(call_id))
-        except AbiError as error:
-            await self._deny(decided, str(error))
-            return
-        now = self._clock.now()
-        intent = Intent(
-            call_id=call_id,
-            plugin=decided.call.plugin,
-            vault=vault.name,
-            chain_id=vault.lane.network.config.id,
-            wallet=vault.lane.signer.address,
-            target=batch.to,
-            calldata=batch.data,
-            value_wei=approved.value_wei,
-            deadline_at=now + timedelta(seconds=decided.terms.deadline_s),
-            route=decided.terms.route,
-            max_fee_per_gas_wei=decided.terms.max_fee_per_gas_wei,
-            actions=tuple(action.name for action in act.actions),
-            expect=act.expect,
-        )
-        counted = self._usage.take(intent, approved.uses)  # no await since it was judged: two at once cannot both fit
+    async def _plan(self, decided: Decided, drafted: Draft) -> None:
+        intent, call_id, now = drafted.intent, decided.call.id, self._clock.now()
+        vault = self._vaults[decided.vault]
+        counted = self._usage.take(intent, drafted.uses)  # no await since it was judged: two at once cannot both fit
         # Simulating only reads, so it need not wait for the commit. Signing does: it begins with `put`.
         rehearsing = asyncio.get_running_loop().create_task(vault.door.rehearse(intent), name=f"rehearse:{call_id}")
         try:
@@ -303,6 +298,7 @@ class Executor:
 
     def _grant(self, vault: VaultDesk, call: JobCall) -> Grant:
         return Grant(
+            vault=vault.name,
             chain_id=vault.lane.network.config.id,
             wallet=vault.lane.signer.address,
             catalogue=vault.catalogue,

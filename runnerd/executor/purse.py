@@ -42,6 +42,14 @@ class Purse:
                              missing_wei=missing),
             )  # fmt: skip
         self._asked_wei = wei
+        return self._short(missing)
+
+    def shortfall(self, wei: int) -> str | None:
+        """What `objection` would say, asked for without consequence."""
+        missing = self._missing(wei)
+        return None if missing is None else self._short(missing)
+
+    def _short(self, missing: int) -> str:
         return f"wallet {self._wallet} has {self.balance_wei} wei, {missing} wei too little"
 
     @property

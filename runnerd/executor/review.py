@@ -4,28 +4,14 @@ A planned intent may be older than the configuration: another wallet, another va
 judged again from its stored Decision, and must come to the very calldata that was planned then.
 """
 
-from dataclasses import dataclass
-
 from protocol.actions import Act
 from protocol.codec import decode_outcome
 from protocol.errors import ProtocolError
-from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError
-from runnerd.chain.vault import VaultAdapter
+from runnerd.executor.draft import Grant
 from runnerd.executor.measures import build_measures
-from runnerd.executor.policy import Circumstances, Denied, judge
+from runnerd.executor.policy import Denied, judge
 from runnerd.executor.wanted import Intent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """What the vault of an intent is, and grants, today. Its `circumstances` are without what the intent counts."""
-
-    chain_id: int
-    wallet: str
-    catalogue: Catalogue
-    adapter: VaultAdapter
-    circumstances: Circumstances
 
 
 def find_objection(intent: Intent, decision: str | None, intent_id: bytes, grant: Grant) -> str | None:

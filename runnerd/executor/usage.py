@@ -15,6 +15,7 @@ from runnerd.executor.budget import Rule, Used, argument_rules, plugin_rules, va
 from runnerd.executor.policy import judge_gas
 from runnerd.executor.wanted import Intent
 from runnerd.executor.windows import DAY_S, Measure, Meter, Use, Windows
+from runnerd.rehearsed import Standing
 from runnerd.store import usage
 from runnerd.store.ledger import Ledger
 from runnerd.store.statement import Statement
@@ -138,16 +139,36 @@ class Usage:
             *wallet_rules(chain_id, wallet, self._wallet_gas_wei.get(wallet)),
         )
 
+    def standings(self, intent: Intent, uses: Sequence[Use]) -> tuple[Standing, ...]:
+        """Each limit that counts what these uses are of, and where it stands without them. Changes nothing."""
+        used = self.beside(intent.call_id)
+        rules = self._rules(intent.plugin, intent.vault, intent.chain_id, intent.wallet)
+        return tuple(
+            Standing(
+                key=rule.key,
+                of=rule.of or f"{use.argument} of {use.action}",
+                asked=use.amount,
+                used=used(rule.meter),
+                limit=rule.limit,
+            )
+            for use in uses
+            for rule in self._rules_of(rules, intent.vault, use)
+        )
+
     def _meters(self, rules: Sequence[Rule], vault: str, use: Use) -> list[Meter]:
         """Only what a rule asks for is kept in memory. The ledger keeps it all, for the rules of the next start."""
+        return [rule.meter for rule in self._rules_of(rules, vault, use)]
+
+    def _rules_of(self, rules: Sequence[Rule], vault: str, use: Use) -> list[Rule]:
+        """Those that count a use."""
         if use.measure is not Measure.ARGUMENT:
-            return [rule.meter for rule in rules if rule.meter.measure is use.measure]
+            return [rule for rule in rules if rule.meter.measure is use.measure]
         catalogue = self._catalogues.get(vault)
         entry = catalogue.actions.get(use.action) if catalogue is not None else None
         limit = entry.limits.get(use.argument) if entry is not None else None
         if limit is None:
             return []
-        return [rule.meter for rule in argument_rules(vault, use.action, use.argument, limit)]
+        return list(argument_rules(vault, use.action, use.argument, limit))
 
 
 class GasBudget:

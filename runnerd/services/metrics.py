@@ -33,6 +33,10 @@ class Metrics:
         self._outcomes = Counter(
             "runnerd_call_outcomes", "JobCalls by final outcome", ["plugin", "outcome"], registry=self.registry
         )
+        self._jobs = Counter(
+            "runnerd_job_outcomes", "JobCalls by job and final outcome", ["plugin", "job", "outcome"],
+            registry=self.registry,
+        )  # fmt: skip
         self._decide = Histogram(
             "runnerd_decide_seconds", "From Decide sent to its answer", ["plugin"], buckets=_DECIDE_S,
             registry=self.registry,
@@ -110,6 +114,22 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
 
+        self._consumer_waiting = Gauge(
+            "runnerd_consumer_waiting", "Results that a consumer has not heard of", ["consumer"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._consumer_dead = Gauge(
+            "runnerd_consumer_dead_letters", "Results that were given up for a consumer", ["consumer"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._delivered = Counter(
+            "runnerd_consumer_delivered", "Results that a consumer was given", ["consumer"], registry=self.registry
+        )
+        self._undelivered = Counter(
+            "runnerd_consumer_failures", "Attempts to give a consumer a result that failed", ["consumer"],
+            registry=self.registry,
+        )  # fmt: skip
+
     def called(self, plugin: str, trigger: str) -> None:
         """A JobCall was committed."""
         self._child(self._calls, plugin, trigger).inc()
@@ -125,6 +145,7 @@ class Metrics:
     def finished(self, result: JobResult) -> None:
         """A JobResult was committed. A consumer of Results."""
         self._child(self._outcomes, result.call.plugin, result.outcome.value).inc()
+        self._child(self._jobs, result.call.plugin, result.call.job, result.outcome.value).inc()
 
     def decided(self, plugin: str, seconds: float) -> None:
         """A worker answered."""
@@ -213,6 +234,17 @@ class Metrics:
         """Nobody listened for notifications that somebody wants."""
         self._gaps.inc()
         self._gap_s.inc(seconds)
+
+    def attempted(self, consumer: str, *, is_heard: bool) -> None:
+        """A consumer was given a result, and took it or did not."""
+        (self._delivered if is_heard else self._undelivered).labels(consumer).inc()
+
+    def consumer_counted(self, consumer: str, *, waiting: int, dead: int) -> None:
+        """How far behind a consumer is, and what was given up for it."""
+        self._consumer_waiting.labels(consumer).set(waiting)
+        self._consumer_dead.labels(consumer).set(dead)
+        self._delivered.labels(consumer)  # an alert on its rate needs its zero
+        self._undelivered.labels(consumer)
 
     def forget(self, plugin: str) -> None:
         """The plugin is not configured any more."""

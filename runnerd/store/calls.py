@@ -10,6 +10,7 @@ from psycopg.rows import DictRow
 
 from protocol.messages import BlockRef, Origin, TriggerKind
 from protocol.trigger import DEFAULT_JOB, Overlap
+from runnerd.rehearsed import Rehearsed
 from runnerd.store.statement import Bulk, Form, Statement, storable
 
 
@@ -29,7 +30,7 @@ class NewCall:
     """A JobCall that a producer asks for. `identity` makes a second one of the same plugin impossible.
 
     `is_owed`: its producer goes on from a stored position, and would never ask again; so it is taken whatever the
-    bounds of its plugin.
+    bounds of its plugin. `event` names the stimulus, if it is not this plugin's alone; it is not stored.
     """
 
     plugin: str
@@ -48,11 +49,15 @@ class NewCall:
     is_owed: bool = False
     is_fresh: bool = False
     """No call of this identity can stand already, whatever crashed: so its plugin may be asked while it is stored."""
+    event: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCall:
-    """A durable request to decide. `attempts` counts the workers that ended while they decided it."""
+    """A durable request to decide. `attempts` counts the workers that ended while they decided it.
+
+    `is_dry_run`: it has no row in the ledger, and nothing comes of it but an answer to whoever asked.
+    """
 
     id: int
     plugin: str
@@ -69,6 +74,7 @@ class JobCall:
     job: str = DEFAULT_JOB
     overlap: Overlap = "parallel"
     block: BlockRef | None = None
+    is_dry_run: bool = False
 
     @property
     def origin(self) -> Origin:
@@ -78,13 +84,14 @@ class JobCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """The one final outcome of a JobCall."""
+    """The one final outcome of a JobCall; `rehearsed` of a dry run."""
 
     call: JobCall
     outcome: JobOutcome
     reason: str
     finished_at: datetime
     transaction: str | None = None
+    rehearsed: Rehearsed | None = None
 
 
 def from_row(row: DictRow) -> JobCall:
@@ -114,28 +121,27 @@ def _block(row: DictRow) -> BlockRef | None:
     return BlockRef(number=row["block_number"], hash=row["block_hash"], timestamp=row["block_time"])
 
 
-_COLUMNS: Final = {
-    "id": "bigint", "plugin": "text", "trigger": "text", "identity": "text", "topic": "text", "payload": "text",
-    "principal": "text",
+COLUMNS: Final = {
+    "plugin": "text", "trigger": "text", "identity": "text", "topic": "text", "payload": "text", "principal": "text",
     "due_at": "timestamptz", "fired_at": "timestamptz", "deadline_at": "timestamptz", "source": "text", "job": "text",
     "overlap": "text", "block_number": "bigint", "block_hash": "text", "block_time": "bigint",
 }  # fmt: skip
 _INSERT: Final = Form(
     f"""
-    insert into job_calls ({", ".join(_COLUMNS)}) overriding system value
-    select coalesce(n.id, nextval('job_calls_id_seq')), {", ".join(f"n.{name}" for name in _COLUMNS if name != "id")}
-    from unnest({", ".join(f"%({name})s::{kind}[]" for name, kind in _COLUMNS.items())}) n ({", ".join(_COLUMNS)})
+    insert into job_calls (id, {", ".join(COLUMNS)}) overriding system value
+    select coalesce(n.id, nextval('job_calls_id_seq')), {", ".join(f"n.{name}" for name in COLUMNS)}
+    from unnest(%(id)s::bigint[], {", ".join(f"%({name})s::{kind}[]" for name, kind in COLUMNS.items())})
+         n (id, {", ".join(COLUMNS)})
     on conflict (plugin, identity) do update set attempts = job_calls.attempts
     where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
     returning id, attempts, plugin, identity
     """,  # noqa: S608  # of names that stand above
-    tuple(_COLUMNS),
+    ("id", *COLUMNS),
     told_by=("plugin", "identity"),
 )
 _INSERT_ONE: Final = f"""
-    insert into job_calls ({", ".join(_COLUMNS)}) overriding system value
-    values (coalesce(%(id)s::bigint, nextval('job_calls_id_seq')),
-            {", ".join(f"%({name})s" for name in _COLUMNS if name != "id")})
+    insert into job_calls (id, {", ".join(COLUMNS)}) overriding system value
+    values (coalesce(%(id)s::bigint, nextval('job_calls_id_seq')), {", ".join(f"%({name})s" for name in COLUMNS)})
     on conflict (plugin, identity) do update set attempts = job_calls.attempts
     where job_calls.fired_at = excluded.fired_at and job_calls.state = 'queued'
     returning id, attempts
@@ -161,37 +167,27 @@ _MOVE_CURSOR: Final = Form(
 
 
 def insert(call: NewCall, call_id: int | None = None) -> Statement:
-    """Add the call, by this id or one of the ledger's, returning what `inserted` takes; no row if one of the same
-    identity stands already.
+    """Add the call, by this id or one of the ledger's; its row is for `inserted`, none if its identity stands already.
 
     Run again after a lost connection it finds its own row, by the moment it was fired at, and returns that: otherwise
     a call that was committed would look like a duplicate, and nobody would decide it.
     """
+    parameters = {"id": call_id, **parameters_of(call)}
+    bulk = Bulk(_INSERT, (tuple(parameters.values()),), (call.plugin, call.identity), len(call.payload))
+    return Statement(_INSERT_ONE, parameters, is_leading=True, bulk=bulk)
+
+
+def parameters_of(call: NewCall | JobCall) -> dict[str, object]:
+    """By the names in COLUMNS."""
     block = call.block
-    parameters = {
-        "id": call_id,
-        "plugin": call.plugin,
-        "trigger": call.trigger.value,
-        "identity": call.identity,
-        "topic": call.topic,
-        "payload": call.payload,
-        "principal": call.principal,
-        "due_at": call.due_at,
-        "fired_at": call.fired_at,
-        "deadline_at": call.deadline_at,
-        "source": call.source,
-        "job": call.job,
-        "overlap": call.overlap,
+    return {
+        "plugin": call.plugin, "trigger": call.trigger.value, "identity": call.identity, "topic": call.topic,
+        "payload": call.payload, "principal": call.principal, "due_at": call.due_at, "fired_at": call.fired_at,
+        "deadline_at": call.deadline_at, "source": call.source, "job": call.job, "overlap": call.overlap,
         "block_number": None if block is None else block.number,
         "block_hash": None if block is None else block.hash,
         "block_time": None if block is None else block.timestamp,
-    }
-    return Statement(
-        _INSERT_ONE,
-        parameters,
-        is_leading=True,
-        bulk=Bulk(_INSERT, (tuple(parameters.values()),), (call.plugin, call.identity), len(call.payload)),
-    )
+    }  # fmt: skip
 
 
 def inserted(call: NewCall, row: DictRow) -> JobCall:
@@ -200,24 +196,13 @@ def inserted(call: NewCall, row: DictRow) -> JobCall:
 
 
 def to_call(call: NewCall, call_id: int, attempts: int = 0) -> JobCall:
-    """The JobCall that `insert` makes of a new one, once it is stored."""
+    """The same, before it is stored."""
     return JobCall(
-        id=call_id,
-        plugin=call.plugin,
-        trigger=call.trigger,
-        identity=call.identity,
-        principal=call.principal,
-        topic=call.topic,
-        payload=call.payload,
-        due_at=call.due_at,
-        fired_at=call.fired_at,
-        deadline_at=call.deadline_at,
-        attempts=attempts,
-        source=call.source,
-        job=call.job,
-        overlap=call.overlap,
+        id=call_id, plugin=call.plugin, trigger=call.trigger, identity=call.identity, principal=call.principal,
+        topic=call.topic, payload=call.payload, due_at=call.due_at, fired_at=call.fired_at,
+        deadline_at=call.deadline_at, attempts=attempts, source=call.source, job=call.job, overlap=call.overlap,
         block=call.block,
-    )
+    )  # fmt: skip
 
 
 def move_cursor(plugin: str, trigger_key: str, due_at: datetime) -> Statement:

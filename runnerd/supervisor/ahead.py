@@ -1,7 +1,9 @@
 """A call that its worker was given while it is being stored: what comes of it counts when it is, and not before."""
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from runnerd.store.calls import JobCall
 
@@ -21,6 +23,14 @@ class Ahead:
             self.settled.set_result(is_stored)
         return not self.is_dropped
 
-    async def is_stored(self) -> bool:
-        """Once that is known. Whoever is cancelled here cancels nothing."""
-        return await asyncio.shield(self.settled)
+    async def then(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do it once the call is stored; if it is not, there is no such call."""
+        try:
+            is_stored = await asyncio.shield(self.settled)  # whoever is cancelled here settles nothing
+        except asyncio.CancelledError:
+            work.close()
+            raise
+        if is_stored:
+            await work
+        else:
+            work.close()

@@ -7,16 +7,14 @@ here ends in exactly one JobResult, whatever happens to workers meanwhile.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from protocol.codec import encode
 from protocol.errors import ProtocolError
 from protocol.messages import DecideFailed, Decision, TriggerKind
-from protocol.trigger import Overlap
 from protocol.triggers import Read
 from runnerd.crash_points import reached
-from runnerd.executor.decided import Decided, state_limits_of, terms_of
+from runnerd.layers import layers_of
 from runnerd.log import fields
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, JobOutcome
@@ -27,6 +25,7 @@ from runnerd.supervisor.ahead import Ahead
 from runnerd.supervisor.context import HostServices, Snapshot, SnapshotFailed, decide_message
 from runnerd.supervisor.desk import Deciding, Desk, blame
 from runnerd.supervisor.machine import Phase
+from runnerd.supervisor.opened import Opened
 from runnerd.supervisor.patience import Deadline
 from runnerd.supervisor.seat import Seat
 from runnerd.tasks import Tasks
@@ -37,18 +36,6 @@ MAX_REASON = 500
 SWEEP_S = 1.0
 
 
-@dataclass(slots=True)
-class _Open:
-    """A call that is with the worker: its context, and when it is too late."""
-
-    deciding: Deciding
-    context: str
-    generation: int
-    overdue: Deadline
-    ahead: Ahead | None = None
-    """It is being stored meanwhile."""
-
-
 class Caller:
     """The calls of one plugin. Everything runs in the loop; `offer` returns at once."""
 
@@ -57,11 +44,11 @@ class Caller:
         self._services = services
         self._tasks = tasks
         self._asking = Tasks()
-        self._desk = Desk(seat.config.parallel, seat.config.queue)
+        self.layers = layers_of({seat.name: seat.config}, services.all_routes.limits)
+        of_jobs = {job: limits.parallel for job, limits in seat.config.jobs.items() if limits.parallel is not None}
+        self.desk = Desk(seat.config.parallel, seat.config.queue, of_jobs, services.all_routes.places, self.pump)
         self._is_resting = False
-        self._open: dict[int, _Open] = {}
-        self._terms = terms_of(seat.config)
-        self._state_limits = state_limits_of(seat.config)
+        self._open: dict[int, Opened] = {}
         self._guilty: int | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._end_of_plugin: str | None = None
@@ -69,20 +56,12 @@ class Caller:
     @property
     def waiting(self) -> int:
         """Calls in the queue."""
-        return self._desk.waiting
+        return self.desk.waiting
 
     @property
     def deciding(self) -> int:
         """Calls that were taken from the queue and not answered."""
-        return len(self._desk.running)
-
-    def is_open(self, source: str, job: str) -> bool:
-        """Whether a call of this trigger waits or is being decided."""
-        return self._desk.is_open(source, job)
-
-    def waiting_beside(self, source: str, job: str, overlap: Overlap) -> int:
-        """Calls that would wait beside a new one of this trigger."""
-        return self._desk.waiting_beside(source, job, overlap)
+        return len(self.desk.running)
 
     def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
         """Take a committed JobCall. `is_owed`: whatever the bound."""
@@ -97,7 +76,7 @@ class Caller:
         if is_owed:
             self._put_back([call])
             self.pump()
-        elif self._desk.put(call):
+        elif self.desk.put(call):
             self._end_superseded()
             self.pump()
             self._sweep_later()
@@ -106,21 +85,20 @@ class Caller:
 
     def offer_ahead(self, call: JobCall) -> Ahead | None:
         """Give the worker a call that is being stored, if it would be given at once; None: offer it when it is."""
-        seat, desk = self._seat, self._desk
-        if not seat.has_worker or self._is_resting or desk.waiting or len(desk.running) >= seat.config.parallel:
+        seat, desk = self._seat, self.desk
+        if not seat.has_worker or self._is_resting or desk.waiting:
             return None
         reads = seat.declared.reads if seat.declared is not None else ()
         snapshot = self._services.snapshots.at_hand(seat.config.place, reads)
         if snapshot is None or self._refusal(call) is not None or not desk.put(call):
             return None
-        ahead = Ahead(call)
-        if desk.take(self._services.clock.monotonic()) is None:  # a suspect is to run alone
+        if desk.take(self._services.clock.monotonic()) is None:  # no place, or beside a suspect
             desk.take_all_waiting()
-            return None
-        if self._send(call, snapshot, ahead) is not None:
-            desk.end(call.id)
-            return None
-        return ahead
+        elif self._send(call, snapshot, ahead := Ahead(call)) is None:
+            return ahead
+        desk.end(call.id)
+        desk.decline()
+        return None
 
     def offer_again(self, accepted: Sequence[JobCall], *, is_awaited: bool) -> None:
         """Take calls that had places before, at another host or in a former process: all of them, and they come first.
@@ -137,21 +115,22 @@ class Caller:
     async def rest(self) -> None:
         """Start nothing any more, and return when nothing is being decided: each call has its deadline."""
         self._is_resting = True
-        await self._desk.is_idle.wait()
+        await self.desk.is_idle.wait()
 
     def pump(self) -> None:
         """Start what may start."""
         while self._seat.has_worker and not self._is_resting:
-            call = self._desk.take(self._services.clock.monotonic())
+            call = self.desk.take(self._services.clock.monotonic())
             if call is None:
-                return
+                break
             reads = self._seat.declared.reads if self._seat.declared is not None else ()
             snapshot = self._services.snapshots.at_hand(self._seat.config.place, reads)
             if snapshot is None:
                 self._asking.spawn(self._ask(call, reads), f"call:{self._seat.name}:{call.id}")
             elif (refusal := self._refusal(call) or self._send(call, snapshot)) is not None:
-                self._desk.end(call.id)
+                self.desk.end(call.id)
                 self._end(call, *refusal)
+        self.desk.decline()
 
     def on_answer(self, answer: Decision | DecideFailed) -> str | None:
         """The worker's answer to a call. Returns what is wrong with it, if it answers nothing that it was asked."""
@@ -160,20 +139,22 @@ class Caller:
             return f"an answer to call {answer.call_id}, which is not with it"
         del self._open[answer.call_id]
         opened.overdue.cancel()
-        self._desk.end(answer.call_id)
+        self.desk.end(answer.call_id)
         decide_ms = (self._services.clock.monotonic() - opened.deciding.since) * 1000
         self._services.metrics.decided(self._seat.name, decide_ms / 1000)
         call = opened.deciding.call
+        event = machine.CallRaised(answer.error) if isinstance(answer, DecideFailed) else machine.CallReturned()
+        if not call.is_dry_run:  # which changes nothing, not even how the plugin is
+            self._seat.dispatch(event)
         if isinstance(answer, DecideFailed):
-            self._seat.dispatch(machine.CallRaised(answer.error))
             logger.warning(
                 "decide raised %s\n%s", answer.error, answer.traceback,
                 extra=fields("decide_failed", plugin=self._seat.name, call=call.id),
             )  # fmt: skip
-            self._end(call, JobOutcome.FAILED, f"decide raised {answer.error}", opened.ahead)
+            self._end(call, JobOutcome.FAILED, f"decide raised {answer.error}", opened)
         else:
-            self._seat.dispatch(machine.CallReturned())
-            self._tasks.spawn(self._accept(opened, answer, decide_ms), f"accept:{self._seat.name}:{call.id}")
+            accept = opened.once_stored(self._accept(opened, answer, decide_ms))
+            self._tasks.spawn(accept, f"accept:{self._seat.name}:{call.id}")
         self.pump()
         return None
 
@@ -182,14 +163,16 @@ class Caller:
 
         `is_blameless`: it ended through no fault of its plugin.
         """
-        running = []
+        running: list[Deciding] = []
         for opened in self._open.values():
             opened.overdue.cancel()
-            self._desk.end(opened.deciding.call.id)
+            self.desk.end(opened.call.id)
             if opened.ahead is not None and not opened.ahead.settled.done():
                 opened.ahead.is_dropped = True  # when it is stored it is offered, to the next worker
-            else:
+            elif not opened.call.is_dry_run:
                 running.append(opened.deciding)
+            else:  # whoever asked may ask again
+                self._end(opened.call, JobOutcome.FAILED, f"its worker ended: {reason}")
         self._open.clear()
         blamed, innocent = blame(running, self._guilty)
         self._guilty = None
@@ -207,20 +190,20 @@ class Caller:
 
     def give_up_waiting(self, reason: str) -> None:
         """Nobody will decide what waits: end it."""
-        for call in self._desk.take_all_waiting():
+        for call in self.desk.take_all_waiting():
             self._end(call, JobOutcome.FAILED, reason)
 
     async def recall(self) -> None:
         """No worker will come: calls that were taken and never sent, since their snapshot is not there, wait again."""
         await self._asking.cancel()
-        unsent = [deciding.call for call_id, deciding in self._desk.running.items() if call_id not in self._open]
+        unsent = [deciding.call for call_id, deciding in self.desk.running.items() if call_id not in self._open]
         for call in unsent:
-            self._desk.end(call.id)
+            self.desk.end(call.id)
         self._put_back(unsent)
 
     def take_waiting(self) -> list[JobCall]:
         """Empty the queue; whoever takes the calls answers for their results."""
-        return self._desk.take_all_waiting()
+        return self.desk.take_all_waiting()
 
     def close(self, reason: str | None) -> None:
         """The plugin ends, and so do its calls, for `reason`; without one they stay queued in the ledger."""
@@ -244,12 +227,12 @@ class Caller:
                 refusal = self._defect(call, error)
             else:
                 if not self._seat.has_worker:  # it ended while the chain was asked; the call was never with it
-                    self._desk.end(call.id)
+                    self.desk.end(call.id)
                     self._wait_again([call])
                     return
                 refusal = self._send(call, snapshot)
         if refusal is not None:
-            self._desk.end(call.id)
+            self.desk.end(call.id)
             self._end(call, *refusal)
             self.pump()
 
@@ -262,9 +245,10 @@ class Caller:
             return JobOutcome.FAILED, f"snapshot: {error}"
         except Exception as error:
             return self._defect(call, error)
-        overdue = Deadline(seat.config.decide_deadline_s, partial(self._overdue, call.id), seat.watch)
+        limit_s = self.layers.effective(seat.name, call.job).decide_deadline_s or seat.config.decide_deadline_s
+        overdue = Deadline(limit_s, partial(self._overdue, call.id, limit_s), seat.watch)
         deciding = Deciding(call, clock.monotonic())
-        self._open[call.id] = _Open(deciding, frame.decode(), seat.state.generation, overdue, ahead)
+        self._open[call.id] = Opened(deciding, frame.decode(), seat.state.generation, overdue, ahead)
         seat.send_frame(frame)
         return None
 
@@ -284,24 +268,9 @@ class Caller:
             return JobOutcome.EXPIRED, f"skipped, {state.skips_left - 1} more: plugin is unhealthy: {state.reason}"
         return None
 
-    async def _accept(self, opened: _Open, answer: Decision, decide_ms: float) -> None:
-        declared = self._seat.declared
-        decided = Decided(
-            call=opened.deciding.call,
-            vault=self._seat.config.place,
-            generation=opened.generation,
-            digest=declared.digest if declared is not None else "",
-            attempt=answer.attempt,
-            context=opened.context,
-            outcome=answer.outcome,
-            state_writes=answer.state_writes,
-            decided_at=self._services.clock.now(),
-            decide_ms=decide_ms,
-            terms=self._terms,
-            state_limits=self._state_limits,
-        )
-        if opened.ahead is not None and not await opened.ahead.is_stored():
-            return  # there is no such call
+    async def _accept(self, opened: Opened, answer: Decision, decide_ms: float) -> None:
+        seat, now = self._seat, self._services.clock.now()
+        decided = opened.decided(answer, seat.config, seat.declared, now, decide_ms)
         try:
             await self._services.executor.accept(decided)
         except StoreError as error:  # nothing of the Decision stands; what cannot be stored never can
@@ -323,14 +292,10 @@ class Caller:
         await self._services.store.commit(count)
         reached("blame.stored")
 
-    def _end(self, call: JobCall, outcome: JobOutcome, reason: str, ahead: Ahead | None = None) -> None:
-        self._tasks.spawn(
-            self._finish(call, outcome, reason[:MAX_REASON], ahead), f"finish:{self._seat.name}:{call.id}"
-        )
-
-    async def _finish(self, call: JobCall, outcome: JobOutcome, reason: str, ahead: Ahead | None) -> None:
-        if ahead is None or await ahead.is_stored():
-            await self._services.results.finish(call, outcome, reason)
+    def _end(self, call: JobCall, outcome: JobOutcome, reason: str, opened: Opened | None = None) -> None:
+        finish = self._services.results.finish(call, outcome, reason[:MAX_REASON])
+        work = finish if opened is None else opened.once_stored(finish)
+        self._tasks.spawn(work, f"finish:{self._seat.name}:{call.id}")
 
     def _wait_again(self, taken: Sequence[JobCall]) -> None:
         """No worker has these calls any more: they wait for the next one, or end if there will be none."""
@@ -343,29 +308,28 @@ class Caller:
             self._end(call, JobOutcome.FAILED, reason)
 
     def _put_back(self, taken: Sequence[JobCall]) -> None:
-        self._desk.put_back(*taken)
+        self.desk.put_back(*taken)
         self._end_superseded()
         self._sweep_later()
 
     def _end_superseded(self) -> None:
         """A crash before these results are stored changes nothing: the next start finds the same calls."""
-        for superseded in self._desk.take_superseded():
+        for superseded in self.desk.take_superseded():
             self._end(superseded.call, JobOutcome.EXPIRED, f"superseded by call {superseded.by}")
 
-    def _overdue(self, call_id: int) -> None:
+    def _overdue(self, call_id: int, limit_s: float) -> None:
         """`decide` took longer than its deadline: the worker is ended, and the first such call is to blame."""
         if call_id in self._open and self._guilty is None:
             self._guilty = call_id
-            limit_s = self._seat.config.decide_deadline_s
             self._seat.abort_worker(f"decide of call {call_id} took longer than {limit_s:g} s")
 
     def _sweep_later(self) -> None:
-        if self._sweep is None and self._desk.waiting:
+        if self._sweep is None and self.desk.waiting:
             self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_expired)
 
     def _sweep_expired(self) -> None:
         self._sweep = None
-        for call in self._desk.take_expired(self._services.clock.now()):
+        for call in self.desk.take_expired(self._services.clock.now()):
             self._end(
                 call, JobOutcome.EXPIRED, f"its deadline passed in the queue (plugin was {self._seat.state.phase})"
             )

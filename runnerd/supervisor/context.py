@@ -19,6 +19,7 @@ from runnerd.store.ledger import Ledger
 from runnerd.supervisor.cgroups import Cgroups
 from runnerd.supervisor.monitor import Monitor
 from runnerd.supervisor.noise import Noise
+from runnerd.supervisor.places import AllRoutes
 from runnerd.supervisor.worker import Birthplace
 
 
@@ -44,6 +45,7 @@ def decide_message(call: JobCall, snapshot: Snapshot, now: datetime) -> Decide:
             fired_at=call.fired_at,
             origin=call.origin,
             job=call.job,
+            is_dry_run=call.is_dry_run,
         ),
         now=now,
         block=snapshot.block,
@@ -98,6 +100,8 @@ class HostServices:
     runtime_dir: str
     snapshots: Snapshots
     executor: Executor
+    all_routes: AllRoutes = field(default_factory=AllRoutes)
+    """What bounds all plugins together."""
     on_declared: Callable[[str, tuple[Trigger, ...]], None]
     """Called with the plugin's triggers each time a worker is ready."""
     chains: Collection[str] | None = None

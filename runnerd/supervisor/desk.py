@@ -6,6 +6,8 @@ ends. `caller` is the shell around it.
 
 import asyncio
 from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from heapq import heappop, heappush
@@ -13,6 +15,7 @@ from typing import TypeAlias
 
 from protocol.trigger import Overlap
 from runnerd.store.calls import JobCall
+from runnerd.supervisor.places import Places
 
 _Key: TypeAlias = tuple[str, str]
 """A trigger of the plugin, and the job that it calls."""
@@ -50,14 +53,27 @@ class _Lane:
 
 
 class Desk:
-    """Bounded by `parallel` running and `queue` waiting calls; both are the operator's.
+    """Bounded by `parallel` running and `queue` waiting calls; both are the operator's. Of single jobs, `of_jobs` may
+    run; and of all plugins together, as many as there are `places`: `on_place` is called when there may be one again.
 
     The oldest call comes first. Beside that, of one trigger (`Overlap`): a call that is not `parallel` waits until no
     older one is open; and one that is `coalesce` takes the place of all older ones that wait.
     """
 
-    def __init__(self, parallel: int, queue: int) -> None:
+    def __init__(
+        self,
+        parallel: int,
+        queue: int,
+        of_jobs: Mapping[str, int] | None = None,
+        places: Places | None = None,
+        on_place: Callable[[], None] = lambda: None,
+    ) -> None:
         self._parallel = parallel
+        self._of_jobs = dict(of_jobs or {})
+        self._busy: Counter[str] = Counter()
+        """Calls that run, of jobs that have a limit of their own."""
+        self._places = places or Places()
+        self._on_place = on_place
         self._limit = queue
         self._waiting: dict[int, JobCall] = {}
         self._running: dict[int, Deciding] = {}
@@ -65,8 +81,10 @@ class Desk:
         """Set while no call is running."""
         self.is_idle.set()
         self._lanes: dict[_Key, _Lane] = {}
-        self._next: list[int] = []
+        self._common: list[int] = []
         """A heap of ids, with each that may start, and with some that may not, or do not wait any more."""
+        self._next: dict[str, list[int]] = {job: [] for job in self._of_jobs}
+        """Such heaps of those jobs that have a limit: what waits for its own kind must not hide the others."""
         self._superseded: list[Superseded] = []
 
     @property
@@ -110,9 +128,11 @@ class Desk:
         if has_suspect or len(self._running) >= self._parallel:
             return None
         call = self._first()
-        if call is None or (call.attempts and self._running):
+        if call is None or (call.attempts and self._running) or not self._places.take(self._on_place):
             return None
-        heappop(self._next)
+        heappop(self._heap(call.job))
+        if call.job in self._of_jobs:
+            self._busy[call.job] += 1
         self._lanes[_key(call)].running.add(call.id)
         self._remove(call)
         self._running[call.id] = Deciding(call, now)
@@ -123,11 +143,18 @@ class Desk:
         """The call is no longer with the worker."""
         deciding = self._running.pop(call_id, None)
         if deciding is not None:
+            self._places.give_back()
+            if deciding.call.job in self._of_jobs:
+                self._busy[deciding.call.job] -= 1
             self._lanes[_key(deciding.call)].running.discard(call_id)
             self._settle(_key(deciding.call))
         if not self._running:
             self.is_idle.set()
         return deciding
+
+    def decline(self) -> None:
+        """Nothing is to be started now: a place that was kept for this plugin is for the next one."""
+        self._places.pass_on(self._on_place)
 
     def take_superseded(self) -> list[Superseded]:
         """The calls that a newer one has taken the place of since this was last asked: they end undecided."""
@@ -139,7 +166,8 @@ class Desk:
         waiting = [self._waiting[call_id] for call_id in sorted(self._waiting)]
         for call in waiting:
             self._remove(call)
-        self._next.clear()
+        for heap in (self._common, *self._next.values()):
+            heap.clear()
         return waiting
 
     def take_expired(self, now: datetime) -> list[JobCall]:
@@ -150,13 +178,25 @@ class Desk:
         return expired
 
     def _first(self) -> JobCall | None:
-        """The oldest that may start, at the top of the heap; what is there without reason is dropped."""
-        while self._next:
-            call = self._waiting.get(self._next[0])
+        """The oldest that may start, at the top of its job's heap."""
+        first = self._top(self._common)
+        for job, heap in self._next.items():
+            if self._busy[job] < self._of_jobs[job]:
+                call = self._top(heap)
+                first = call if first is None or (call is not None and call.id < first.id) else first
+        return first
+
+    def _top(self, heap: list[int]) -> JobCall | None:
+        """What is in the heap without reason is dropped."""
+        while heap:
+            call = self._waiting.get(heap[0])
             if call is not None and self._may_start(call):
                 return call
-            heappop(self._next)
+            heappop(heap)
         return None
+
+    def _heap(self, job: str) -> list[int]:
+        return self._next.get(job, self._common)
 
     def _may_start(self, call: JobCall) -> bool:
         lane = self._lanes[_key(call)]
@@ -173,7 +213,7 @@ class Desk:
             self._superseded.append(Superseded(self._waiting[older], lane.newest))
             self._remove(self._waiting[older])
         if call.id in self._waiting and self._may_start(call):
-            heappush(self._next, call.id)
+            heappush(self._heap(call.job), call.id)
 
     def _remove(self, call: JobCall) -> None:
         """It does not wait any more."""
@@ -190,8 +230,9 @@ class Desk:
         lane = self._lanes[key]
         if lane.waiting:
             # The others are in the heap since they were added.
-            if not lane.running and self._waiting[lane.waiting[0]].overlap != "parallel":
-                heappush(self._next, lane.waiting[0])
+            oldest = self._waiting[lane.waiting[0]]
+            if not lane.running and oldest.overlap != "parallel":
+                heappush(self._heap(oldest.job), oldest.id)
         elif not lane.running:
             del self._lanes[key]
 

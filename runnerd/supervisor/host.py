@@ -7,7 +7,7 @@ answer may do is the executor.
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from protocol.messages import DecideFailed, Decision, FromWorker, Hello, StateCompareAndSet, StateGet, Welcome
 from protocol.triggers import Trigger
@@ -22,7 +22,7 @@ from runnerd.supervisor.bounds import Bounds
 from runnerd.supervisor.caller import Caller
 from runnerd.supervisor.context import HostServices, PluginHeld
 from runnerd.supervisor.greeting import hello_problem
-from runnerd.supervisor.intake import Intake
+from runnerd.supervisor.intake import intake_of
 from runnerd.supervisor.limits import limits_of
 from runnerd.supervisor.machine import Phase, WorkerState, transition
 from runnerd.supervisor.patience import patient_timeout
@@ -53,7 +53,8 @@ class PluginHost:
         self._tasks = Tasks()
         self._caller = Caller(self, services, self._tasks)
         self._state_desk = StateDesk(name, services.store, state_limits_of(config), self.end_worker)
-        self._intake = Intake(config.queue, config.max_calls_per_s, config.parallel)
+        self.layers = self._caller.layers
+        self._intake = intake_of(config, services.all_routes.rate)
         self.is_awaited = False
         """It will run, though not now: what is offered waits."""
         self.is_ending = False
@@ -119,10 +120,7 @@ class PluginHost:
 
     def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
         """Take a committed JobCall. It ends in one JobResult, whatever happens to the worker."""
-        if self.is_awaited:
-            self._caller.keep(call, is_owed=is_owed)
-        else:
-            self._caller.offer(call, is_owed=is_owed)
+        (self._caller.keep if self.is_awaited else self._caller.offer)(call, is_owed=is_owed)
 
     def offer_ahead(self, call: JobCall) -> Ahead | None:
         """Give its worker a call that is being stored; None if it is to be offered when it is."""
@@ -130,17 +128,16 @@ class PluginHost:
 
     def refusal(self, call: NewCall, coming: int = 0) -> str | None:
         """Why a trigger's next call is not taken; None if it is. `coming`: those that are being stored before it."""
-        waiting = self._caller.waiting_beside(call.source, call.job, call.overlap)
-        return self._intake.refusal(self._services.clock.monotonic(), waiting + coming)
+        waiting = self._caller.desk.waiting_beside(call.source, call.job, call.overlap)
+        return self._intake.refusal(self._services.clock.monotonic(), waiting + coming, call.job)
 
     def is_open(self, call: NewCall) -> bool:
         """Whether an older call of the same trigger is here and not decided."""
-        return self._caller.is_open(call.source, call.job)
+        return self._caller.desk.is_open(call.source, call.job)
 
-    @property
-    def room(self) -> int:
-        """How many calls it may be given now by a producer that can wait: none while there is no worker."""
-        return self._intake.room(self._services.clock.monotonic(), self.waiting) if self.has_worker else 0
+    def room(self, jobs: Collection[str] = ()) -> int:
+        """How many calls of `jobs` a producer that can wait may make now: none while there is no worker."""
+        return self._intake.room(self._services.clock.monotonic(), self.waiting, jobs) if self.has_worker else 0
 
     def offer_again(self, calls: Sequence[JobCall]) -> None:
         """Take calls that had places before, in a former process or at the host before this one: whatever the bound."""
@@ -225,8 +222,7 @@ class PluginHost:
             self.dispatch(machine.Refused(problem[:MAX_REASON]))
             return
         if self.state.phase is Phase.STOPPING:  # told to stop before it could hear it
-            if self.worker is not None:
-                self.worker.stop(self.config.stop_grace_s)
+            self._carry_out(machine.StopWorker(), self.state.generation)
             return
         self.declared = hello
         if self.worker is not None:

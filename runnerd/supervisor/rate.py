@@ -7,7 +7,7 @@ class RateLimit:
     """`rate` a second, `burst` at once. Counts what it refused. Times are monotonic seconds."""
 
     def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
+        self.rate = rate
         self._burst = burst
         self._tokens = burst
         self._at = 0.0
@@ -25,7 +25,7 @@ class RateLimit:
         """Take `cost`, and say how many seconds to wait for it: who asks later waits longer."""
         room = self.room(now)
         self._tokens = room - cost
-        return max(0.0, -self._tokens / self._rate)
+        return max(0.0, -self._tokens / self.rate)
 
     def refuse(self, count: int) -> None:
         """Count what was dropped without asking."""
@@ -33,6 +33,6 @@ class RateLimit:
 
     def room(self, now: float) -> float:
         """How much may pass at `now`."""
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self.rate)
         self._at = now
         return self._tokens

@@ -64,6 +64,7 @@ def build_call(
         job=task.trigger.job,
         overlap=task.trigger.overlap,
         block=BlockRef(number=block.number, hash=block.hash, timestamp=block.timestamp),
+        event=f"{finding.label}{again}",
         is_owed=True,  # its position is moved with it; and several triggers of a plugin may have found the same room
         is_fresh=True,  # the same position says that nobody has made it before
     )
@@ -84,5 +85,6 @@ def build_retraction(task: Task, call: JobCall, moment: Moment) -> NewCall:
         job=task.trigger.job,
         overlap=task.trigger.overlap,
         block=call.block,
+        event=f"retracted {call.identity.removesuffix(task.source).rstrip()}",
         is_owed=True,
     )

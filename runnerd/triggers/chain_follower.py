@@ -285,7 +285,7 @@ class ChainFollower:
         """How many calls the plugin takes now: at least one, unless it is not wanted any more."""
         delay_s, longest_s = FULL_EVERY_S
         try:
-            while not (room := self._router.room(self.task.plugin)) and self.is_wanted:
+            while not (room := self._router.room(self.task.plugin, (self.task.trigger.job,))) and self.is_wanted:
                 self._is_held = True
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 1.5, longest_s)

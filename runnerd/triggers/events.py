@@ -10,26 +10,22 @@ import os
 import socket
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import LiteralString
 
 import psycopg
 from psycopg import AsyncConnection, sql
 
-from protocol.messages import TriggerKind
 from protocol.triggers import Event, Trigger
 from runnerd.clock import Clock
 from runnerd.log import fields
 from runnerd.services.metrics import Metrics
-from runnerd.store.calls import NewCall
 from runnerd.store.errors import StoreError
 from runnerd.store.reason import connect_reason
-from runnerd.triggers import where
+from runnerd.triggers.event_calls import Heard, Wanted, calls_of, untaken
 from runnerd.triggers.producer import Submit, Terms
-from runnerd.triggers.source import source_of
 
 logger = logging.getLogger("runnerd.events")
 
@@ -44,25 +40,26 @@ MAX_GROUP = 256
 """JobCalls committed at once when notifications come faster than commits; and topics that are listened to at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What one plugin wants of a topic."""
-
-    trigger: Event
-    call_deadline: timedelta
-
-
 class EventProducer:
     """A Producer that owns the LISTEN connection."""
 
     name = "event"
 
-    def __init__(self, dsn: str, router: Submit, clock: Clock, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        router: Submit,
+        clock: Clock,
+        metrics: Metrics | None = None,
+        also: Collection[str] = (),
+    ) -> None:
+        """`also`: topics to listen to for the router's fallback, which gets what no trigger takes of them."""
         self._dsn = dsn
         self._router = router
         self._clock = clock
         self._metrics = metrics
-        self._topics: dict[str, dict[str, list[_Wanted]]] = {}
+        self._topics: dict[str, dict[str, list[Wanted]]] = {}
+        self._also = frozenset(also)
         self._heard: deque[tuple[str, str]] = deque()
         self._wake = asyncio.Event()
         self._listening: set[str] = set()
@@ -85,7 +82,7 @@ class EventProducer:
         for trigger in triggers:
             if isinstance(trigger, Event):
                 wanted = self._topics.setdefault(trigger.topic, {}).setdefault(plugin, [])
-                wanted.append(_Wanted(trigger, terms.call_deadline))
+                wanted.append(Wanted(trigger, terms.call_deadline))
         self._wake.set()
 
     def forget(self, plugin: str) -> None:
@@ -107,7 +104,7 @@ class EventProducer:
 
     def progress(self) -> str:
         """Notifications leave no trace."""
-        if not self._topics:
+        if not self._channels:
             return ""
         gaps = f", {self._gaps} gaps, the last {self._last_gap}" if self._gaps else ""
         return f"{len(self._listening)} topics, {self._count} notifications{gaps}"
@@ -122,7 +119,7 @@ class EventProducer:
                 lost_at = self._clock.now()
                 if self.is_connected:
                     delay_s = RECONNECT_S[0]
-                if self._deaf_since is None and self._topics:
+                if self._deaf_since is None and self._channels:
                     # The last that is known to have been heard: what was sent behind that may be lost.
                     self._deaf_since = self._alive_at or lost_at
                 self.is_connected = False
@@ -130,7 +127,7 @@ class EventProducer:
                 logger.warning(
                     "not listening; notifications sent now are lost: %s", _reason(error),
                     exc_info=None if isinstance(error, psycopg.Error | OSError) else error,
-                    extra=fields("listen_lost", since=lost_at.isoformat(), topics=sorted(self._topics)),
+                    extra=fields("listen_lost", since=lost_at.isoformat(), topics=sorted(self._channels)),
                 )  # fmt: skip
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, longest_s)
@@ -186,17 +183,21 @@ class EventProducer:
 
     @property
     def _is_behind(self) -> bool:
-        return self._topics.keys() != self._listening
+        return self._channels != self._listening
+
+    @property
+    def _channels(self) -> set[str]:
+        return self._topics.keys() | self._also
 
     async def _adjust(self, connection: AsyncConnection[tuple[object, ...]], fd: int) -> None:
         """A group in one message: a thousand plugins that start would be a thousand round trips."""
-        if wanted := sorted(self._topics.keys() - self._listening)[:MAX_GROUP]:
+        if wanted := sorted(self._channels - self._listening)[:MAX_GROUP]:
             await self._execute(connection, fd, _for_each("listen {}", wanted))
             self._listening.update(wanted)
             logger.info("listening on %s", ", ".join(wanted), extra=fields("listening", topics=wanted))
             if not self._is_behind:
                 self._end_gap()
-        if unwanted := sorted(self._listening - self._topics.keys())[:MAX_GROUP]:
+        if unwanted := sorted(self._listening - self._channels)[:MAX_GROUP]:
             await self._execute(connection, fd, _for_each("unlisten {}", unwanted))
             self._listening.difference_update(unwanted)
 
@@ -213,7 +214,7 @@ class EventProducer:
             self._metrics.listen_gap(seconds)
         logger.warning(
             "nobody listened for %.1f s: notifications sent in that time are lost", seconds,
-            extra=fields("listen_gap", since=since.isoformat(), until=until.isoformat(), topics=sorted(self._topics)),
+            extra=fields("listen_gap", since=since.isoformat(), until=until.isoformat(), topics=sorted(self._channels)),
         )  # fmt: skip
 
     async def _execute(
@@ -267,39 +268,15 @@ class EventProducer:
         for _ in range(min(len(self._heard), MAX_GROUP)):
             topic, payload = self._heard.popleft()
             self._count += 1
-            plugins = self._topics.get(topic, {})
-            is_filtered = any(wanted.trigger.where for its in plugins.values() for wanted in its)
-            value = where.read(payload) if is_filtered else where.NOT_JSON
-            for plugin, its in plugins.items():
-                new_calls += [
-                    self._call(plugin, wanted, topic, payload, now)
-                    for wanted in its
-                    if where.matches(wanted.trigger.where, value)
-                ]
+            heard = Heard(f"notify {self._stream} {self._count}", topic, payload, now)
+            taken = calls_of(heard, self._topics.get(topic, {}))
+            new_calls += taken or ([untaken(heard)] if topic in self._also else [])
         if not new_calls:
             return
         try:
             await self._router.submit(new_calls)
         except StoreError as error:
             logger.error("notifications are lost: %s", error, extra=fields("events_lost", calls=len(new_calls)))
-
-    def _call(self, plugin: str, wanted: _Wanted, topic: str, payload: str, now: datetime) -> NewCall:
-        source = source_of(wanted.trigger)
-        return NewCall(
-            plugin=plugin,
-            trigger=TriggerKind.EVENT,
-            identity=f"notify {self._stream} {self._count} {source}",
-            principal=f"pg:{topic}",
-            due_at=now,
-            fired_at=now,
-            deadline_at=now + wanted.call_deadline,
-            topic=topic,
-            payload=payload,
-            source=source,
-            job=wanted.trigger.job,
-            overlap=wanted.trigger.overlap,
-            is_fresh=True,
-        )
 
 
 def _for_each(statement: LiteralString, topics: Sequence[str]) -> sql.Composed:

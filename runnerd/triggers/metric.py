@@ -141,7 +141,7 @@ class MetricWatch:
 
     async def _look(self, level: Level, slot: datetime | None) -> bool:
         """Take the value, for this slot if there are any. Whether the plugin takes no call now."""
-        if not self._router.room(self._plugin):
+        if not self._router.room(self._plugin, (self._trigger.job,)):
             return True
         snapshot = await self._snapshots.take(self._vault, [self._trigger.read])
         value = snapshot.reads[self._trigger.read.key]
@@ -149,7 +149,7 @@ class MetricWatch:
             raise SnapshotFailed(f"it gives no integer: {value!r}")
         after, is_call = judge(self._trigger, level, value, snapshot.block.number)
         after = msgspec.structs.replace(after, slot=slot)
-        if is_call and not self._router.room(self._plugin):
+        if is_call and not self._router.room(self._plugin, (self._trigger.job,)):
             return True
         if not self.is_wanted:
             return False

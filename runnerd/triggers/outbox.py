@@ -133,7 +133,7 @@ class OutboxProducer:
     def _why(self, follower: Follower) -> str:
         if follower.refused:
             return "the ledger refuses its calls"
-        return "it takes no calls now" if self._router.room(follower.wanted.plugin) <= 0 else ""
+        return "it takes no calls now" if self._router.room(follower.wanted.plugin, follower.wanted.jobs) <= 0 else ""
 
     async def run(self) -> None:
         """Until cancelled: connect, follow, and connect again when the connection is gone."""
@@ -274,7 +274,7 @@ class OutboxProducer:
             follower.is_behind
             and follower.position is not None
             and now >= follower.retry_at
-            and self._router.room(follower.wanted.plugin) > 0
+            and self._router.room(follower.wanted.plugin, follower.wanted.jobs) > 0
         )
 
     def _first_group(self, topic: str) -> list[Follower]:
@@ -306,7 +306,7 @@ class OutboxProducer:
         now = self._clock.now()
         calls, moves, targets = [], [], []
         for follower in group:
-            room = max(0, self._router.room(follower.wanted.plugin))
+            room = max(0, self._router.room(follower.wanted.plugin, follower.wanted.jobs))
             made, count = calls_of(follower.wanted, events, self._head.outbox, room, now)
             if count:
                 last = events[count - 1].row

@@ -26,6 +26,11 @@ class Wanted:
     triggers: tuple[Event, ...]
     call_deadline: timedelta
 
+    @property
+    def jobs(self) -> frozenset[str]:
+        """Those that its triggers call."""
+        return frozenset(trigger.job for trigger in self.triggers)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examined:
@@ -96,6 +101,7 @@ def _call(wanted: Wanted, trigger: Event, event: Examined, outbox: str, now: dat
         job=trigger.job,
         overlap=trigger.overlap,
         is_owed=True,
+        event=f"outbox {outbox[:8]} {trigger.topic} {event.row.id}",
     )
 
 

@@ -5,7 +5,7 @@ statement that moves its position). A crash before it has seen nothing, a crash 
 identity of a call makes a second one of the same stimulus impossible.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -34,8 +34,8 @@ class Submit(Protocol):
         Calls beyond their plugin's bounds are counted and dropped, but for those that are owed (`NewCall.is_owed`).
         """
 
-    def room(self, plugin: str) -> int:
-        """How many calls `plugin` may be given now by a producer that leaves the others where they are until then."""
+    def room(self, plugin: str, jobs: Collection[str] = ()) -> int:
+        """How many calls of `jobs` a producer may make now that leaves the others where they are until then."""
 
     def is_quarantined(self, plugin: str) -> bool:
         """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""

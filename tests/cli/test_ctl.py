@@ -89,7 +89,7 @@ print([name for name in heavy if name in sys.modules])
 @pytest.mark.parametrize(
     "args,says",
     [
-        (["pauze"], "there is no command 'pauze'; allowed: status, why"),
+        (["pauze"], "there is no command 'pauze'; allowed: status, routes, why"),
         (["pauze"], "Did you mean 'pause'?"),
         (["--nonsense"], "no such option '--nonsense'"),
         (["fire"], "missing argument 'PLUGIN'"),

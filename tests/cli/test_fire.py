@@ -7,9 +7,10 @@ import pytest
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from runnerd.cli.exits import ExitCode
+from runnerd.control.dry_run_messages import DryRun, LimitView
 from runnerd.control.messages import Fire, Fired
 from tests.cli.running import invoke
-from tests.cli.samples import HASH
+from tests.cli.samples import HASH, HOSTILE
 from tests.support.fake_daemon import FakeDaemon, fake_daemon
 
 
@@ -64,8 +65,9 @@ def test_the_payload_reaches_the_daemon_as_it_was_typed(busy: FakeDaemon) -> Non
         (["--timeout", "5"], "--timeout needs --wait"),
         (["--wait", "--timeout", "0"], "0.0 is not in the range"),
         (["--key", ""], "must have 1 to 200 characters"),
+        (["--dry-run", "--key", "k"], "--key makes two calls one; a dry run is none"),
     ],
-    ids=["unquoted", "NaN", "deep", "not UTF-8", "long", "timeout alone", "no time", "empty key"],
+    ids=["unquoted", "NaN", "deep", "not UTF-8", "long", "timeout alone", "no time", "empty key", "dry key"],
 )
 def test_what_cannot_be_right_is_refused_before_anything_is_sent(busy: FakeDaemon, args: list[str], says: str) -> None:
     """One line with what is allowed, exit code 64, and no call."""
@@ -96,3 +98,54 @@ def test_json_is_the_reply_with_the_same_exit_codes(busy: FakeDaemon, tmp_path: 
     result = invoke("--socket", str(busy.path), "fire", "range-maker", "--wait", "--json")
     assert json.loads(result.stdout)["transaction"] == HASH
     assert result.exit_code == ExitCode.DONE
+
+
+FOUND = DryRun(
+    call_id=9,
+    outcome="would act",
+    reason="simulation at block 7 succeeds",
+    decision='{"kind":"act","actions":[{"name":"mint","args":{"strike":5},"value_wei":1000000000000000}]}',
+    state_writes=["last"],
+    to="0x" + "ab" * 20,
+    calldata="0x" + "cd" * 100,
+    value_wei=10**15,
+    limits=[LimitView(key="max_value_wei_per_day", of="vault main", asked=10**15, used=3, limit=10**18)],
+    block=7,
+    gas_limit=123_456,
+    max_fee_per_gas_wei=2 * 10**9,
+    max_priority_fee_per_gas_wei=10**9,
+)
+
+
+def test_a_dry_run_shows_what_would_be_done_and_where_limits_stand(socket: Path) -> None:
+    """The first line says that nothing happened; the calldata is whole, however narrow the terminal."""
+    with fake_daemon(socket, lambda _: FOUND) as daemon:
+        result = invoke("--socket", str(socket), "fire", "a", "--job", "settle", "--dry-run", columns=60)
+    assert result.exit_code == ExitCode.DONE
+    assert daemon.requests == [Fire(plugin="a", job="settle", is_dry_run=True, wait_s=120.0)]
+    words = result.stdout.splitlines()
+    assert words[0].split(maxsplit=2) == ["dry", "run", "nothing was signed, counted or stored"]
+    text = " ".join("".join(words[1:]).split())
+    assert "mint(strike=5) with 0.001" in text
+    assert "would write last" in text
+    assert "cd" * 100 in "".join(result.stdout.split())
+    assert "max_value_wei_per_day of vault main" in text
+    assert "123,456" in text
+
+
+@pytest.mark.parametrize("outcome,code", [("would act", 0), ("noop", 0), ("denied", 1), ("failed", 1), (None, 3)])
+def test_the_exit_code_of_a_dry_run(socket: Path, outcome: str | None, code: int) -> None:
+    """0 where a real call would be good; JSON has all of it."""
+    with fake_daemon(socket, lambda _: DryRun(call_id=1, outcome=outcome, reason=HOSTILE)):
+        result = invoke("--socket", str(socket), "fire", "a", "--dry-run")
+        as_json = invoke("--socket", str(socket), "fire", "a", "--dry-run", "--json")
+    assert (result.exit_code, as_json.exit_code) == (code, code)
+    assert "\x1b" not in result.stdout
+    assert json.loads(as_json.stdout)["outcome"] == outcome
+
+
+def test_what_fell_back_says_who_has_taken_it(socket: Path) -> None:
+    """The operator may have misspelt a name."""
+    with fake_daemon(socket, lambda _: Fired(call_id=1, is_new=True, fell_back_to="catcher/catch")):
+        result = invoke("--socket", str(socket), "fire", "typo")
+    assert "catcher/catch  (the fallback: typo does not take it)" in result.stdout

@@ -68,6 +68,21 @@ ACTION = "vaults.main.actions.mint"
             changed("[vaults.main]\n", f'[vaults.two]\nchain = "local"\nwallet = "hot"\naddress = "{VAULT.lower()}"\n[vaults.main]\n'),
             "vaults.main.address: is the address of vaults.two too",
         ),
+        # routes
+        (GOOD + '[router]\nalways = [{ plugin = "audit" }]\n', "router.always[0].plugin: there is no [plugins.audit]; there are: alpha"),
+        (
+            GOOD + '[router]\nalways = [{ plugin = "alpha", job = "a" }, { plugin = "alpha", job = "a", topics = ["x"] }]\n',
+            "router.always[1]: job 'a' of alpha is in `always` already",
+        ),
+        (
+            GOOD + '[[router.always]]\nplugin = "alpha"\ntriggers = ["block"]\ntopics = ["x"]\n',
+            'router.always[0].topics: only events have topics, and triggers does not name "event"',
+        ),
+        (GOOD + '[router.fallback]\nplugin = "catch"\n', "router.fallback.plugin: there is no [plugins.catch]"),
+        (GOOD + "[router.layers]\nparallel = 0\n", "router.layers.parallel: "),
+        (GOOD + "[router.layers]\nqueue = 1\n", "router.layers.queue: "),
+        (GOOD + "[plugins.alpha.jobs.settle]\nparallel = 17\n", "plugins.alpha.jobs.settle.parallel: is above parallel = 16 of the plugin"),
+        (GOOD + "[plugins.alpha.jobs.settle]\ndecide_deadline_s = 6.0\n", "plugins.alpha.jobs.settle.decide_deadline_s: is above decide_deadline_s = 5.0"),
         # database
         (GOOD + '\n[database]\ndsn = "postgresql://u:hunter2@[h"\n', "database.dsn: is not a connection string: write postgresql://"),
         (GOOD + '\n[database]\nevent_dsn = "hunter2"\n', "database.event_dsn: is not a connection string"),
@@ -234,6 +249,7 @@ def test_contradiction_is_named_by_its_key(place: Place, text: str, expected: st
     "text",
     [
         GOOD,
+        GOOD + '[plugins.alpha.jobs.settle]\nparallel = 16\n[router]\nlayers = { parallel = 2 }\nfallback = { plugin = "alpha" }\n',
         limit("limits.strike = { one_of = [1, 2] }"),
         limit("limits.above = { one_of = [true] }"),
         limit(f"limits.to = {{ one_of = ['{MARKET}', '{MARKET.lower()}'] }}"),

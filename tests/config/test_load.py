@@ -74,7 +74,7 @@ def test_default_runtime_directory_is_short_and_its_own(place: Place, tmp_path: 
     "text, expected",
     [
         (plugin("paralel = 3"), "plugins.alpha.paralel: unknown key; did you mean parallel? allowed: role, vault, keeper, path, "),
-        ("color = 1\n" + GOOD, "color: unknown key; allowed: address_lists, chains, control_socket, data_dir, database, "),
+        ("color = 1\n" + GOOD, "color: unknown key; allowed: address_lists, chains, consumers, control_socket, data_dir, database, "),
         ("[plugin.x]\n[webhooks]\n" + GOOD[1:], "data_dir: is missing; it must name the directory that runnerd may write"),
         (plugin('parallel = "3"'), "plugins.alpha.parallel: Expected `int`, got `str`"),
         (plugin("parallel = 1001"), "plugins.alpha.parallel: Expected `int` <= 1000"),

@@ -10,7 +10,7 @@ import pytest
 from protocol.messages import TriggerKind
 from runnerd.clock import SystemClock
 from runnerd.consumers import delivery
-from runnerd.consumers.consumer import ConsumerRefused, ConsumerUnavailable
+from runnerd.consumers.consumer import ConsumerNotReady, ConsumerRefused, ConsumerUnavailable
 from runnerd.consumers.delivery import GIVE_UP_AFTER, Delivery
 from runnerd.results import Results
 from runnerd.store import calls, deliveries
@@ -34,6 +34,8 @@ class Ear:
         self.gate.set()
 
     def wants(self, result: JobResult) -> bool:
+        if result.reason == "odd":
+            raise RuntimeError("a defect of a third party")
         return result.reason not in self.deaf
 
     async def consume(self, result: JobResult) -> None:
@@ -147,6 +149,64 @@ def test_one_that_is_killed_before_its_cursor_moved_hears_it_again(ledger_dsn: s
     run_async(scenario())
 
 
+def test_a_stop_in_order_brings_nothing_again(ledger_dsn: str) -> None:
+    """The cursor is where the consumer is, also in the middle of a group."""
+
+    async def scenario() -> None:
+        async with opened(ledger_dsn) as bench:
+            ear = Ear()
+            one = await bench.begin(ear)
+            ear.gate.clear()
+            await bench.finish("a", "b", "c")
+            ear.errors["c"] = [ConsumerUnavailable("away")] * 10_000
+            ear.gate.set()
+            await until(lambda: ear.heard == ["a", "b"] and one.trouble is not None)
+            await bench.kill(one)
+            ear.errors.clear()
+            bench.start(ear)
+            await until(lambda: ear.heard[-1:] == ["c"])
+            assert ear.heard == ["a", "b", "c"]
+
+    run_async(scenario())
+
+
+def test_who_is_not_ready_is_waited_for_and_never_given_up(ledger_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vault that is paused is no fault of the receiver."""
+    monkeypatch.setattr(delivery, "NOT_READY_S", 0.001)
+
+    async def scenario() -> None:
+        async with opened(ledger_dsn) as bench:
+            ear = Ear()
+            ear.errors["a"] = [ConsumerNotReady("vault main is paused")] * (GIVE_UP_AFTER + 3)
+            await bench.begin(ear)
+            await bench.finish("a", "b")
+            await until(lambda: ear.heard == ["a", "b"])
+            assert await bench.store.fetch(deliveries.dead("ear", 10)) == []
+
+    run_async(scenario())
+
+
+def test_dead_letters_that_are_wanted_get_one_more_attempt(ledger_dsn: str) -> None:
+    """What is heard is dead no more; what fails again is dead again, with the new reason."""
+
+    async def scenario() -> None:
+        async with opened(ledger_dsn) as bench:
+            ear = Ear()
+            ear.errors = {"a": [ConsumerRefused("never")], "b": [ConsumerRefused("never"), ConsumerRefused("not yet")]}
+            one = await bench.begin(ear)
+            await bench.finish("a", "b", "c")
+            await until(lambda: ear.heard == ["c"])
+            assert len(await bench.store.commit(deliveries.want("ear", None))) == 1
+            one.ring_for_wanted()
+            await until(lambda: ear.heard == ["c", "a"] and not ear.errors["b"])
+            await bench.finish("d")
+            await until(lambda: ear.heard == ["c", "a", "d"])
+            (letter,) = await bench.store.fetch(deliveries.dead("ear", 10))
+            assert (letter["attempts"], letter["reason"], letter["is_wanted"]) == (2, "not yet", False)
+
+    run_async(scenario())
+
+
 def test_a_slow_one_and_a_broken_one_delay_nobody(ledger_dsn: str) -> None:
     """Neither the other consumers nor the results themselves."""
 
@@ -199,5 +259,9 @@ def test_what_it_does_not_want_is_passed_over(ledger_dsn: str) -> None:
             await bench.begin(ear)
             await bench.finish("a", "b")
             await until(lambda: ear.heard == ["b"])
+            assert await bench.store.fetch(deliveries.dead("ear", 10)) == []
+            await bench.finish("odd", "c")  # it does not know: as if it had not taken it
+            await until(lambda: ear.heard == ["b", "c"])
+            assert len(await bench.store.fetch(deliveries.dead("ear", 10))) == 1
 
     run_async(scenario())

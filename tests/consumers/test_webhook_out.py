@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import socket
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +22,7 @@ from tests.support.calls import job_call
 from tests.support.virtual_time import EPOCH
 
 SECRET = b"a secret of this test"
+LEDGER = uuid.UUID(int=7)
 RESULT = JobResult(call=job_call(7), outcome=JobOutcome.ACTED, reason="in", finished_at=EPOCH, transaction="0xab")
 
 
@@ -56,7 +58,7 @@ async def receiving() -> AsyncIterator[Receiver]:
 
 @asynccontextmanager
 async def consumer(url: str, *, allow_private: bool = True) -> AsyncIterator[WebhookConsumer]:
-    one = WebhookConsumer("out", url, SECRET, SystemClock(), allow_private=allow_private)
+    one = WebhookConsumer("out", url, SECRET, SystemClock(), LEDGER, allow_private=allow_private)
     try:
         yield one
     finally:
@@ -98,7 +100,7 @@ def test_the_answer_decides(status: int, error: type[Exception] | None) -> None:
     run_async(scenario())
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0x7f.0.0.1", "[::ffff:127.0.0.1]"])
 def test_nothing_is_sent_into_the_own_network_unless_that_is_allowed(host: str) -> None:
     """Written as an address, or as a name that leads there. The control is the test above."""
 

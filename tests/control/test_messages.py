@@ -9,12 +9,14 @@ import pytest
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from runnerd.control import (
     chain_messages,
+    consumer_messages,
     key_messages,
     messages,
     outbox_messages,
     safe_messages,
     service_messages,
 )
+from runnerd.control.dry_run_messages import DryRun, LimitView
 from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
 from runnerd.control.place_messages import VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
@@ -46,6 +48,11 @@ REQUESTS: list[Request] = [
     key_messages.CreateKey(name="shop", plugins=["alpha"], is_signing=True, expires_in_s=60),
     key_messages.GetKeys(),
     key_messages.RevokeKey(name="shop"),
+    consumer_messages.GetConsumers(),
+    consumer_messages.GetDeadLetters(consumer="hook", limit=1_000),
+    consumer_messages.RetryDeadLetters(consumer="hook", call_ids=[1, (1 << 63) - 1]),
+    consumer_messages.DropDeadLetters(consumer="hook"),
+    consumer_messages.ForgetConsumer(consumer="hook"),
 ]
 KEY = key_messages.KeyStatus(
     name="shop", kind="bearer", plugins=["alpha"], state="revoked", created_at=AT, created_by="uid:0", expires_at=None,
@@ -56,9 +63,13 @@ PLUGIN = messages.PluginStatus(
     waiting=1, deciding=0, restarts=1, layers=["seccomp"], missing_layers=["landlock"], triggers=["cron * * * * *"],
     next_fire=AT, last_outcome="noop", last_reason="calm", last_at=None,
 )  # fmt: skip
+CONSUMER = consumer_messages.ConsumerStatus(
+    name="hook", kind="webhook", waiting=1, dead=2, moved_at=AT, trouble="answered 500"
+)
 STATUS = messages.Status(
     version="0.1", pid=1, health="degraded", problems=["no head"], started_at=AT, now=AT, database="up", http=None,
     zygote_pid=2, loop_lag_ms=0.25, plugins=[PLUGIN], open_intents={"sent": 1},
+    consumers=[CONSUMER],
     producers=[ProducerStatus(name="outbox", state="running", reason="", progress="last event 7")],
     chains=[
         messages.ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent"),
@@ -92,6 +103,22 @@ PROPOSAL = safe_messages.Proposal(
 REPLIES: list[Reply] = [
     STATUS,
     messages.Fired(call_id=1, is_new=False, outcome="acted", reason="", transaction="0x03"),
+    messages.Fired(call_id=1, is_new=True, fell_back_to="catcher/catch"),
+    DryRun(
+        call_id=2,
+        outcome="would act",
+        reason="it succeeds",
+        decision='{"kind":"noop"}',
+        state_writes=["a"],
+        to="0x01",
+        calldata="0x02",
+        value_wei=1 << 200,
+        block=7,
+        gas_limit=21_000,
+        max_fee_per_gas_wei=2,
+        max_priority_fee_per_gas_wei=1,
+        limits=[LimitView(key="k", of="vault v", asked=1, used=2, limit=1 << 255)],
+    ),
     messages.Runs(runs=[RUN]),
     messages.Transactions(transactions=[TRANSACTION]),
     messages.History(
@@ -116,6 +143,21 @@ REPLIES: list[Reply] = [
         ],
     ),
     key_messages.Keys(keys=[KEY]),
+    consumer_messages.Consumers(now=AT, consumers=[CONSUMER]),
+    consumer_messages.DeadLetters(
+        letters=[
+            consumer_messages.DeadLetter(
+                consumer="hook",
+                call_id=1,
+                plugin="alpha",
+                outcome="acted",
+                attempts=12,
+                reason="no",
+                at=AT,
+                is_wanted=True,
+            )
+        ]
+    ),
     key_messages.KeyCreated(key=KEY, secret="rk1.shop.x"),
     messages.Done(text="paused"),
     messages.Failure(reason="no such plugin"),

@@ -11,8 +11,9 @@ from runnerd.catalogue import build_catalogue
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.config.grants import ActionGrant, ArgumentLimit
 from runnerd.config.model import BudgetConfig, VaultConfig
+from runnerd.executor.draft import Grant
 from runnerd.executor.policy import Approved, Circumstances, judge
-from runnerd.executor.review import Grant, find_objection
+from runnerd.executor.review import find_objection
 from runnerd.executor.wanted import Intent
 from runnerd.executor.windows import Measure
 from tests.support.virtual_time import EPOCH
@@ -32,6 +33,7 @@ def grant(*, spent: int = 0, budget: int = 100, max_actions: int = 8, **action: 
         actions={"mint": ActionGrant(**{**options, **action})},
     )  # fmt: skip
     return Grant(
+        vault="main",
         chain_id=1,
         wallet=WALLET,
         catalogue=build_catalogue("main", config),

@@ -196,7 +196,7 @@ SUPERVISOR_FRAMES: dict[str, tuple[FromSupervisor, bytes]] = {
             b'"payload":"{\\"size\\": 3}",'
             b'"due_at":"2026-11-21T06:00:00Z","fired_at":"2026-11-21T06:00:00.001500Z",'
             b'"origin":{"source":"event trades","id":"outbox trades 42","principal":"pg:trades","block":null},'
-            b'"job":"decide"},'
+            b'"job":"decide","is_dry_run":false},'
             b'"now":"2026-11-21T06:00:00.004210Z","block":{"number":1042,'
             b'"hash":"0x1c8aff950685c2ed4bc3174f3472287b56d9517b9c948127319a09a7a36deac8","timestamp":1795240799},'
             b'"vault":{"name":"demo","address":"0x00000000000000000000000000000000000000A1","chain_id":31337,'

@@ -5,6 +5,8 @@ On virtual time, with the real desk, state machine and results; fakes stand for 
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,12 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.messages import TriggerKind
+from runnerd.config.routing import RouteLimits
 from runnerd.pauses import Pause, Scope
+from runnerd.store.calls import JobResult
 from runnerd.store.errors import CommitRefused, StateOverLimit
 from runnerd.supervisor import machine
 from runnerd.supervisor.ahead import Ahead
+from runnerd.supervisor.caller import Caller
 from runnerd.supervisor.context import SnapshotFailed
 from runnerd.supervisor.machine import Phase
+from runnerd.supervisor.places import AllRoutes
 from tests.support.aio import run_async
 from tests.support.caller_parts import CRON, CallerBench
 from tests.support.calls import job_call
@@ -715,6 +721,93 @@ def test_every_call_ends_exactly_once_in_any_order_of_events(steps: list[tuple[s
         chaos.exit()
         await bench.until(lambda: len(bench.results) == chaos.offered, 200)
         assert (bench.caller.waiting, bench.caller.deciding, bench.caller._open) == (0, 0, {})
+        await bench.close()
+
+    run(scenario)
+
+
+# --- layers and dry runs ---------------------------------------------------------------------------------------------
+
+
+def test_decide_of_a_job_has_the_deadline_of_its_layers() -> None:
+    """The tightest of all routes, the plugin and the job."""
+
+    async def scenario() -> None:
+        bench = CallerBench(decide_deadline_s=5.0, jobs={"settle": RouteLimits(decide_deadline_s=0.5)})
+        bench.worker_ready()
+        bench.caller.offer(job_call(1))
+        bench.caller.offer(job_call(2, job="settle"))
+        await bench.until(lambda: bool(bench.seat.aborts))
+        assert bench.seat.aborts == ["decide of call 2 took longer than 0.5 s"]
+        await bench.close()
+
+    run(scenario)
+
+
+def test_plugins_share_the_places_of_all_routes() -> None:
+    """Of one that is held up nothing is lost, and its calls go on when there is a place."""
+
+    async def scenario() -> None:
+        bench, other = CallerBench(), CallerBench()
+        shared = AllRoutes(RouteLimits(parallel=1))
+        for each in (bench, other):
+            each.services = replace(each.services, all_routes=shared)
+            each.caller = Caller(each.seat, each.services, each.tasks)
+            each.worker_ready()
+        bench.caller.offer(job_call(1))
+        other.caller.offer(job_call(2))
+        await bench.settle()
+        assert (len(bench.seat.asked), len(other.seat.asked)) == (1, 0)
+        bench.worker_ends()
+        await bench.settle()
+        assert len(other.seat.asked) == 1
+        other.answer(2)
+        bench.say_hello()
+        await bench.settle()
+        assert [asked.call.id for asked in bench.seat.asked] == [1, 1]
+        bench.answer(1)
+        await bench.settle()
+        assert (shared.places.taken, bench.caller.deciding, other.caller.deciding) == (0, 0, 0)
+        await bench.close()
+        await other.close()
+
+    run(scenario)
+
+
+def test_a_dry_run_leaves_no_trace_in_the_ledger_or_in_the_plugins_health() -> None:
+    """Whatever comes of it: an answer, an exception, the end of its worker, a pause, a passed deadline."""
+
+    async def scenario() -> None:
+        bench = CallerBench()
+        told: dict[int, asyncio.Future[JobResult]] = {}
+        listening = ExitStack()
+
+        async def offer(call_id: int, deadline_s: float = 60.0) -> None:
+            told[call_id] = listening.enter_context(bench.services.results.expecting(call_id))
+            call = job_call(call_id, is_dry_run=True, trigger=TriggerKind.MANUAL, deadline_s=deadline_s)
+            bench.caller.offer(call)
+            await bench.settle()
+
+        async def outcome(call_id: int) -> str:
+            result = await told[call_id]
+            return f"{result.outcome}: {result.reason}"
+
+        bench.worker_ready()
+        for call_id in (1, 2, 3):
+            await offer(call_id)
+        assert [asked.call.is_dry_run for asked in bench.seat.asked] == [True] * 3
+        bench.answer(1)
+        bench.fail(2)
+        assert await outcome(1) == "noop: accepted"
+        assert await outcome(2) == "failed: decide raised ValueError: no"
+        assert bench.seat.state.phase is Phase.READY
+        bench.worker_ends()
+        assert await outcome(3) == "failed: its worker ended: killed"
+        assert bench.caller.waiting == 0
+        await offer(4, deadline_s=2.0)
+        assert await outcome(4) == "expired: its deadline passed in the queue (plugin was starting)"
+        assert (bench.ledger.commits, bench.results) == ([], {})
+        listening.close()
         await bench.close()
 
     run(scenario)

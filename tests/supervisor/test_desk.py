@@ -53,6 +53,52 @@ def test_calls_put_back_come_first_and_oldest_first() -> None:
     assert taken(desk) == [3, 4, 5, 7]
 
 
+def test_a_job_with_a_limit_of_its_own_keeps_no_other_job_waiting() -> None:
+    """What waits for its own kind is passed by; when one has ended the oldest of its job is the next."""
+    desk = Desk(parallel=4, queue=10, of_jobs={"settle": 1})
+    for call_id, job in enumerate(("settle", "settle", "decide", "settle", "decide"), 1):
+        desk.put(job_call(call_id, job=job))
+    assert taken(desk) == [1, 3, 5]
+    desk.end(3)
+    assert taken(desk) == []
+    desk.end(1)
+    assert taken(desk) == [2]
+    desk.put_back(job_call(1, job="settle"))
+    desk.end(2)
+    assert taken(desk) == [1]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["settle", "audit", "decide"]), st.booleans()), max_size=20),
+    st.lists(st.integers(0, 5), max_size=40),
+)
+def test_limits_of_jobs_hold_and_nothing_waits_without_reason(wanted: list[tuple[str, bool]], ends: list[int]) -> None:
+    """At every moment: no job beyond its limit, none waiting that could run, and within a job the oldest first."""
+    limits = {"settle": 1, "audit": 2}
+    desk = Desk(parallel=3, queue=100, of_jobs=limits)
+    waiting = []
+    for call_id, (job, is_queued) in enumerate(wanted, 1):
+        desk.put(job_call(call_id, job=job, source=job, overlap="queue" if is_queued else "parallel"))
+        waiting.append(call_id)
+    for end in [*ends, *[0] * len(wanted)]:
+        started = taken(desk)
+        assert all(started_id in waiting for started_id in started)
+        waiting = [call_id for call_id in waiting if call_id not in started]
+        running = [deciding.call for deciding in desk.running.values()]
+        for job, limit in limits.items():
+            assert sum(call.job == job for call in running) <= limit
+        if len(running) < 3:
+            could = [
+                call_id for call_id in waiting
+                if sum(call.job == wanted[call_id - 1][0] for call in running)
+                < limits.get(wanted[call_id - 1][0], 3) and not wanted[call_id - 1][1]
+            ]  # fmt: skip
+            assert could == []
+        if running:
+            desk.end(sorted(desk.running)[end % len(running)])
+    assert (desk.waiting, desk.running) == (0, {})
+
+
 def test_a_suspect_runs_alone() -> None:
     """A call that ended a worker is beside no other call, so that the next end points at it and at nobody else."""
     desk = Desk(parallel=3, queue=10)

@@ -1,6 +1,7 @@
 """What a plugin's triggers may ask for: as much as may wait, and a rate in the long run."""
 
 from runnerd.supervisor.intake import Intake
+from runnerd.supervisor.rate import RateLimit
 
 
 def test_a_full_queue_takes_no_more() -> None:
@@ -37,3 +38,17 @@ def test_room_is_bounded_by_the_rate() -> None:
         assert intake.refusal(0.0, waiting=0) is None
     assert [intake.room(0.0, waiting=0) for _ in range(3)] == [0, 0, 0]
     assert intake.room(0.55, waiting=0) == 5
+
+
+def test_a_call_passes_the_rates_of_its_job_its_plugin_and_all() -> None:
+    """One that is refused by one of them is not counted with the others."""
+    all_routes = RateLimit(4, 4)
+    intake = Intake(queue=10, per_s=10, of_jobs={"settle": 1}, all_routes=all_routes)
+    assert intake.refusal(0.0, 0, "settle") is None
+    assert intake.refusal(0.0, 0, "settle") == "more than 1 calls a second of job settle"
+    assert [intake.refusal(0.0, 0, "decide") for _ in range(3)] == [None] * 3
+    assert intake.refusal(0.0, 0, "decide") == "more than 4 calls a second of all plugins"
+    assert (intake.room(0.0, 0, ["decide"]), intake.room(1.0, 0, ["decide"]), intake.room(1.0, 0, ["settle"])) == (
+        0, 4, 1,
+    )  # fmt: skip
+    assert intake.room(1.0, 0, ["decide", "settle"]) == 1

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from protocol.messages import TriggerKind
-from protocol.trigger import Overlap
+from protocol.trigger import DEFAULT_JOB, Overlap
 from runnerd.store.calls import JobCall
 from runnerd.triggers.producer import Terms
 from tests.support.virtual_time import EPOCH
@@ -19,6 +19,8 @@ def job_call(
     deadline_s: float = 60.0,
     source: str = "",
     overlap: Overlap = "parallel",
+    job: str = DEFAULT_JOB,
+    is_dry_run: bool = False,
 ) -> JobCall:
     """A call of `plugin` with plain values."""
     return JobCall(
@@ -35,6 +37,8 @@ def job_call(
         attempts=attempts,
         source=source,
         overlap=overlap,
+        job=job,
+        is_dry_run=is_dry_run,
     )
 
 

@@ -1,7 +1,7 @@
 """A router that only remembers: what producers submitted, in one commit each. For producers without a ledger."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from runnerd.store.calls import NewCall
 from runnerd.store.statement import Statement
@@ -23,7 +23,7 @@ class FakeRouter:
         """All calls, in order."""
         return [call for new_calls, _ in self.commits for call in new_calls]
 
-    def room(self, plugin: str) -> int:
+    def room(self, plugin: str, jobs: Collection[str] = ()) -> int:
         return self.rooms.get(plugin, 1_000)
 
     def is_quarantined(self, plugin: str) -> bool:

@@ -1,7 +1,7 @@
 """A router over a real ledger without plugins: it commits what producers submit, and remembers what was new."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, NewCall
@@ -21,7 +21,7 @@ class LedgerRouter:
         self.gate.set()
         self.after.set()
 
-    def room(self, plugin: str) -> int:
+    def room(self, plugin: str, jobs: Collection[str] = ()) -> int:
         return self.free
 
     def is_quarantined(self, plugin: str) -> bool:

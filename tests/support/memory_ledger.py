@@ -3,7 +3,7 @@
 It understands the statements of `chain_follower` by their parameters. `crash` ends a commit before or after it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from protocol.messages import TriggerKind
@@ -31,7 +31,7 @@ class MemoryLedger:
 
     # --- Submit ------------------------------------------------------------------------------------------------------
 
-    def room(self, plugin: str) -> int:
+    def room(self, plugin: str, jobs: Collection[str] = ()) -> int:
         return self.free
 
     def is_quarantined(self, plugin: str) -> bool:

@@ -1,7 +1,7 @@
 """An outbox in a database of the tests, and a producer that follows it, on the real router, store and ledger."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from typing import Any, cast
@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 
 from protocol.triggers import Event
 from runnerd.clock import SystemClock
+from runnerd.layers import Layers
 from runnerd.results import Results
 from runnerd.router import Router
 from runnerd.services.metrics import Metrics
@@ -61,9 +62,14 @@ class Taker:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.room = 1_000_000
+        self.free = 1_000_000
+        self.declared = None
+        self.layers = Layers()
         self.offered: list[JobCall] = []
         self.state = WorkerState(phase=Phase.READY)
+
+    def room(self, jobs: Collection[str]) -> int:
+        return self.free
 
     def refusal(self, call: NewCall, coming: int) -> str | None:
         return None
@@ -73,7 +79,7 @@ class Taker:
 
     def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
         self.offered.append(call)
-        self.room -= 1
+        self.free -= 1
 
     def offer_again(self, calls: Sequence[JobCall]) -> None:
         for call in calls:

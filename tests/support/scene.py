@@ -7,6 +7,8 @@ a test may look at is what an operator may: control socket, ledger, chain, log, 
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -49,6 +51,7 @@ T = TypeVar("T")
 Plugins = Mapping[str, Mapping[str, object]]
 
 PUPPET = Path(__file__).resolve().parents[1] / "integration/plugins/puppet.py"
+RUNNERCTL = Path(sys.executable).with_name("runnerctl")
 BLOCK_TIME_S = 0.2
 POLL_S = 0.01
 DEADLINE_S = 30.0
@@ -166,6 +169,11 @@ class Scene:
             return int((self.directory / "data/postgres/postmaster.pid").read_text().splitlines()[0])
         except (FileNotFoundError, IndexError, ValueError):
             return None
+
+    def runnerctl(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """The command as an operator runs it."""
+        command = [str(RUNNERCTL), "--config", str(self.config), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     # --- calls -------------------------------------------------------------------------------------------------------
 

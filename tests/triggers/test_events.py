@@ -1,7 +1,7 @@
 """The event producer on a real PostgreSQL: announcements become calls, and a lost connection comes back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,10 +34,10 @@ def topics(*names: str) -> list[Event]:
 class EventBench:
     """A running producer, and another connection that announces."""
 
-    def __init__(self, dsn: str, listen_dsn: str | None = None) -> None:
+    def __init__(self, dsn: str, listen_dsn: str | None = None, also: Collection[str] = ()) -> None:
         self._dsn = dsn
         self.router = FakeRouter()
-        self.events = EventProducer(listen_dsn or dsn, self.router, SystemClock())
+        self.events = EventProducer(listen_dsn or dsn, self.router, SystemClock(), also=also)
         self._running = asyncio.get_running_loop().create_task(self.events.run())
 
     async def listening(self, *topics: str) -> None:
@@ -71,8 +71,8 @@ class EventBench:
 
 
 @asynccontextmanager
-async def event_bench(dsn: str, listen_dsn: str | None = None) -> AsyncIterator[EventBench]:
-    bench = EventBench(dsn, listen_dsn)
+async def event_bench(dsn: str, listen_dsn: str | None = None, also: Collection[str] = ()) -> AsyncIterator[EventBench]:
+    bench = EventBench(dsn, listen_dsn, also)
     try:
         yield bench
     finally:
@@ -447,3 +447,23 @@ def test_database_in_another_encoding_is_understood(postgres: object, database: 
     run_async(scenario())
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def test_what_no_trigger_takes_of_the_fallbacks_topics_is_for_nobody(database: str) -> None:
+    """They are listened to without a plugin, too; what a trigger takes is its alone."""
+
+    async def scenario() -> None:
+        async with event_bench(database, also=["lost", "flow"]) as bench:
+            await bench.listening("lost", "flow")
+            trigger = Event(topic="flow", where={"side": "buy"})
+            await bench.events.declare("alpha", [trigger, *topics("other")], terms())
+            await bench.listening("lost", "flow", "other")
+            bench.notify(("lost", "1"), ("flow", '{"side": "buy"}'), ("flow", '{"side": "sell"}'), ("other", "2"))
+            await until(lambda: len(bench.router.calls) == 4)
+            assert bench.heard("") == [("lost", "1"), ("flow", '{"side": "sell"}')]
+            assert bench.heard("alpha") == [("flow", '{"side": "buy"}'), ("other", "2")]
+            assert len({call.event for call in bench.router.calls}) == 4
+            bench.events.forget("alpha")
+            await bench.listening("lost", "flow")
+
+    run_async(scenario())

@@ -147,15 +147,15 @@ def test_two_plugins_share_what_is_read_and_one_that_takes_nothing_keeps_nobody(
             await bench.hears("1", "2")
             await bench.hears("1", "2", plugin="beta")
             assert len({row["fired_at"] for plugin in ("alpha", "beta") for row in bench.calls(plugin)}) <= 2
-            bench.plugins["alpha"].room = 0
+            bench.plugins["alpha"].free = 0
             publish(indexer, *numbers(3, 600))
             await bench.hears(*texts(1, 600), plugin="beta")
             assert bench.heard() == texts(1, 2)
             assert "alpha at 2 on flow (it takes no calls now)" in bench.outbox.progress()
             assert 'runnerd_outbox_behind{plugin="alpha",topic="flow"} 598.0' in bench.metrics.render().decode()
-            bench.plugins["alpha"].room = 10
+            bench.plugins["alpha"].free = 10
             await bench.hears(*texts(1, 12))
-            bench.plugins["alpha"].room = 1_000
+            bench.plugins["alpha"].free = 1_000
             await bench.hears(*texts(1, 600))
             await until(lambda: "behind" not in bench.outbox.progress())
             assert 'runnerd_outbox_behind{plugin="alpha",topic="flow"} 0.0' in bench.metrics.render().decode()

@@ -21,5 +21,11 @@ create table dead_letters (
     attempts  integer not null,
     reason    text not null,
     at        timestamptz not null,
+    is_wanted boolean not null default false,   -- an operator wants it handed over once more
     primary key (consumer, result_no)
 );
+
+-- The answer to a call of a chain is a call of its own, which the supervisor decides.
+alter table job_calls drop constraint job_calls_trigger_check;
+alter table job_calls add constraint job_calls_trigger_check
+    check (trigger in ('cron', 'event', 'block', 'log', 'metric', 'webhook', 'custom', 'manual', 'answer'));

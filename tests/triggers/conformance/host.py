@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
@@ -20,9 +20,12 @@ from msgspec import Struct
 
 from runnerd import crash_points
 from runnerd.clock import SystemClock
+from runnerd.config.routing import AlwaysRoute, RouterConfig
+from runnerd.layers import Layers
 from runnerd.process import die_with_parent
 from runnerd.results import Results
 from runnerd.router import Router
+from runnerd.routes import Routes
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobCall, JobOutcome, NewCall
 from runnerd.store.store import Store
@@ -34,6 +37,7 @@ from runnerd.triggers.producers import Producers
 from tests.triggers.conformance.adapter import Adapter, Parts, Seen, find_adapter
 
 PLUGINS = ("alpha", "beta")
+AUDITOR = "auditor"
 TERMS = Terms(call_deadline=timedelta(hours=1), chain="local", vault="demo")
 LISTEN_EVERY_S = 0.005
 
@@ -49,6 +53,8 @@ class Order(Struct, frozen=True, kw_only=True):
     twins: int = 1
     room: int = 1_000_000
     take_s: float = 0.0
+    is_audited: bool = False
+    """Whether one more plugin, AUDITOR, gets a copy of what the others get."""
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -64,6 +70,8 @@ class TakingHost:
     def __init__(self, name: str, results: Results, order: Order, refused: list[Seen]) -> None:
         self.name = name
         self.state = WorkerState(phase=Phase.READY)
+        self.declared = None
+        self.layers = Layers()
         self._results = results
         self._order = order
         self._refused = refused
@@ -71,8 +79,7 @@ class TakingHost:
         self._tasks = Tasks()
         self._is_taking = False
 
-    @property
-    def room(self) -> int:
+    def room(self, jobs: Collection[str]) -> int:
         return self._order.room - len(self._waiting)
 
     def refusal(self, call: NewCall, coming: int) -> str | None:
@@ -111,8 +118,8 @@ class TakingHost:
             if self._order.take_s:
                 await asyncio.sleep(self._order.take_s)
             call, ahead = self._waiting.popleft()
-            if ahead is None or await ahead.is_stored():
-                await self._results.finish(call, JobOutcome.NOOP, "taken")
+            finish = self._results.finish(call, JobOutcome.NOOP, "taken")
+            await (finish if ahead is None else ahead.then(finish))
         self._is_taking = False
 
 
@@ -141,9 +148,10 @@ async def run(order: Order, adapter: Adapter) -> None:
     store = Store(order.dsn)
     await store.open()
     results = Results(store, clock)
-    router = Router(store, results, metrics, clock)
+    always = (AlwaysRoute(plugin=AUDITOR),) if order.is_audited else ()
+    router = Router(store, results, metrics, clock, Routes(RouterConfig(always=always)))
     refused: list[Seen] = []
-    hosts = {name: TakingHost(name, results, order, refused) for name in PLUGINS}
+    hosts = {name: TakingHost(name, results, order, refused) for name in (*PLUGINS, AUDITOR)}
     router.hosts.update(cast("Any", hosts))
     await router.load()
     if order.crash_at is not None:

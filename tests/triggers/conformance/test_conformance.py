@@ -10,7 +10,7 @@ import pytest
 from tests.support.aio import run_async
 from tests.triggers.conformance.adapter import find_adapter, find_names
 from tests.triggers.conformance.bench import Bench, Host
-from tests.triggers.conformance.host import PLUGINS
+from tests.triggers.conformance.host import AUDITOR, PLUGINS
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -55,6 +55,27 @@ def test_crash_before_or_after_the_commit_loses_and_doubles_nothing(name: str, p
             await bench.until_called([*before, *after] if bench.adapter.keeps else after)
             await host.stop()
         assert bench.called("state <> 'done'") == {}
+
+    run(name, ledger_dsn, scenario)
+
+
+@pytest.mark.parametrize(
+    "name, point", [("outbox", "call.storing"), ("outbox", "call.stored"), ("block", "store.committed")]
+)
+def test_a_copy_stands_exactly_where_its_original_does_whatever_crashes(name: str, point: str, ledger_dsn: str) -> None:
+    """One for each event that others got, which two of them take: none is lost with the process, none is doubled."""
+
+    async def scenario(bench: Bench) -> None:
+        async with bench.host(crash_at=point, crash_nth=CRASH_NTH, is_audited=True) as host:
+            before = await cause_until_dead(bench, host)
+        originals = {stimulus for plugin, stimulus in bench.called() if plugin != AUDITOR}
+        assert {stimulus for plugin, stimulus in bench.called() if plugin == AUDITOR} == originals
+        async with bench.host(is_audited=True) as host:
+            await bench.until_called([*before, *await bench.source.cause(3)])
+            await host.stop()
+        called = bench.called()
+        wanted = {stimulus: 1 for plugin, stimulus in called if plugin != AUDITOR}
+        assert {stimulus: count for (plugin, stimulus), count in called.items() if plugin == AUDITOR} == wanted
 
     run(name, ledger_dsn, scenario)
 
