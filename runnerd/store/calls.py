@@ -171,6 +171,7 @@ def insert(call: NewCall) -> Statement:
     return Statement(
         _INSERT_ONE,
         parameters,
+        is_leading=True,
         bulk=Bulk(_INSERT, (tuple(parameters.values()),), (call.plugin, call.identity), len(call.payload)),
     )
 
@@ -217,6 +218,7 @@ def move_cursor(plugin: str, trigger_key: str, due_at: datetime) -> Statement:
         on conflict (plugin, trigger_key) do update set due_at = greatest(trigger_cursors.due_at, excluded.due_at)
         """,
         {"plugin": plugin, "key": trigger_key, "due_at": due_at},
+        is_independent=True,
         bulk=Bulk(_MOVE_CURSOR, ((plugin, trigger_key, due_at),), ("cursor", plugin, trigger_key)),
     )
 

@@ -13,7 +13,7 @@ from typing import Final, LiteralString
 from psycopg.rows import DictRow
 
 from runnerd.store.ledger import Rows
-from runnerd.store.statement import Bulk, Form, Statement, join
+from runnerd.store.statement import Bulk, Form, Statement, join, join_leading
 
 MAX_WEIGHT: Final = 8 << 20
 """Characters of long texts in one set: an array is held three times, by us, on its way and by PostgreSQL."""
@@ -104,6 +104,9 @@ class _Set:
 
 
 def _alone(number: int, commit: Sequence[Statement]) -> list[Step]:
+    whole = join_leading(commit) if commit else None
+    if whole is not None:
+        return [Step(whole.sql, whole.parameters, (number, 0))]
     steps: list[Step] = []
     place = 0
     for statement, count in join(commit):

@@ -1,8 +1,18 @@
 """Statements about producers: how far each has come. A position is moved in the transaction of the calls made of it."""
 
 from datetime import datetime
+from typing import Final
 
-from runnerd.store.statement import Statement
+from runnerd.store.statement import Bulk, Form, Statement
+
+_MOVE: Final = Form(
+    """
+    insert into producer_positions (producer, key, position, moved_at)
+    select * from unnest(%(producer)s::text[], %(key)s::text[], %(position)s::text[], %(at)s::timestamptz[])
+    on conflict (producer, key) do update set position = excluded.position, moved_at = excluded.moved_at
+    """,
+    ("producer", "key", "position", "at"),
+)
 
 
 def position(producer: str, key: str) -> Statement:
@@ -30,6 +40,8 @@ def move(producer: str, key: str, position: str, at: datetime) -> Statement:
         on conflict (producer, key) do update set position = excluded.position, moved_at = excluded.moved_at
         """,
         {"producer": producer, "key": key, "position": position, "at": at},
+        is_independent=True,
+        bulk=Bulk(_MOVE, ((producer, key, position, at),), ("position", producer, key), len(position)),
     )
 
 

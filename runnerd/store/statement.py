@@ -44,6 +44,8 @@ class Statement:
     """It writes, returns no row, and touches no row that another independent statement of its commit looks at."""
     is_ordered: bool = False
     """It follows the ordered ones before it: two never share a statement, whose parts run in no defined order."""
+    is_leading: bool = False
+    """It returns rows, and touches none that an independent statement looks at which follows it in its commit."""
     bulk: Bulk | None = None
     """The same work as rows, if others like it may be done together with it."""
 
@@ -61,6 +63,17 @@ def join(statements: Sequence[Statement]) -> list[tuple[Statement, int]]:
         else:
             joined += [(statement, 1) for statement in group]
     return joined
+
+
+def join_leading(statements: Sequence[Statement]) -> Statement | None:
+    """A leading statement and the independent ones that follow it, as one whose rows are the leading one's.
+
+    None if that is not what a commit is made of.
+    """
+    leading, *others = statements
+    if not others or not leading.is_leading or not all(one.is_independent for one in others):
+        return None
+    return None if sum(one.is_ordered for one in others) > 1 else _as_one([*others, leading])
 
 
 def _stretches(statements: Sequence[Statement]) -> Iterator[int | None]:

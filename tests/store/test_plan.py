@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from protocol.messages import TriggerKind
-from runnerd.store import audit, calls, decisions
+from runnerd.store import audit, calls, decisions, positions
 from runnerd.store.calls import JobOutcome, NewCall
 from runnerd.store.decisions import DecisionRecord, StateLimits
 from runnerd.store.errors import CommitRefused, StateOverLimit
@@ -145,6 +145,28 @@ def test_each_call_of_a_group_gets_its_own_row(ledger_dsn: str) -> None:
             assert [[row["id"] for row in rows] for rows in submitted[4]] == [[found["d"]], [found["e"]]]
             (cursors,) = await store.fetch(Statement("select count(*) from trigger_cursors"))
             assert cursors["count"] == 4
+
+    run_async(scenario())
+
+
+def test_a_call_with_its_position_is_one_statement_and_many_are_two(ledger_dsn: str) -> None:
+    """Alone they are parts of a WITH, and the call's row is the call's; in a group one statement for each kind."""
+    commits = [(calls.insert(new_call(name)), positions.move("block", name, "{}", AT)) for name in "abc"]
+    (alone,) = plan(commits[:1])
+    assert alone.place == (0, 0)
+    assert len(plan(commits)) == 2
+
+    async def scenario() -> None:
+        async with opened(ledger_dsn) as store:
+            rows, nothing = await store.commit(*commits[0])
+            assert ([row["attempts"] for row in rows], nothing) == ([0], [])
+            await asyncio.gather(*(store.commit(*commit) for commit in commits[1:]))
+            moved = await store.fetch(positions.positions("block"))
+            assert [row["key"] for row in moved] == ["a", "b", "c"]
+            bad = calls.insert(new_call("d\0"))
+            with pytest.raises(CommitRefused):
+                await store.commit(bad, positions.move("block", "d", "{}", AT))
+            assert len(await store.fetch(positions.positions("block"))) == 3
 
     run_async(scenario())
 
