@@ -228,8 +228,8 @@ class Store:
             return answers
         try:
             async with connection.pipeline():
-                # Not left to the pipeline, which is a transaction too: leaving it after an error of ours, or when we are
-                # cancelled, would commit what was sent until then.
+                # Not left to the pipeline, which is a transaction too: leaving it after an error of ours, or when this
+                # is cancelled, would commit what was sent until then.
                 await connection.execute("begin")
                 cursors = [await connection.execute(step.sql, step.parameters, prepare=True) for step in steps]
                 await connection.execute("commit")
