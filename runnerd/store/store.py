@@ -227,10 +227,12 @@ class Store:
             step.give(await _rows_of(await connection.execute(step.sql, step.parameters, prepare=True)), answers)
             return answers
         try:
-            # What is sent between two syncs of a pipeline is one transaction to the server, without a word for it:
-            # `begin` and `commit` would cost 90 µs.
             async with connection.pipeline():
+                # Not left to the pipeline, which is a transaction too: leaving it after an error of ours, or when this
+                # is cancelled, would commit what was sent until then.
+                await connection.execute("begin")
                 cursors = [await connection.execute(step.sql, step.parameters, prepare=True) for step in steps]
+                await connection.execute("commit")
         except Exception:
             try:
                 await connection.rollback()
