@@ -25,7 +25,7 @@ from runnerd.executor.executor import VaultDesk
 from runnerd.log import fields
 from runnerd.pauses import Pauses
 from runnerd.services.metrics import Metrics
-from runnerd.store import answers, calls
+from runnerd.store import answers, calls, numbers
 from runnerd.store.calls import JobCall
 from runnerd.store.errors import StoreUnavailable
 from runnerd.store.ledger import Ledger
@@ -115,7 +115,7 @@ class Answers:
         paused = self._pauses.objection(call.plugin, config.place, [action.name])
         if paused is not None:
             raise ConsumerNotReady(paused)
-        ((row,),) = await self._store.commit(answers.new_id())
+        ((row,),) = await self._store.commit(numbers.next_call_id())
         now = self._clock.now()
         answer = JobCall(
             id=row["id"],

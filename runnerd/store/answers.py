@@ -11,11 +11,6 @@ _INSERT_AS: Final = f"""
 """  # noqa: S608  # of names that stand in `calls`
 
 
-def new_id() -> Statement:
-    """An id that no call has or will have. One row: id."""
-    return Statement("select nextval(pg_get_serial_sequence('job_calls', 'id')) as id")
-
-
 def insert_as(call: JobCall) -> Statement:
     """Add a call under its id; nothing, if one of its identity stands already.
 
