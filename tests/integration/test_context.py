@@ -2,11 +2,12 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
-from tests.support.scene import Scene, mint
+from tests.support.scene import Scene, mint, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -63,8 +64,13 @@ def test_what_a_plugin_says_is_logged_under_its_name(house: Scene) -> None:
     """ctx.log, print and stderr all end up in the operator's log, with plugin and, for ctx.log, the call."""
     fired = house.fire("puppet", do="say", text="hello from inside")
 
-    records = {record["message"]: record for record in house.log() if "hello from inside" in record["message"]}
-    assert set(records) == {f"hello from inside by {way}" for way in ("ctx.log", "print", "stderr")}
+    def find_records() -> dict[str, Any]:
+        return {record["message"]: record for record in house.log() if "hello from inside" in record["message"]}
+
+    wanted = {f"hello from inside by {way}" for way in ("ctx.log", "print", "stderr")}
+    wait_for(lambda: find_records().keys() >= wanted, "all three")  # what a plugin says has no hurry
+    records = find_records()
+    assert set(records) == wanted
     assert {record["plugin"] for record in records.values()} == {"puppet"}
     assert records["hello from inside by ctx.log"]["call"] == fired.call_id
 

@@ -43,9 +43,9 @@ async def cause_until_dead(bench: Bench, host: Host) -> list[str]:
 
 
 @every_producer
-@pytest.mark.parametrize("point", ["call.storing", "store.committing", "store.committed", "call.stored"])
+@pytest.mark.parametrize("point", ["store.committing", "call.stored"])
 def test_crash_before_or_after_the_commit_loses_and_doubles_nothing(name: str, point: str, ledger_dsn: str) -> None:
-    """Killed just before the calls are stored, or just after, when no plugin has heard of them."""
+    """Killed when everything is ready to be committed, and when it was and nobody has been told."""
 
     async def scenario(bench: Bench) -> None:
         async with bench.host(crash_at=point, crash_nth=CRASH_NTH) as host:
