@@ -150,7 +150,11 @@ def test_two_owners_carry_out_what_the_bot_proposes(stage: Stage, chain: Chain, 
         safe.scene.start("puppet")
         again = safe.wait_proposal(call_id, "collecting")
         assert again.safe_tx_hash == proposal.safe_tx_hash
-        assert safe.addresses["ada"] in again.signed_by
+        # Whose signatures count is asked of the Safe first.
+        wait_for(
+            lambda: safe.addresses["ada"] in safe.wait_proposal(call_id, "collecting").signed_by,
+            "it counts after a restart",
+        )
 
         other = SafeTx(
             chain_id=1, safe=safe.safe, to=safe.safe, value_wei=0, data=b"", operation=Operation.CALL, nonce=9

@@ -236,6 +236,8 @@ class RpcProxy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(3):  # and in which those that were being closed when they were cancelled are let go of
+            await asyncio.sleep(0)
 
 
 @contextmanager
