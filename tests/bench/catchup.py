@@ -23,8 +23,8 @@ LOOK_S: Final = 0.1
 DECIDED: Final = "select count(*) from job_calls where trigger = 'block' and state = 'done'"
 NUMBERS: Final = "select (payload::jsonb->>'number')::bigint from job_calls where trigger = 'block' order by id"
 INTRO = """
-runnerd is stopped, {blocks} blocks are mined, and it is started again. The clock runs from the exec until the plugin has
-decided the last of them: each is a durable JobCall and a recorded Decision. Order and number are the ledger's.
+runnerd is stopped, {blocks} blocks are mined, and it is started again. The clock runs from the exec until the plugin
+has decided the last of them: each is a durable JobCall and a recorded Decision. Order and number are the ledger's.
 """
 
 
@@ -33,7 +33,7 @@ def measure_catchup(arena: Arena) -> Iterator[Figure]:
     sheet = Sheet("catchup", f"{BLOCKS:,} blocks of downtime", INTRO.format(blocks=f"{BLOCKS:,}"))
     plugin = stamped(triggers=[{"kind": "block"}], queue=1_000, max_calls_per_s=1_000_000)
     with arena.daemon({"stamped": plugin}) as (daemon, dsn):
-        first = [arena.mine()[0] for _ in range(BEFORE)][0]
+        last = [arena.mine()[0] for _ in range(BEFORE)][-1]
         _wait_for(dsn, BEFORE)
         daemon.stop()
         for _ in range(0, BLOCKS, STEP):
@@ -44,7 +44,7 @@ def measure_catchup(arena: Arena) -> Iterator[Figure]:
             took_s = time.monotonic() - began
     with psycopg.connect(dsn) as connection:
         numbers = [number for (number,) in connection.execute(NUMBERS).fetchall()]
-    is_whole = numbers == list(range(first, first + BEFORE + BLOCKS))
+    is_whole = numbers == list(range(last - BEFORE + 1, last + BLOCKS + 1))
     yield sheet.add(f"{BLOCKS:,} blocks, from the exec", f"{took_s:.1f} s: {BLOCKS / took_s:,.0f}/s")
     yield sheet.add("  each once, in order", "yes" if is_whole else "no", "yes", is_whole)
     sheet.draw(bars("made up for", "blocks a second", {"ours": BLOCKS / took_s}))
