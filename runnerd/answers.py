@@ -17,7 +17,7 @@ from protocol.actions import Act, Action
 from protocol.messages import TriggerKind
 from runnerd.clock import Clock
 from runnerd.config.model import Place, PluginConfig
-from runnerd.consumers.answer import RETRACTED, find_objection
+from runnerd.consumers.answer import find_objection
 from runnerd.consumers.consumer import ConsumerNotReady, ConsumerRefused
 from runnerd.drain import Drain
 from runnerd.executor.decided import Decided, terms_of
@@ -26,7 +26,7 @@ from runnerd.log import fields
 from runnerd.pauses import Pauses
 from runnerd.services.metrics import Metrics
 from runnerd.store import answers, calls, numbers
-from runnerd.store.calls import JobCall
+from runnerd.store.calls import RETRACTED, JobCall
 from runnerd.store.errors import StoreUnavailable
 from runnerd.store.ledger import Ledger
 from runnerd.store.statement import Statement

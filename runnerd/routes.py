@@ -14,15 +14,13 @@ from typing import Final
 
 from protocol.messages import TriggerKind
 from runnerd.config.routing import AlwaysRoute, FallbackRoute, RouterConfig
-from runnerd.store.calls import NewCall
+from runnerd.store.calls import RETRACTED, NewCall
 
 MAX_LENGTH: Final = 600
 """An identity must fit into an entry of an index, and an origin into a frame."""
 ALWAYS: Final = "always"
 FALLBACK: Final = "fallback"
 """The source of such calls."""
-RETRACTED: Final = "retracted "
-"""How the identity of a call begins that takes another one back: see `triggers.chain_calls`."""
 _POSITIONED: Final = frozenset({TriggerKind.BLOCK, TriggerKind.LOG, TriggerKind.METRIC})
 """Fired by producers that move a position in the same commit, and would never ask again."""
 

@@ -12,7 +12,7 @@ from protocol.actions import Action
 from protocol.messages import TriggerKind
 from protocol.values import Value
 from runnerd.consumers.consumer import ConsumerRefused
-from runnerd.store.calls import JobCall, JobOutcome, JobResult
+from runnerd.store.calls import RETRACTED, JobCall, JobOutcome, JobResult
 
 OF_ALL: Final = (
     "$call.id", "$block.number", "$block.hash", "$block.timestamp", "$result.outcome", "$result.is_acted",
@@ -21,8 +21,6 @@ OF_ALL: Final = (
 OF_LOGS: Final = ("$log.address", "$log.index", "$log.transaction_hash")
 ARGUMENT: Final = "$log.args."
 """Before the name of an argument of the event."""
-RETRACTED: Final = "retracted "
-"""How the identity of a call begins that takes another one back (triggers.chain_calls)."""
 ASKED_BY: Final = "chain:"
 """Before the name of a chain, as the principal of its calls."""
 NO_TRANSACTION: Final = "0x" + "0" * 64

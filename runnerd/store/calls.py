@@ -25,6 +25,10 @@ class JobOutcome(StrEnum):
     DEAD = "dead"
 
 
+RETRACTED: Final = "retracted "
+"""How the identity of a call, and the name of an event, begins that takes another one back."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCall:
     """A JobCall that a producer asks for. `identity` makes a second one of the same plugin impossible.

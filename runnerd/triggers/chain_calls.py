@@ -13,7 +13,7 @@ from protocol.messages import BlockRef, TriggerKind
 from protocol.triggers import Block as BlockTrigger
 from protocol.triggers import Log as LogTrigger
 from runnerd.chain.types import Block
-from runnerd.store.calls import JobCall, NewCall
+from runnerd.store.calls import RETRACTED, JobCall, NewCall
 from runnerd.triggers.chain_source import Finding
 from runnerd.triggers.source import source_of
 
@@ -75,7 +75,7 @@ def build_retraction(task: Task, call: JobCall, moment: Moment) -> NewCall:
     return NewCall(
         plugin=call.plugin,
         trigger=call.trigger,
-        identity=f"retracted {call.identity}",
+        identity=RETRACTED + call.identity,
         principal=call.principal,
         due_at=moment.now,
         fired_at=moment.now,
@@ -85,6 +85,6 @@ def build_retraction(task: Task, call: JobCall, moment: Moment) -> NewCall:
         job=task.trigger.job,
         overlap=task.trigger.overlap,
         block=call.block,
-        event=f"retracted {call.identity.removesuffix(task.source).rstrip()}",
+        event=RETRACTED + call.identity.removesuffix(task.source).rstrip(),
         is_owed=True,
     )

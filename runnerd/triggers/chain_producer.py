@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -57,7 +58,7 @@ class Follower(Protocol):
         """Until it is not wanted, or cancelled."""
 
 
-class ChainProducer:
+class ChainProducer(ABC):
     """A Producer without its kind: the subclasses give it."""
 
     name: str
@@ -72,13 +73,13 @@ class ChainProducer:
         self._tasks = Tasks()
         self._is_running = False
 
+    @abstractmethod
     def serves(self, trigger: Trigger) -> bool:
         """Whether it is the one that fires this trigger."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _make(self, plugin: str, trigger: Trigger, terms: Terms) -> Follower:
         """The follower of a trigger that it serves. Raises ProducerBroken."""
-        raise NotImplementedError
 
     async def declare(self, plugin: str, triggers: Sequence[Trigger], terms: Terms) -> None:
         """Follow exactly these for `plugin`: from their positions, or from the head of now. Raises ProducerBroken for

@@ -88,7 +88,7 @@ def _announce(dsn: str, group: int, rounds: int) -> dict[str, int]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.prepare_threshold = 0
         for number in range(rounds):
-            time.sleep(GAP_S)
+            time.sleep(GAP_S)  # one at a time: latency, not throughput
             payload = f"{group} {number}"
             sent[payload] = time.monotonic_ns()
             connection.execute("select pg_notify('bench', %s)", (payload,))

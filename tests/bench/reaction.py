@@ -102,7 +102,7 @@ def _react(arena: Arena, size: int) -> list[float]:
     first = FIRST_NUMBER + time.monotonic_ns() // 1_000_000
     with closing(Watcher(arena)) as watcher:
         for number in range(first, first + WARM + ROUNDS):
-            time.sleep(GAP_S)
+            time.sleep(GAP_S)  # one at a time: latency, not throughput
             at = arena.poke(number)
             reacted = watcher.wait_for(number, range(size))
             if number >= first + WARM:
