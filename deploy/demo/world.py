@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from web3 import Web3
 from web3.contract import Contract
@@ -156,12 +156,24 @@ def render_tables(tables: Mapping[str, Mapping[str, object]]) -> str:
     return "\n".join(_table(name, keys) for name, keys in tables.items())
 
 
+class Process(Protocol):
+    """What a daemon's process has of `subprocess.Popen`."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: signal.Signals, /) -> None: ...
+    def kill(self) -> None: ...
+
+
 @dataclass(slots=True)
 class Daemon:
     """A running `runnerd`, started like an operator would: the command, a configuration, and its control socket."""
 
     directory: Path
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
 
     @property

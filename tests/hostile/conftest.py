@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from tests.support.leaks import find_descendants
-from tests.support.scene import Scene, Stage, puppet
+from tests.support.scene import RUNNERD_PROGRAM, Scene, Stage, puppet
 
 HERE = Path(__file__).parent
 PROBES = HERE / "probes"
@@ -60,7 +60,7 @@ time.sleep(600)
 def fort(stage: Stage) -> Iterator[Scene]:
     """See the module."""
     layer = os.environ.get(WITHOUT)
-    command = (sys.executable, str(HERE / "weak_daemon.py"), layer) if layer else ()
+    command = (sys.executable, str(HERE / "weak_daemon.py"), layer) if layer else RUNNERD_PROGRAM
     with stage.scene(PLUGINS, start=False, command=command) as scene, pytest.MonkeyPatch.context() as environment:
         (scene.directory / GRANTED).mkdir()
         (scene.directory / "credentials").mkdir()

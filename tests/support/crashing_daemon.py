@@ -2,17 +2,11 @@
 
 Installs them before it calls the daemon's own main, so that production code has nothing that could trigger them: a
 crash point may kill the process, the clock may be wrong, and `--break` does two steps in the wrong order on purpose.
-
-With `--serve` it imports everything once and forks a daemon for each line of JSON on standard input (`config`, `page`,
-`log`, `break`, `node`), answering with its pid, or with its exit code for `{"wait": PID}`. A restart then costs a fork
-instead of half a second of imports, and a campaign has thousands of them.
 """
 
 import argparse
 import asyncio
 import json
-import os
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -23,7 +17,6 @@ from typing import Final
 from runnerd import crash_points
 from runnerd.cli.daemon import main as runnerd_main
 from runnerd.clock import SystemClock
-from runnerd.process import die_with_parent
 from runnerd.store.statement import Statement
 from runnerd.store.store import Rows, Store
 from runnerd.triggers.alarm import TimerAlarm
@@ -106,57 +99,15 @@ def _send(url: str, raw: bytes) -> None:
         return  # the node is faulty at the moment; the daemon sends again
 
 
-def serve() -> None:
-    """One daemon a line, until standard input ends. Single-threaded up to here, so a fork copies a quiet process."""
-    parent = os.getpid()
-    for line in sys.stdin:
-        order = json.loads(line)
-        if "wait" in order:
-            _, status = os.waitpid(order["wait"], 0)
-            print(os.waitstatus_to_exitcode(status), flush=True)
-            continue
-        pid = os.fork()
-        if pid == 0:
-            _become_daemon(parent, order)
-        print(pid, flush=True)
-
-
-def _become_daemon(parent: int, order: dict[str, str]) -> None:
-    code = 1
-    try:
-        die_with_parent(parent)
-        os.setsid()
-        sink = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.dup2(sink, 1)
-        os.dup2(sink, 2)
-        os.close(sink)
-        os.close(null)
-        run(Path(order["config"]), Path(order["page"]), order.get("break"), order.get("node"))
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(prog="crashing_daemon", description=__doc__)
-    parser.add_argument("--serve", action="store_true", help="fork a daemon for each line of standard input")
-    parser.add_argument("--config", type=Path)
-    parser.add_argument("--page", type=Path, help="made by tests.support.crash_page.create_page")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--page", type=Path, required=True, help="made by tests.support.crash_page.create_page")
     parser.add_argument("--break", dest="broken", choices=BREAKS)
     parser.add_argument("--node", help="where a broken order sends its bytes")
     asked = parser.parse_args()
-    if asked.serve:
-        serve()
-    elif asked.config is None or asked.page is None:
-        parser.error("--config and --page, or --serve")
-    else:
-        run(asked.config, asked.page, asked.broken, asked.node)
+    run(asked.config, asked.page, asked.broken, asked.node)
 
 
 if __name__ == "__main__":

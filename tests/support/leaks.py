@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from tests.support.preloaded import SERVERS
+
 MARKERS = ("integration", "hostile", "faults")
 DEADLINE_S = 3.0
 POLL_S = 0.01
@@ -94,7 +96,11 @@ def no_leaks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     yield
     checks: dict[str, Callable[[], list[str]]] = {
         # A server that was there before may start and end processes of its own, as PostgreSQL does.
-        "processes": lambda: [f"{pid} {line}" for pid, line in find_descendants(without=before_processes).items()],
+        "processes": lambda: [
+            f"{pid} {line}"
+            for pid, line in find_descendants(without=before_processes.keys() - SERVERS).items()
+            if pid not in SERVERS
+        ],
         "threads": lambda: [thread.name for thread in threading.enumerate() if thread not in before_threads],
         "descriptors": lambda: [
             f"{number} → {target}"

@@ -45,12 +45,18 @@ from runnerd.store.embedded import EmbeddedPostgres
 from tests.support.anvil import Anvil, start_anvil
 from tests.support.leaks import find_descendants, wait_until_gone
 from tests.support.postgres import PostgresServer
+from tests.support.preloaded import Preloaded, preloaded
 from tests.support.short_dir import make_short_dir
 
 T = TypeVar("T")
 Plugins = Mapping[str, Mapping[str, object]]
 
 PUPPET = Path(__file__).resolve().parents[1] / "integration/plugins/puppet.py"
+PYTHON = (sys.executable, "-m")
+RUNNERD = (*PYTHON, "runnerd")
+"""Forked by a Python that has it imported, as is any other module."""
+RUNNERD_PROGRAM = (str(Path(sys.executable).with_name("runnerd")),)
+"""A new interpreter, with an environment and a command line of its own."""
 RUNNERCTL = Path(sys.executable).with_name("runnerctl")
 BLOCK_TIME_S = 0.2
 POLL_S = 0.01
@@ -97,8 +103,11 @@ class Effect(NamedTuple):
 class Scene:
     """One vault and its runnerd, in a directory of its own."""
 
-    def __init__(self, directory: Path, venue: Venue, dsn: str, command: Sequence[str] = ()) -> None:
-        self._command = command
+    def __init__(
+        self, directory: Path, venue: Venue, dsn: str, python: Preloaded | None, command: Sequence[str]
+    ) -> None:
+        self._python = python
+        self._command = tuple(command)
         self.directory = directory
         self.venue = venue
         self.dsn = dsn
@@ -124,8 +133,18 @@ class Scene:
 
     def start_unready(self) -> Daemon:
         """Start runnerd and do not wait."""
-        self._daemon = start_daemon(self.directory, self._command)
+        if self._python is not None and self._command[:2] == PYTHON:
+            self._daemon = self._fork(self._python, *self._command[2:])
+        else:
+            self._daemon = start_daemon(self.directory, self._command)
         return self._daemon
+
+    def _fork(self, python: Preloaded, module: str, *arguments: str) -> Daemon:
+        log = self.directory / "runnerd.log"
+        with log.open("ab") as sink:
+            fds = {1: sink.fileno(), 2: sink.fileno()}
+            process = python.start(module, *arguments, "--config", str(self.config), fds=fds)
+        return Daemon(self.directory, process, log)
 
     def kill(self) -> None:
         """`kill -9` of the supervisor, and wait until every process of it is gone."""
@@ -252,11 +271,15 @@ class Scene:
 
 
 class Stage:
-    """The session's node and database server. Each scene has a vault, a key and a database of its own."""
+    """A node, a database server, and what forks daemons: without it each is a new interpreter.
 
-    def __init__(self, node: Anvil, postgres: PostgresServer) -> None:
+    Each scene has a vault, a key and a database of its own.
+    """
+
+    def __init__(self, node: Anvil, postgres: PostgresServer, python: Preloaded | None = None) -> None:
         self.node = node
         self._postgres = postgres
+        self._python = python
 
     @contextmanager
     def scene(
@@ -268,19 +291,20 @@ class Stage:
         start: bool = True,
         has_dsn: bool = True,
         operator: str | None = None,
-        command: Sequence[str] = (),
+        command: Sequence[str] = RUNNERD,
         **tables: Mapping[str, object],
     ) -> Iterator[Scene]:
         """A new scene, with its daemon running unless `start` is False.
 
         `node` if it is not the session's, `url` if runnerd reaches it another way; `chain`, `vault` and `wallet` for
         extra keys. `operator` with a `wallet` of another kind: the address of a key elsewhere, and its table.
-        `command` if it is not `runnerd`. `has_dsn=False`: with a cluster of its own, which takes two seconds more.
+        `command` if it is not RUNNERD. `has_dsn=False`: with a cluster of its own, which takes two seconds more.
         """
         with make_short_dir() as directory, self._database() if has_dsn else nullcontext() as dsn:
             operator = operator or make_keystore(directory)
             venue = build_venue((node or self.node).url, operator)
-            scene = Scene(directory, venue, dsn or EmbeddedPostgres(directory / "data", directory / "run").dsn, command)
+            dsn_there = dsn or EmbeddedPostgres(directory / "data", directory / "run").dsn
+            scene = Scene(directory, venue, dsn_there, self._python, command)
             scene.config.write_text(render_config(venue, plugins, url=url, dsn=dsn, **tables))
             with _ended(scene):
                 if start:
@@ -315,9 +339,16 @@ def node() -> Iterator[Anvil]:
 
 
 @pytest.fixture(scope="session")
-def stage(node: Anvil, postgres: PostgresServer) -> Stage:
+def python() -> Iterator[Preloaded]:
+    """What forks the daemons."""
+    with preloaded() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stage(node: Anvil, postgres: PostgresServer, python: Preloaded) -> Stage:
     """Builds scenes."""
-    return Stage(node, postgres)
+    return Stage(node, postgres, python)
 
 
 def is_root() -> bool:

@@ -16,6 +16,7 @@ from runnerd.store.embedded import EmbeddedPostgres
 from runnerd.store.migrate import migrate
 from tests.support.aio import run_async
 from tests.support.outbox_bench import OutboxBench, events, install, outbox_bench
+from tests.support.preloaded import Preloaded
 from tests.support.short_dir import make_short_dir
 from tests.support.until import until
 from tests.triggers.conformance.adapter import find_adapter
@@ -197,13 +198,15 @@ async def kill_often(server: Cluster, bench: OutboxBench) -> None:
 
 
 @pytest.mark.parametrize("nth", [1, 4])
-def test_producer_that_is_killed_between_read_and_commit_reads_again(ledger_dsn: str, nth: int) -> None:
+def test_producer_that_is_killed_between_read_and_commit_reads_again(
+    ledger_dsn: str, python: Preloaded, nth: int
+) -> None:
     """Nothing of it stands, so nothing of it is passed over."""
     adapter = find_adapter("outbox")
 
     async def scenario() -> None:
         async with adapter.source(ledger_dsn) as source:
-            bench = Bench(adapter, source, ledger_dsn)
+            bench = Bench(adapter, source, ledger_dsn, python)
             names: list[str] = []
             async with bench.host(crash_at="outbox.read", crash_nth=nth) as host:
                 while not host.is_dead:

@@ -1,22 +1,19 @@
-"""The daemon under attack: forked by `tests.support.crashing_daemon --serve`, watched by a pidfd, started again.
+"""The daemon under attack: `tests.support.crashing_daemon`, forked and started again.
 
 Plays the part of systemd with `Restart=always`: whoever ends the daemon, `keep` starts the next.
 """
 
-import json
-import os
-import select
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.crash_page import CrashPage
 from tests.support.leaks import find_descendants
+from tests.support.preloaded import Forked, Preloaded, preloaded
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+PROGRAM = "tests.support.crashing_daemon"
 MAX_LOG_BYTES = 64 << 20
 TAIL_BYTES = 1 << 18
 NOISE = ('"level": "info"', '"action": "call_finished"')
@@ -26,25 +23,23 @@ STOP_DEADLINE_S = 45.0
 class Supervisor:
     """Made by `supervisor`. `unexpected` are ends that nobody here caused, `stalls` when it ran and did nothing."""
 
-    def __init__(
-        self, nursery: "subprocess.Popen[str]", directory: Path, page: CrashPage, order: dict[str, str]
-    ) -> None:
+    def __init__(self, python: Preloaded, directory: Path, page: CrashPage, arguments: tuple[str, ...]) -> None:
         self.directory = directory
         self.page = page
         self.log = directory / "runnerd.log"
         self.starts = 0
         self.unexpected: list[str] = []
         self.stalls: list[str] = []
-        self._nursery = nursery
-        self._order = order
-        self._pid = 0
-        self._pidfd: int | None = None
+        self._python = python
+        self._arguments = arguments
+        self._process: Forked | None = None
         self._is_ours = False
 
     @property
     def pid(self) -> int:
         """Its process; only while it runs."""
-        return self._pid
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def control_socket(self) -> Path:
@@ -54,25 +49,27 @@ class Supervisor:
     @property
     def is_running(self) -> bool:
         """Whether the last one started has not ended."""
-        return self._pidfd is not None and not self.wait_end(0)
+        return self._process is not None and self._process.poll() is None
 
     def wait_end(self, timeout_s: float) -> bool:
         """Until it has ended, whoever did it; False if it did not in time."""
-        if self._pidfd is None:
-            return True
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        return bool(poll.poll(timeout_s * 1000))
+        try:
+            if self._process is not None:
+                self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def keep(self) -> bool:
         """Start one unless it runs. Whether one was started."""
         if self.is_running:
             return False
-        self._bury()
+        self._judge_end()
         if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
             self.log.rename(self.log.with_suffix(".log.1"))
-        self._pid = self._ask(self._order)
-        self._pidfd = os.pidfd_open(self._pid)
+        with self.log.open("ab") as sink:
+            fds = {1: sink.fileno(), 2: sink.fileno()}
+            self._process = self._python.start(PROGRAM, *self._arguments, fds=fds)
         self._is_ours = False
         self.starts += 1
         return True
@@ -91,20 +88,18 @@ class Supervisor:
         self.signal(signal.SIGTERM)
         if not self.wait_end(STOP_DEADLINE_S):
             self.kill()
-            return -signal.SIGKILL
-        return self._bury() or 0
+        return self._judge_end() or 0
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal. Those that end it make that end ours."""
         if number in (signal.SIGKILL, signal.SIGTERM):
             self._is_ours = True
-        if self._pidfd is not None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, number)
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def processes(self, title: str) -> list[int]:
         """Its processes whose title contains `title`, oldest first."""
-        return sorted(pid for pid, command in find_descendants(self._pid).items() if title in command)
+        return sorted(pid for pid, command in find_descendants(self.pid).items() if title in command)
 
     def log_tail(self, lines: int = 30) -> str:
         """The last warnings and errors that it logged, and whatever is no record."""
@@ -115,22 +110,14 @@ class Supervisor:
             told = file.read().decode(errors="replace").splitlines()[1:]
         return "\n".join([line for line in told if not any(noise in line for noise in NOISE)][-lines:])
 
-    def _bury(self) -> int | None:
-        if self._pidfd is None:
+    def _judge_end(self) -> int | None:
+        if self._process is None:
             return None
-        os.close(self._pidfd)
-        self._pidfd = None
-        code = self._ask({"wait": self._pid})
+        code = self._process.wait()
+        self._process = None
         if not self._is_ours:
             self.unexpected.append(f"exit code {code}: {self.log_tail(3)}")
         return code
-
-    def _ask(self, order: "dict[str, str] | dict[str, int]") -> int:
-        assert self._nursery.stdin is not None
-        assert self._nursery.stdout is not None
-        self._nursery.stdin.write(json.dumps(order) + "\n")
-        self._nursery.stdin.flush()
-        return int(self._nursery.stdout.readline())
 
 
 @contextmanager
@@ -138,21 +125,11 @@ def supervisor(
     directory: Path, page_path: Path, page: CrashPage, *, broken: str | None, node_url: str
 ) -> Iterator[Supervisor]:
     """A daemon to be started, for the length of the block; killed at its end if it still runs."""
-    order = {"config": str(directory / "runnerd.toml"), "page": str(page_path), "log": str(directory / "runnerd.log")}
-    if broken is not None:
-        order |= {"break": broken, "node": node_url}
-    command = [sys.executable, "-m", "tests.support.crashing_daemon", "--serve"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, start_new_session=True
-    ) as nursery:
-        daemon = Supervisor(nursery, directory, page, order)
+    breaking = () if broken is None else ("--break", broken, "--node", node_url)
+    arguments = ("--config", str(directory / "runnerd.toml"), "--page", str(page_path), *breaking)
+    with preloaded() as python:
+        daemon = Supervisor(python, directory, page, arguments)
         try:
             yield daemon
         finally:
-            if daemon.is_running:
-                daemon.kill()
-            daemon.expect_end()
-            daemon._bury()
-            assert nursery.stdin is not None
-            nursery.stdin.close()
-            nursery.wait(10)
+            daemon.kill()

@@ -109,4 +109,9 @@ def find_names() -> list[str]:
 
 def find_adapter(name: str) -> Adapter:
     """The adapter in the file of this name."""
-    return cast("Adapter", importlib.import_module(f"tests.triggers.conformance.{name}{SUFFIX}").ADAPTER)
+    return cast("Adapter", importlib.import_module(adapter_module(name)).ADAPTER)
+
+
+def adapter_module(name: str) -> str:
+    """That file, as a module."""
+    return f"tests.triggers.conformance.{name}{SUFFIX}"

@@ -2,22 +2,21 @@
 
 import asyncio
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
 import psycopg
 from psycopg.rows import dict_row
 
+from tests.support.preloaded import Forked, Preloaded
 from tests.triggers.conformance.adapter import Adapter, Seen, Source
 from tests.triggers.conformance.host import PLUGINS, Order, Report
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+PROGRAM = "tests.triggers.conformance.host"
 READY_S = 30.0
 END_S = 20.0
 LOOK_EVERY_S = 0.05
@@ -30,70 +29,73 @@ Names = Counter[tuple[str, str]]
 class Host:
     """A running host process. `is_dead`: it has ended, by its crash point or by us."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Forked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._process = process
+        self._reader = reader
+        self._writer = writer
 
     @property
     def is_dead(self) -> bool:
-        return self._process.returncode is not None
+        return self._process.poll() is not None
 
     async def ready(self) -> None:
         """Until its producer listens; or until it has reached its crash point before."""
         async with asyncio.timeout(READY_S):
             line = await self._readline()
             if line != b"ready\n":
-                assert await self._process.wait() == -signal.SIGKILL, f"the host ended by itself, after {line!r}"
+                assert await self._end() == -signal.SIGKILL, f"the host ended by itself, after {line!r}"
 
     async def report(self) -> Report:
         """What it did not take."""
-        assert self._process.stdin is not None
         async with asyncio.timeout(END_S):
-            self._process.stdin.write(b"report\n")
+            self._writer.write(b"report\n")
             return msgspec.json.decode(await self._readline(), type=Report)
 
     async def kill(self) -> None:
         """As a power cut would."""
         self._process.kill()
-        await self._process.wait()
+        await self._end()
 
     async def stop(self) -> None:
         """In order."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        async with asyncio.timeout(END_S):
-            assert await self._process.wait() == 0, "the host failed while it stopped"
+        self._writer.write_eof()
+        assert await self._end() == 0, "the host failed while it stopped"
 
     async def end(self) -> None:
         """Whatever state it is in."""
-        if not self.is_dead:
-            await self.kill()
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        await self._process.stdout.read()
+        await self.kill()
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+    async def _end(self) -> int:
+        return await asyncio.to_thread(self._process.wait, END_S)
 
     async def _readline(self) -> bytes:
-        assert self._process.stdout is not None
-        return await self._process.stdout.readline()
+        try:
+            return await self._reader.readline()
+        except ConnectionError:  # it was killed before it had read what we wrote
+            return b""
 
 
 class Bench:
     """One adapter, its source, and the ledger that all hosts of a test share."""
 
-    def __init__(self, adapter: Adapter, source: Source, dsn: str) -> None:
+    def __init__(self, adapter: Adapter, source: Source, dsn: str, python: Preloaded) -> None:
         self.adapter = adapter
         self.source = source
         self._dsn = dsn
+        self._python = python
 
     @asynccontextmanager
     async def host(self, **keys: Any) -> AsyncIterator[Host]:
         """A host that is ready; killed at the end if it is running still. `keys`: of `Order`."""
         order = Order(adapter=self.adapter.name, dsn=self._dsn, params=self.source.params, **keys)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.triggers.conformance.host", msgspec.json.encode(order).decode(),
-            stdin=PIPE, stdout=PIPE, cwd=REPOSITORY, limit=MAX_REPORT_BYTES,
-        )  # fmt: skip
-        host = Host(process)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            fds = {0: theirs.fileno(), 1: theirs.fileno()}
+            process = self._python.start(PROGRAM, msgspec.json.encode(order).decode(), fds=fds)
+        host = Host(process, *await asyncio.open_connection(sock=ours, limit=MAX_REPORT_BYTES))
         try:
             await host.ready()
             yield host

@@ -3,12 +3,13 @@
 Real processes that are killed by SIGKILL, on a real ledger. How a producer takes part is in `adapter`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from tests.support.aio import run_async
-from tests.triggers.conformance.adapter import find_adapter, find_names
+from tests.support.preloaded import Preloaded, preloaded
+from tests.triggers.conformance.adapter import adapter_module, find_adapter, find_names
 from tests.triggers.conformance.bench import Bench, Host
 from tests.triggers.conformance.host import AUDITOR, PLUGINS
 
@@ -21,17 +22,29 @@ DEADLINE_S = 120.0
 every_producer = pytest.mark.parametrize("name", find_names())
 
 
-def run(name: str, dsn: str, scenario: Callable[[Bench], Awaitable[None]]) -> None:
-    """With a source; and nothing may be doubled in the end."""
-    adapter = find_adapter(name)
+Scenario = Callable[[Bench], Awaitable[None]]
+Run = Callable[[str, Scenario], None]
 
-    async def whole() -> None:
-        async with adapter.source(dsn) as source:
-            bench = Bench(adapter, source, dsn)
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[Preloaded]:
+    """What forks the hosts: with everything that any of them needs."""
+    with preloaded(*(adapter_module(name) for name in find_names()), "runnerd.http.server") as server:
+        yield server
+
+
+@pytest.fixture
+def run(ledger_dsn: str, python: Preloaded) -> Run:
+    """Runs a scenario of a producer, with a source; and nothing may be doubled in the end."""
+
+    async def whole(name: str, scenario: Scenario) -> None:
+        adapter = find_adapter(name)
+        async with adapter.source(ledger_dsn) as source:
+            bench = Bench(adapter, source, ledger_dsn, python)
             await scenario(bench)
             bench.check_none_doubled()
 
-    run_async(whole(), deadline_s=DEADLINE_S)
+    return lambda name, scenario: run_async(whole(name, scenario), deadline_s=DEADLINE_S)
 
 
 async def cause_until_dead(bench: Bench, host: Host) -> list[str]:
@@ -44,7 +57,7 @@ async def cause_until_dead(bench: Bench, host: Host) -> list[str]:
 
 @every_producer
 @pytest.mark.parametrize("point", ["store.committing", "call.stored"])
-def test_crash_before_or_after_the_commit_loses_and_doubles_nothing(name: str, point: str, ledger_dsn: str) -> None:
+def test_crash_before_or_after_the_commit_loses_and_doubles_nothing(name: str, point: str, run: Run) -> None:
     """Killed when everything is ready to be committed, and when it was and nobody has been told."""
 
     async def scenario(bench: Bench) -> None:
@@ -56,13 +69,13 @@ def test_crash_before_or_after_the_commit_loses_and_doubles_nothing(name: str, p
             await host.stop()
         assert bench.called("state <> 'done'") == {}
 
-    run(name, ledger_dsn, scenario)
+    run(name, scenario)
 
 
 @pytest.mark.parametrize(
     "name, point", [("outbox", "call.storing"), ("outbox", "call.stored"), ("block", "store.committed")]
 )
-def test_a_copy_stands_exactly_where_its_original_does_whatever_crashes(name: str, point: str, ledger_dsn: str) -> None:
+def test_a_copy_stands_exactly_where_its_original_does_whatever_crashes(name: str, point: str, run: Run) -> None:
     """One for each event that others got, which two of them take: none is lost with the process, none is doubled."""
 
     async def scenario(bench: Bench) -> None:
@@ -77,11 +90,11 @@ def test_a_copy_stands_exactly_where_its_original_does_whatever_crashes(name: st
         wanted = {stimulus: 1 for plugin, stimulus in called if plugin != AUDITOR}
         assert {stimulus: count for (plugin, stimulus), count in called.items() if plugin == AUDITOR} == wanted
 
-    run(name, ledger_dsn, scenario)
+    run(name, scenario)
 
 
 @every_producer
-def test_restart_after_downtime_goes_on_where_it_was(name: str, ledger_dsn: str) -> None:
+def test_restart_after_downtime_goes_on_where_it_was(name: str, run: Run) -> None:
     """What happened before, meanwhile and afterwards is called for, once; meanwhile only if the source keeps it."""
 
     async def scenario(bench: Bench) -> None:
@@ -97,11 +110,11 @@ def test_restart_after_downtime_goes_on_where_it_was(name: str, ledger_dsn: str)
         if not bench.adapter.keeps:
             assert not bench.called().keys() & {(plugin, name) for plugin in PLUGINS for name in meanwhile}
 
-    run(name, ledger_dsn, scenario)
+    run(name, scenario)
 
 
 @every_producer
-def test_what_is_delivered_twice_is_called_for_once(name: str, ledger_dsn: str) -> None:
+def test_what_is_delivered_twice_is_called_for_once(name: str, run: Run) -> None:
     """By a twin on the same ledger where that is the same producer, and by the source itself."""
 
     async def scenario(bench: Bench) -> None:
@@ -113,11 +126,11 @@ def test_what_is_delivered_twice_is_called_for_once(name: str, ledger_dsn: str) 
             await bench.until_called([*first, *second])
             await host.stop()
 
-    run(name, ledger_dsn, scenario)
+    run(name, scenario)
 
 
 @every_producer
-def test_under_overload_nothing_is_lost_without_being_counted(name: str, ledger_dsn: str) -> None:
+def test_under_overload_nothing_is_lost_without_being_counted(name: str, run: Run) -> None:
     """More than the plugins can take: each stimulus has its call, or is refused and counted where that is allowed."""
 
     async def scenario(bench: Bench) -> None:
@@ -137,4 +150,4 @@ def test_under_overload_nothing_is_lost_without_being_counted(name: str, ledger_
             assert bool(refused) is adapter.is_bounded
             assert not bench.called().keys() & refused.keys()
 
-    run(name, ledger_dsn, scenario)
+    run(name, scenario)
