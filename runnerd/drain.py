@@ -5,7 +5,7 @@ Nothing is lost by hurrying: what waits, and what is in flight, stands in the le
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,23 @@ logger = logging.getLogger("runnerd")
 LOOK_EVERY_S = 0.1
 MOVING = frozenset({IntentState.PLANNED, IntentState.SIGNED, IntentState.SENT, IntentState.INCLUDED})
 """What gets on by itself while a stop waits for it."""
+
+
+async def in_order(*steps: Callable[[], Awaitable[None]]) -> None:
+    """One step after the other, also after one that raised: a part that ends badly keeps no other from its end.
+
+    Raises in the end what the first of them raised; what later ones raise is logged.
+    """
+    first: Exception | None = None
+    for step in steps:
+        try:
+            await step()
+        except Exception as error:
+            if first is not None:
+                logger.error("a further step of the end failed", exc_info=error, extra=fields("stop_failed"))
+            first = first or error
+    if first is not None:
+        raise first
 
 
 class Drain:

@@ -26,3 +26,13 @@ class Transient(RunnerdError):
     """What is needed is away, and may come back: the same thing is tried again, after a wait that grows."""
 
     exit_code = RunExit.TEMPORARY
+
+
+def describe(error: Exception) -> str:
+    """Its own text if runnerd can explain it, else with its type, of which the text alone often says nothing."""
+    return str(error) if isinstance(error, RunnerdError) else f"{type(error).__name__}: {error}"
+
+
+def explain(error: Exception) -> str:
+    """The same where no error but those that runnerd can explain should come up: any other is a defect."""
+    return str(error) if isinstance(error, RunnerdError) else f"internal error: {describe(error)}"

@@ -14,7 +14,7 @@ from runnerd.config.extensions import CONSUMERS, PRODUCERS, SERVICES, Option, Se
 from runnerd.config.model import Config
 from runnerd.consumers.consumer import Consumer
 from runnerd.control.messages import Status
-from runnerd.errors import RunExit, RunnerdError
+from runnerd.errors import RunExit, RunnerdError, describe
 from runnerd.services.service import Restart, Service, ServicePolicy
 from runnerd.store.ledger import Ledger
 from runnerd.triggers.producer import Producer, Submit
@@ -110,7 +110,7 @@ def load_factory(place: str, group: str, name: str) -> Callable[..., Any]:
         try:
             factory = entry_point.load()
         except Exception as error:  # whatever its import runs into
-            raise ExtensionBroken(f"{place}: {name!r} cannot be imported: {_words(error)}") from error
+            raise ExtensionBroken(f"{place}: {name!r} cannot be imported: {describe(error)}") from error
         if not callable(factory):
             raise ExtensionBroken(f"{place}: {name!r} is {type(factory).__name__}, and no factory to be called")
         return factory  # type: ignore[no-any-return]
@@ -154,13 +154,9 @@ def _build(what: str, name: str, factory: Callable[[T], P], tools: T, kind: type
         part = factory(tools)
         gaps = find_gaps(part, kind)
     except Exception as error:  # whatever its code runs into
-        raise ExtensionBroken(f"{what} cannot be made: {_words(error)}") from error
+        raise ExtensionBroken(f"{what} cannot be made: {describe(error)}") from error
     if gaps:
         raise ExtensionBroken(f"{what} is {type(part).__name__}, which lacks {', '.join(gaps)}")
     if part.name != name:
         raise ExtensionBroken(f"{what} calls itself {part.name!r}: it must take its name from its tools")
     return part
-
-
-def _words(error: Exception) -> str:
-    return str(error) if isinstance(error, RunnerdError) else f"{type(error).__name__}: {error}"

@@ -5,6 +5,7 @@ import inspect
 import logging
 import time
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,7 +17,7 @@ from runnerd.config.model import Config
 from runnerd.control.messages import Status
 from runnerd.database import Database
 from runnerd.directories import clear_links, prepare
-from runnerd.drain import Drain
+from runnerd.drain import Drain, in_order
 from runnerd.errors import RunExit, RunnerdError
 from runnerd.extensions import Extensions, ShutdownHook, load_extensions
 from runnerd.keepers import refuse_shared_keys
@@ -182,9 +183,7 @@ class Runner:
                 await trail.record_stop()
             finally:
                 self._parts = None
-                await zygotes.close()
-                await close_signers(signers)
-                await store.close()
+                await in_order(zygotes.close, partial(close_signers, signers), store.close)
         logger.info("stopped", extra=fields("stopped"))
 
     async def _serve(self, parts: Parts, started: float) -> None:
@@ -220,16 +219,17 @@ class Runner:
         logger.info("stopping", extra=fields("stopping"))
         parts.router.is_draining = True
         parts.status.is_ready = False
-        await parts.services.stop(RELOAD)
-        await parts.producers.close()
-        await self._drain.patiently(parts.plugins.rest())
-        await parts.webhooks.close()  # who waits for an outcome has it by now, or is told where to ask for it
-        await parts.plugins.close()
-        await self._drain.settle(parts.book, lambda words: self._systemd.notify(f"STATUS={words}"))
-        await parts.executor.close()
-        await parts.services.close()
-        for chain in parts.chains.values():
-            await chain.close()
+        await in_order(
+            partial(parts.services.stop, RELOAD),
+            parts.producers.close,
+            lambda: self._drain.patiently(parts.plugins.rest()),
+            parts.webhooks.close,  # who waits for an outcome has it by now, or is told where to ask for it
+            parts.plugins.close,
+            lambda: self._drain.settle(parts.book, lambda words: self._systemd.notify(f"STATUS={words}")),
+            parts.executor.close,
+            parts.services.close,
+            *(chain.close for chain in parts.chains.values()),
+        )
 
     def _fail(self, part: str) -> None:
         """Stop, and say so with the exit code: systemd starts a whole runnerd again, a part of one helps nobody."""

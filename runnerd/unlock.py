@@ -11,6 +11,7 @@ from pathlib import Path
 from runnerd.chain.address import checksum_address
 from runnerd.config.extensions import SIGNERS, Option
 from runnerd.config.model import WalletConfig
+from runnerd.errors import describe
 from runnerd.extensions import SignerTools, find_gaps, load_factory
 from runnerd.wallets.errors import WalletError
 from runnerd.wallets.extension import ExtensionSigner, RawSigner
@@ -71,7 +72,7 @@ async def _open_extension(name: str, params: Mapping[str, Option], address: str 
     except WalletError:
         raise
     except Exception as error:  # whatever its code runs into
-        raise WalletError(f"{place} {name!r} gives no signer: {type(error).__name__}: {error}") from error
+        raise WalletError(f"{place} {name!r} gives no signer: {describe(error)}") from error
     if gaps:
         raise WalletError(f"{place} {name!r} gives {type(signer).__name__}, which lacks {', '.join(gaps)}")
     if address not in (None, its):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runnerd.drain import Drain
+from runnerd.drain import Drain, in_order
 from runnerd.executor.wanted import IntentState
 from tests.support.aio import run_async
 
@@ -97,3 +97,22 @@ def test_what_the_work_raises_is_raised() -> None:
 
     with pytest.raises(OSError, match="gone"):
         run_async(Drain(0).patiently(fail()))
+
+
+def test_a_part_that_ends_badly_keeps_no_other_from_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """All of them end, in order; the first trouble is the one that is raised, and the second is in the log."""
+    ended: list[str] = []
+
+    async def end(name: str, error: Exception | None = None) -> None:
+        ended.append(name)
+        if error is not None:
+            raise error
+
+    async def scenario() -> None:
+        first, second = OSError("first"), OSError("second")
+        await in_order(lambda: end("a"), lambda: end("b", first), lambda: end("c", second), lambda: end("d"))
+
+    with caplog.at_level("ERROR"), pytest.raises(OSError, match="first"):
+        run_async(scenario())
+    assert ended == ["a", "b", "c", "d"]
+    assert "second" in caplog.text

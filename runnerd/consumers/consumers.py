@@ -15,6 +15,7 @@ from runnerd.clock import Clock
 from runnerd.consumers.consumer import Consumer
 from runnerd.consumers.delivery import RETRY_S, Delivery
 from runnerd.consumers.selection import EVERYTHING, Selection
+from runnerd.errors import explain
 from runnerd.log import fields
 from runnerd.services.metrics import Metrics
 from runnerd.store import deliveries
@@ -166,7 +167,7 @@ class Consumers:
             except Exception as error:
                 delay_s = RETRY_S[0] if loop.time() - began >= CALM_S else delay_s
                 is_expected = isinstance(error, StoreError)
-                kept.defect = str(error) if is_expected else f"internal error: {type(error).__name__}: {error}"
+                kept.defect = explain(error)
                 logger.error(
                     "consumer %s begins again in %g s: %s", kept.delivery.name, delay_s, kept.defect,
                     exc_info=None if is_expected else error,

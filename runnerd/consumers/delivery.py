@@ -15,6 +15,7 @@ from psycopg.rows import DictRow
 from runnerd.clock import Clock
 from runnerd.consumers.consumer import Consumer, ConsumerNotReady, ConsumerRefused, ConsumerUnavailable
 from runnerd.consumers.selection import EVERYTHING, Selection
+from runnerd.errors import explain
 from runnerd.log import fields
 from runnerd.store import calls, deliveries
 from runnerd.store.calls import JobOutcome, JobResult
@@ -188,7 +189,7 @@ class Delivery:
         except ConsumerUnavailable as error:
             reason = printable(str(error))[:MAX_REASON]
         except Exception as error:  # a defect of ours, or of a third party
-            reason = printable(f"internal error: {type(error).__name__}: {error}")[:MAX_REASON]
+            reason = printable(explain(error))[:MAX_REASON]
             logger.exception("a consumer has a defect", extra=fields("delivery_failed", consumer=self.name))
         else:
             self._on_attempt(True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from runnerd.control.messages import MAX_LINE_BYTES, ControlError, Failure, Reply, Request, decode_request, encode
-from runnerd.errors import RunnerdError
+from runnerd.errors import RunnerdError, explain
 from runnerd.log import fields
 from runnerd.tasks import Tasks
 
@@ -102,7 +102,7 @@ class ControlServer:
             return Failure(reason=str(error))
         except Exception as error:  # a defect in one command must not take the supervisor with it
             logger.exception("a control command failed", extra=fields("control_failed"))
-            return Failure(reason=f"internal error: {type(error).__name__}: {error}")
+            return Failure(reason=explain(error))
 
 
 def _principal(writer: asyncio.StreamWriter) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from runnerd.errors import RunnerdError
+from runnerd.errors import RunnerdError, explain
 from runnerd.log import fields
 from runnerd.services.service import Restart, Service, ServiceError, ServicePolicy
 from runnerd.tasks import Tasks
@@ -208,7 +208,5 @@ def _words(error: Exception, deadline_s: float) -> str:
     match error:
         case TimeoutError() if deadline_s:
             return f"it took longer than {deadline_s:g} s"
-        case RunnerdError():
-            return str(error)
-        case _:  # a defect of ours, or of a third party
-            return f"internal error: {type(error).__name__}: {error}"
+        case _:
+            return explain(error)

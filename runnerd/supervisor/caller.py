@@ -14,6 +14,7 @@ from protocol.errors import ProtocolError
 from protocol.messages import DecideFailed, Decision, TriggerKind
 from protocol.triggers import Read
 from runnerd.crash_points import reached
+from runnerd.errors import explain
 from runnerd.layers import layers_of
 from runnerd.log import fields
 from runnerd.store import calls
@@ -254,7 +255,7 @@ class Caller:
 
     def _defect(self, call: JobCall, error: Exception) -> tuple[JobOutcome, str]:
         logger.error("no context", exc_info=error, extra=fields("context_failed", plugin=self._seat.name, call=call.id))
-        return JobOutcome.FAILED, f"internal error: {type(error).__name__}: {error}"
+        return JobOutcome.FAILED, explain(error)
 
     def _refusal(self, call: JobCall) -> tuple[JobOutcome, str] | None:
         if self._services.clock.now() >= call.deadline_at:
@@ -279,7 +280,7 @@ class Caller:
                 self._end_worker(decided.call, str(error))
         except Exception as error:  # a defect of ours must not keep the call for ever
             logger.exception("no Decision", extra=fields("accept_failed", plugin=self._seat.name, call=decided.call.id))
-            self._end(decided.call, JobOutcome.FAILED, f"internal error: {type(error).__name__}: {error}")
+            self._end(decided.call, JobOutcome.FAILED, explain(error))
 
     def _end_worker(self, guilty: JobCall, reason: str) -> None:
         """For what it decided in `guilty`, which has ended: the calls that are with it are not to blame."""

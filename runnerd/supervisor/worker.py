@@ -14,6 +14,7 @@ from typing import Protocol
 
 from protocol.messages import FromWorker, Hello, LogRecord, Message, Ping, Pong, Refused, Stop
 from protocol.zygote import Exited, LayerReport, Spawn
+from runnerd.errors import explain
 from runnerd.log import fields
 from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker, CodeRefused, ZygoteGone
 from runnerd.supervisor.bounds import Bounds
@@ -144,7 +145,7 @@ class Worker:
             "%s cannot be started", self.id, exc_info=error,
             extra=fields("worker_start_failed", plugin=self.plugin, generation=self.generation),
         )  # fmt: skip
-        return f"internal error: {type(error).__name__}: {error}"
+        return explain(error)
 
     def send(self, message: Message) -> None:
         """Send a message on the link."""
@@ -222,7 +223,7 @@ class Worker:
                 "%s of %s cannot be handled", type(message).__name__, self.id,
                 extra=fields("message_failed", plugin=self.plugin, generation=self.generation),
             )  # fmt: skip
-            self._refuse(f"internal error: {type(error).__name__}: {error}")
+            self._refuse(explain(error))
 
     def _on_message(self, message: FromWorker) -> None:
         match message:

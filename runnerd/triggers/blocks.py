@@ -10,8 +10,9 @@ from runnerd.chain.types import Block
 from runnerd.triggers.chain_calls import Task
 from runnerd.triggers.chain_cursor import Found, Place
 from runnerd.triggers.chain_follower import ChainFollower
-from runnerd.triggers.chain_producer import ChainProducer, Follower
+from runnerd.triggers.chain_producer import ChainProducer
 from runnerd.triggers.chain_source import Finding
+from runnerd.triggers.follower import Follower
 from runnerd.triggers.producer import Terms
 
 

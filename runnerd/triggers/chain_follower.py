@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
-from runnerd.chain.errors import ChainError, RpcMalformed
+from runnerd.chain.errors import RpcMalformed
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.past import given
 from runnerd.chain.types import Block, decode_block
@@ -18,22 +18,19 @@ from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.store import calls, positions
 from runnerd.store.calls import NewCall
-from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger
 from runnerd.store.statement import Statement
 from runnerd.triggers import chain_cursor
 from runnerd.triggers.chain_calls import Moment, Task, build_call, build_retraction
 from runnerd.triggers.chain_cursor import MAX_DEPTH, Cursor, Forked, Found, Grown, Older, Place
 from runnerd.triggers.chain_source import MAX_BLOCKS, ChainSource, Finding
+from runnerd.triggers.follower import Follower
 from runnerd.triggers.producer import Submit
 
 logger = logging.getLogger("runnerd.chain_triggers")
 
-RETRY_S = (0.2, 10.0)
 FULL_EVERY_S = (0.01, 0.25)
 """Between two looks at a queue that is full: more and more seldom."""
-WAIT_S = 1.0
-"""For a new head, before the next look at whether it is still wanted."""
 MAX_GROUP = 256
 """JobCalls in one commit."""
 UNSTORED_BLOCKS = 16
@@ -42,8 +39,8 @@ NEAR = 8
 """Most reorgs are not as deep: the first look goes down so far."""
 
 
-class ChainFollower:
-    """One trigger. `call_deadline` may be changed at any time."""
+class ChainFollower(Follower):
+    """One block or log trigger."""
 
     def __init__(
         self,
@@ -55,42 +52,33 @@ class ChainFollower:
         clock: Clock,
         call_deadline: timedelta,
     ) -> None:
+        super().__init__(network, router, store, clock, call_deadline)
         self.task = task
-        self.call_deadline = call_deadline
-        self.is_wanted = True
-        """False: it makes no call any more, and ends."""
-        self._problem: str | None = None
         self._cursor: Cursor | None = None
         self._stored = -1
         self._is_held = False
         self._beginning = asyncio.Lock()
         self._source = source
-        self._network = network
-        self._router = router
-        self._store = store
-        self._clock = clock
 
     @property
     def key(self) -> str:
-        """Of its position in the ledger."""
+        """See Follower."""
         return self.task.key
 
     @property
-    def trouble(self) -> str | None:
-        """Why it cannot go on now."""
-        problem = self._problem or self._network.head.problem
-        return None if problem is None else f"chain {self.task.chain}: {problem}"
+    def _about(self) -> str:
+        return f"chain {self.task.chain}"
 
     @property
     def behind(self) -> int:
-        """Blocks that are to be looked at."""
+        """See Follower."""
         head = self._network.head.latest
         if self._cursor is None or head is None:
             return 0
         return max(0, head.number - self.task.trigger.confirmations - self._cursor.tip.number)
 
     def progress(self) -> str:
-        """How far it has come, with whose it is."""
+        """See Follower."""
         whose = f"{self.task.plugin} on {self.task.chain}"
         if self._cursor is None:
             return f"{whose} not begun: the chain has not answered"
@@ -126,41 +114,10 @@ class ChainFollower:
         await self._store.commit(self._move(cursor))
         self._cursor, self._stored = cursor, block.number
 
-    async def run(self) -> None:
-        """Until it is not wanted, or cancelled."""
-        delay_s, longest_s = RETRY_S
-        while self.is_wanted:
-            head = self._network.head.latest
-            try:
-                await self.begin()
-                if head is None:
-                    head = await self._network.head.fetch()
-                has_more = await self._advance(head)
-            except Exception as error:  # a producer's loop: one trigger's failure is not the others'
-                self._tell(error)
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, longest_s)
-                continue
-            if self._problem is not None:
-                logger.info("%s goes on", self.task.key, extra=fields("chain_trigger_recovered", key=self.task.key))
-            self._problem, delay_s = None, RETRY_S[0]
-            if not has_more:
-                await self._network.head.wait_change(head, WAIT_S)
-
-    def _tell(self, error: Exception) -> None:
-        is_expected = isinstance(error, ChainError | StoreError)
-        problem = str(error) if is_expected else f"internal error: {type(error).__name__}: {error}"
-        if problem != self._problem:
-            logger.warning(
-                "%s waits: %s", self.task.key, problem, exc_info=None if is_expected else error,
-                extra=fields("chain_trigger_waits", key=self.task.key),
-            )  # fmt: skip
-        self._problem = problem
-
     # --- one step ----------------------------------------------------------------------------------------------------
 
-    async def _advance(self, head: Block) -> bool:
-        """Look at some blocks up to `head`. Whether there are more at once."""
+    async def _step(self, head: Block) -> bool:
+        """Look at some blocks up to `head`."""
         cursor = self._cursor
         assert cursor is not None  # it has begun
         target = head.number - self.task.trigger.confirmations

@@ -5,8 +5,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
-from typing import Protocol
+from datetime import datetime
 
 from protocol.triggers import Trigger
 from runnerd.chain.errors import ChainError
@@ -17,6 +16,7 @@ from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger
 from runnerd.tasks import Tasks
 from runnerd.triggers.errors import ProducerBroken
+from runnerd.triggers.follower import Follower
 from runnerd.triggers.producer import Submit, Terms
 
 logger = logging.getLogger("runnerd.chain_triggers")
@@ -24,38 +24,6 @@ logger = logging.getLogger("runnerd.chain_triggers")
 BEGIN_PATIENCE_S = 3.0
 """How long a declaration waits for its chain, to begin at the head of that moment; else it begins when there is one."""
 MAX_SHOWN = 8
-
-
-class Follower(Protocol):
-    """One trigger of one plugin on its way along the chain."""
-
-    is_wanted: bool
-    """False: it makes no call any more, and ends."""
-    call_deadline: timedelta
-
-    @property
-    def key(self) -> str:
-        """Of its position in the ledger, beside the producer's name."""
-
-    @property
-    def trouble(self) -> str | None:
-        """Why it cannot go on now."""
-
-    @property
-    def behind(self) -> int:
-        """Blocks that are to be looked at."""
-
-    def progress(self) -> str:
-        """How far it has come, with whose it is."""
-
-    async def begin(self) -> None:
-        """Find its position, or make one at the head of now, which is stored. Raises ChainError, StoreError."""
-
-    def reload(self) -> None:
-        """Another one moved its position: begin from what the ledger has. Before it runs."""
-
-    async def run(self) -> None:
-        """Until it is not wanted, or cancelled."""
 
 
 class ChainProducer(ABC):

@@ -20,6 +20,7 @@ from psycopg import AsyncConnection, sql
 
 from protocol.triggers import Event, Trigger
 from runnerd.clock import Clock
+from runnerd.errors import explain
 from runnerd.log import fields
 from runnerd.services.metrics import Metrics
 from runnerd.store.errors import StoreError
@@ -285,7 +286,7 @@ def _for_each(statement: LiteralString, topics: Sequence[str]) -> sql.Composed:
 
 def _reason(error: Exception) -> str:
     is_expected = isinstance(error, psycopg.Error | OSError)
-    return connect_reason(error) if is_expected else f"internal error: {type(error).__name__}: {error}"
+    return connect_reason(error) if is_expected else explain(error)
 
 
 def _cut(fd: int) -> None:

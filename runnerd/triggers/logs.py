@@ -26,9 +26,10 @@ from runnerd.network import Network
 from runnerd.triggers.chain_calls import Task
 from runnerd.triggers.chain_cursor import Found, Place
 from runnerd.triggers.chain_follower import ChainFollower
-from runnerd.triggers.chain_producer import ChainProducer, Follower
+from runnerd.triggers.chain_producer import ChainProducer
 from runnerd.triggers.chain_source import MAX_BLOCKS, Finding
 from runnerd.triggers.errors import ProducerBroken
+from runnerd.triggers.follower import Follower
 from runnerd.triggers.producer import Terms
 from runnerd.triggers.range_width import RangeWidth
 

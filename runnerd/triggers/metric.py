@@ -6,7 +6,6 @@ nothing; and a reorg takes nothing back. When it looks and calls is `threshold`'
 """
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -15,33 +14,28 @@ import msgspec
 from protocol.messages import TriggerKind
 from protocol.triggers import Metric, Trigger
 from protocol.values import Value
-from runnerd.chain.errors import ChainError
+from runnerd.chain.types import Block
 from runnerd.clock import Clock
-from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.store import positions
 from runnerd.store.calls import NewCall
-from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger
 from runnerd.supervisor.context import Snapshot, SnapshotFailed, Snapshots
-from runnerd.triggers.chain_producer import ChainProducer, Follower
+from runnerd.triggers.chain_producer import ChainProducer
+from runnerd.triggers.follower import WAIT_S, Follower
 from runnerd.triggers.producer import Submit, Terms
 from runnerd.triggers.source import source_of
 from runnerd.triggers.threshold import Level, due_slot, is_due, judge, slot_after
 
-logger = logging.getLogger("runnerd.chain_triggers")
-
-RETRY_S = (0.2, 10.0)
 FULL_S = 0.1
 """Before the next look at a plugin that takes no call now: the value is taken when it does."""
-WAIT_S = 1.0
 UNSTORED = timedelta(seconds=10)
 """So far the slot in the ledger may lie behind while nothing came of the values: a commit for each, 20 times a second,
 would tell no more. After a crash the value is taken once more than it was due, which does no harm."""
 
 
-class MetricWatch:
-    """A `Follower`: one metric trigger of one plugin."""
+class MetricWatch(Follower):
+    """One metric trigger."""
 
     def __init__(
         self,
@@ -55,21 +49,16 @@ class MetricWatch:
         clock: Clock,
         call_deadline: timedelta,
     ) -> None:
-        self.is_wanted = True
-        self.call_deadline = call_deadline
+        super().__init__(network, router, store, clock, call_deadline)
         self._plugin = plugin
         self._vault = vault
         self._trigger = trigger
         self._source = source_of(trigger)
-        self._network = network
         self._snapshots = snapshots
-        self._router = router
-        self._store = store
-        self._clock = clock
         self._level: Level | None = None
         self._stored_slot: datetime | None = None
         self._value: int | None = None
-        self._problem: str | None = None
+        self._is_held = False
 
     @property
     def key(self) -> str:
@@ -77,10 +66,8 @@ class MetricWatch:
         return f"{self._plugin} on {self._vault}: {self._source}"
 
     @property
-    def trouble(self) -> str | None:
-        """See Follower."""
-        problem = self._problem or self._network.head.problem
-        return None if problem is None else f"read {self._trigger.read.key} for {self._plugin}: {problem}"
+    def _about(self) -> str:
+        return f"read {self._trigger.read.key} for {self._plugin}"
 
     @property
     def behind(self) -> int:
@@ -105,39 +92,26 @@ class MetricWatch:
         """See Follower."""
         self._level = None
 
-    async def run(self) -> None:
-        """See Follower."""
-        delay_s, longest_s = RETRY_S
-        while self.is_wanted:
-            head = self._network.head.latest
-            try:
-                await self.begin()
-                if head is None:
-                    head = await self._network.head.fetch()
-                is_held = await self._look_if_due(head.number)
-            except Exception as error:  # a producer's loop: one trigger's failure is not the others'
-                self._tell(error)
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, longest_s)
-                continue
-            self._problem, delay_s = None, RETRY_S[0]
-            if is_held:
-                await asyncio.sleep(FULL_S)
-            elif self._trigger.every_seconds is None:
-                await self._network.head.wait_change(head, WAIT_S)
-            else:
-                now = self._clock.now()
-                left_s = (slot_after(self._trigger, now) - now).total_seconds()
-                await asyncio.sleep(min(left_s, WAIT_S))
-
-    async def _look_if_due(self, number: int) -> bool:
-        """Whether the plugin takes no call now, and the value is due."""
+    async def _step(self, head: Block) -> bool:
+        """Take the value if it is due."""
         level = self._level
         assert level is not None  # it has begun
         if self._trigger.every_seconds is None:
-            return is_due(self._trigger, level, number) and await self._look(level, None)
-        slot = due_slot(self._trigger, level, self._clock.now())
-        return slot is not None and await self._look(level, slot)
+            self._is_held = is_due(self._trigger, level, head.number) and await self._look(level, None)
+        else:
+            slot = due_slot(self._trigger, level, self._clock.now())
+            self._is_held = slot is not None and await self._look(level, slot)
+        return False
+
+    async def _rest(self, head: Block) -> None:
+        if self._is_held:
+            await asyncio.sleep(FULL_S)
+        elif self._trigger.every_seconds is None:
+            await super()._rest(head)
+        else:
+            now = self._clock.now()
+            left_s = (slot_after(self._trigger, now) - now).total_seconds()
+            await asyncio.sleep(min(left_s, WAIT_S))
 
     async def _look(self, level: Level, slot: datetime | None) -> bool:
         """Take the value, for this slot if there are any. Whether the plugin takes no call now."""
@@ -189,16 +163,6 @@ class MetricWatch:
             block=block,
             is_owed=True,  # several triggers of a plugin may have found the same room
         )
-
-    def _tell(self, error: Exception) -> None:
-        is_expected = isinstance(error, ChainError | StoreError | SnapshotFailed)
-        problem = str(error) if is_expected else f"internal error: {type(error).__name__}: {error}"
-        if problem != self._problem:
-            logger.warning(
-                "%s waits: %s", self.key, problem, exc_info=None if is_expected else error,
-                extra=fields("chain_trigger_waits", key=self.key),
-            )  # fmt: skip
-        self._problem = problem
 
 
 class MetricProducer(ChainProducer):

@@ -5,6 +5,7 @@ from typing import Final
 import psycopg
 from psycopg import errors
 
+from runnerd.errors import explain
 from runnerd.store.errors import StoreError
 from runnerd.store.reason import connect_reason
 from runnerd.triggers.errors import ProducerError
@@ -28,7 +29,5 @@ def reason_of(error: Exception) -> str:
             return NOT_INSTALLED
         case psycopg.Error() | OSError():
             return connect_reason(error)
-        case StoreError() | ProducerError():
-            return str(error)
         case _:
-            return f"internal error: {type(error).__name__}: {error}"
+            return explain(error)

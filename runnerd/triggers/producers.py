@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from protocol.triggers import Trigger
+from runnerd.errors import explain
 from runnerd.log import fields
 from runnerd.store.errors import StoreError
 from runnerd.tasks import Tasks
@@ -151,7 +152,7 @@ class Producers:
                 return
             except Exception as error:  # also a defect of ours, or of a third party: the others go on
                 is_expected = isinstance(error, ProducerError)
-                reason = str(error) if is_expected else f"internal error: {type(error).__name__}: {error}"
+                reason = explain(error)
                 delay_s = RETRY_S[0] if loop.time() - began >= CALM_S else delay_s
                 kept.state, kept.reason = ProducerState.RETRYING, reason
                 logger.error(

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final, Protocol
 
+from runnerd.errors import explain
 from runnerd.wallets.errors import SignerMismatch, SignerRefused, SignerUnavailable, WalletError
 from runnerd.wallets.returned import accept_returned
 from runnerd.wallets.transaction import SignedTransaction, UnsignedTransaction
@@ -50,7 +51,7 @@ class ExtensionSigner:
         except TimeoutError as error:
             raise SignerUnavailable(self._name, f"no answer within {SIGN_DEADLINE_S:g} s") from error
         except Exception as error:  # a defect of the extension
-            reason = f"internal error: {type(error).__name__}: {error}"
+            reason = explain(error)
             raise SignerRefused(self._name, reason, "mend the package of the signer") from error
         if not isinstance(raw, bytes):
             raise SignerMismatch(self._name, f"it is {type(raw).__name__}, not bytes")

@@ -57,7 +57,7 @@ class Bench:
         """One look at the chain. Whether there is more; a crash is a restart."""
         try:
             await self.follower.begin()
-            return await self.follower._advance(await self.network.head.fetch())
+            return await self.follower._step(await self.network.head.fetch())
         except CrashError:
             self.restart()
             return True
