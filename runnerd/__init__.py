@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runnerd.builder import RunnerBuilder
-    from runnerd.runner import Runner, run
+    from runnerd.runner.builder import RunnerBuilder
+    from runnerd.runner.runner import Runner, run
 
-_HOMES = {"Runner": "runnerd.runner", "RunnerBuilder": "runnerd.builder", "run": "runnerd.runner"}
+_HOMES = {"Runner": "runnerd.runner.runner", "RunnerBuilder": "runnerd.runner.builder", "run": "runnerd.runner.runner"}
 
 __all__ = ["Runner", "RunnerBuilder", "__version__", "run"]
 

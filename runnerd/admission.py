@@ -13,13 +13,13 @@ from runnerd.clock import Clock
 from runnerd.config.model import KeeperConfig, Place, VaultConfig
 from runnerd.crash_points import reached
 from runnerd.executor.auditor import BY_US, WHAT_TO_DO
-from runnerd.keepers import find_right
 from runnerd.log import fields
 from runnerd.network import Network
 from runnerd.pauses import Pause, Scope
 from runnerd.store import foreign, intents, workers
 from runnerd.store.ledger import Ledger
-from runnerd.vaults import find_problem
+from runnerd.vaults.keepers import find_right
+from runnerd.vaults.vaults import find_problem
 from runnerd.wallets.signer import Signer
 
 logger = logging.getLogger("runnerd.admission")

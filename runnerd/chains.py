@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from runnerd.admission import Admission, admit
-from runnerd.caps_mirror import CapsMirror
-from runnerd.catalogue import Catalogue
 from runnerd.chain.address import parse_address
 from runnerd.chain.errors import ChainError
 from runnerd.clock import Clock
@@ -28,7 +26,9 @@ from runnerd.store import knobs
 from runnerd.store.errors import StoreError
 from runnerd.store.store import Store
 from runnerd.tasks import Tasks
-from runnerd.vaults import address_of
+from runnerd.vaults.caps_mirror import CapsMirror
+from runnerd.vaults.catalogue import Catalogue
+from runnerd.vaults.vaults import address_of
 from runnerd.wallets.signer import Signer
 
 logger = logging.getLogger("runnerd.chains")

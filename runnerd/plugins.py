@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from protocol.triggers import Trigger
 from runnerd.config.model import PluginConfig
-from runnerd.router import Router
+from runnerd.routing.router import Router
 from runnerd.services.metrics import Metrics
 from runnerd.supervisor.context import HostServices, PluginHeld
 from runnerd.supervisor.host import PluginHost

@@ -7,7 +7,6 @@ from typing import Any, cast
 import pytest
 
 from runnerd.admission import Admission, admit
-from runnerd.catalogue import build_catalogue
 from runnerd.chain.address import parse_address
 from runnerd.chain.errors import RpcRefused, RpcUnavailable
 from runnerd.chain.json_values import JsonParam, JsonValue
@@ -19,13 +18,14 @@ from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage
 from runnerd.network import open_network
 from runnerd.pauses import Pauses
-from runnerd.results import Results
+from runnerd.routing.results import Results
 from runnerd.services.metrics import Metrics
 from runnerd.store.errors import StoreError, StoreUnavailable
 from runnerd.store.ledger import Rows
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.machine import Phase
+from runnerd.vaults.catalogue import build_catalogue
 from runnerd.wallets.signer import Signer
 from tests.chain.fake_node import FakeNode, wire_block
 from tests.support.aio import run_async

@@ -12,12 +12,12 @@ import pytest
 
 from protocol.actions import Action
 from protocol.messages import TriggerKind
-from runnerd.answers import Answers
 from runnerd.clock import SystemClock
 from runnerd.consumers.consumer import ConsumerNotReady, ConsumerRefused
-from runnerd.drain import Drain
 from runnerd.executor.decided import Decided, to_store
 from runnerd.pauses import Mode, Pause, Pauses, Scope
+from runnerd.routing.answers import Answers
+from runnerd.runner.drain import Drain
 from runnerd.services.metrics import Metrics
 from runnerd.store import answers, audit, calls
 from runnerd.store.calls import JobCall, NewCall

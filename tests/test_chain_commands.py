@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from runnerd.chain_commands import ChainCommands
+from runnerd.commands.chains import ChainCommands
 from runnerd.control.chain_messages import Adopt, Cancel
 from runnerd.control.messages import ControlError, Done
 from runnerd.executor.wanted import Intent, IntentState

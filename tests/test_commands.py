@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from runnerd.commands import Commands
+from runnerd.commands.commands import Commands
 from runnerd.control.messages import ControlError, Done, Fire, Fired, Pause, Reduce, Resume
 from runnerd.pauses import Pauses, Scope
-from runnerd.results import Results
+from runnerd.routing.results import Results
 from runnerd.store.calls import JobOutcome
 from runnerd.store.ledger import Rows
 from runnerd.store.statement import Statement

@@ -7,7 +7,7 @@ import pytest
 
 from protocol.messages import TriggerKind
 from runnerd.clock import SystemClock
-from runnerd.consumer_commands import ConsumerCommands
+from runnerd.commands.consumers import ConsumerCommands
 from runnerd.consumers.consumers import Consumers
 from runnerd.control.consumer_messages import (
     Consumers as ConsumersReply,
@@ -21,7 +21,7 @@ from runnerd.control.consumer_messages import (
     RetryDeadLetters,
 )
 from runnerd.control.messages import ControlError, Done, Reply
-from runnerd.results import Results
+from runnerd.routing.results import Results
 from runnerd.services.metrics import Metrics
 from runnerd.store import calls, deliveries
 from runnerd.store.calls import JobOutcome, JobResult, NewCall

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import pytest
 
-from runnerd.builder import RunnerBuilder, RunnerIncomplete
 from runnerd.clock import SystemClock
 from runnerd.config.consumer_model import (
     ConsumerConfig,
@@ -23,9 +22,10 @@ from runnerd.config.model import Config, DatabaseConfig
 from runnerd.consumers.consumer import ConsumerError
 from runnerd.consumers.consumers import Consumers
 from runnerd.consumers.notify import NotifyConsumer
-from runnerd.consuming import open_consumers
 from runnerd.extensions import ExtensionBroken, load_extensions
-from runnerd.runner import Runner
+from runnerd.runner.builder import RunnerBuilder, RunnerIncomplete
+from runnerd.runner.consuming import open_consumers
+from runnerd.runner.runner import Runner
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobOutcome, JobResult
 from tests.config.toml_bench import GOOD, Place

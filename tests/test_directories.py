@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from runnerd.config.model import Config
-from runnerd.directories import DirectoryRefused, clear_links, prepare
+from runnerd.runner.directories import DirectoryRefused, clear_links, prepare
 
 
 def config(directory: Path) -> Config:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runnerd.drain import Drain, in_order
 from runnerd.executor.wanted import IntentState
+from runnerd.runner.drain import Drain, in_order
 from tests.support.aio import run_async
 
 

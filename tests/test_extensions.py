@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from runnerd.builder import RunnerBuilder, RunnerIncomplete
 from runnerd.config.model import WalletConfig
 from runnerd.config.routing import AlwaysRoute, FallbackRoute, RouteLimits
 from runnerd.extensions import (
@@ -18,9 +17,10 @@ from runnerd.extensions import (
     build_service,
     load_extensions,
 )
-from runnerd.runner import Runner, RunnerMisused
+from runnerd.runner.builder import RunnerBuilder, RunnerIncomplete
+from runnerd.runner.runner import Runner, RunnerMisused
+from runnerd.runner.unlock import open_signer
 from runnerd.services.service import Restart
-from runnerd.unlock import open_signer
 from runnerd.wallets.errors import SignerMismatch, SignerRefused, SignerUnavailable, WalletError
 from runnerd.wallets.transaction import UnsignedTransaction
 from tests.config.toml_bench import GOOD, Place

@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 
 from runnerd.http.words import Bearer, Credential, GetCall, GetEvents, MakeCall, Signature
-from runnerd.keys import PREFIX, ApiKey, KeyKind, KeyRing, content_of, digest_of, make_secret, sign
+from runnerd.webhooks.keys import PREFIX, ApiKey, KeyKind, KeyRing, content_of, digest_of, make_secret, sign
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
 AT = int(NOW.timestamp())

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from runnerd.config.model import PluginConfig
 from runnerd.config.routing import RouteLimits, RouterConfig
-from runnerd.layers import EVERYTHING, Declared, Layers, Scope, layers_of, tightest
+from runnerd.routing.layers import EVERYTHING, Declared, Layers, Scope, layers_of, tightest
 
 PLUGINS, JOBS = ("alpha", "beta", "gamma"), ("decide", "settle", "audit")
 ROUTES = [(plugin, job) for plugin in PLUGINS for job in JOBS]

@@ -10,7 +10,7 @@ import pytest
 
 from protocol.messages import TriggerKind
 from protocol.trigger import Overlap
-from runnerd.router import Router
+from runnerd.routing.router import Router
 from runnerd.store.calls import JobCall, NewCall
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store

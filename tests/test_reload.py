@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runnerd.reload import Reloader
+from runnerd.runner.reload import Reloader
+from runnerd.runner.trail import Trail
 from runnerd.services.systemd import Systemd
-from runnerd.trail import Trail
 from tests.config.toml_bench import GOOD, MARKET, VAULT, Place, changed, plugin
 from tests.support.caller_parts import FakeLedger
 from tests.support.plugins_bench import PluginsBench, run

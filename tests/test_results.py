@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runnerd.results import Results
+from runnerd.routing.results import Results
 from runnerd.store.calls import JobOutcome, JobResult
 from runnerd.store.errors import StoreUnavailable
 from runnerd.store.statement import Statement

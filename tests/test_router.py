@@ -13,10 +13,10 @@ from protocol.limits import PROTOCOL_VERSION
 from protocol.messages import Hello, TriggerKind
 from protocol.trigger import Overlap
 from runnerd.config.routing import AlwaysRoute, FallbackRoute, RouteLimits, RouterConfig
-from runnerd.layers import EVERYTHING, Layers, Scope
-from runnerd.results import Results
-from runnerd.router import Router
-from runnerd.routes import Routes
+from runnerd.routing.layers import EVERYTHING, Layers, Scope
+from runnerd.routing.results import Results
+from runnerd.routing.router import Router
+from runnerd.routing.routes import Routes
 from runnerd.services.metrics import Metrics
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, NewCall

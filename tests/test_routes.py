@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from protocol.limits import MAX_SOURCE_LENGTH
 from protocol.messages import TriggerKind
 from runnerd.config.routing import AlwaysRoute, FallbackRoute, RouterConfig
-from runnerd.routes import Routes
+from runnerd.routing.routes import Routes
 from runnerd.store.calls import NewCall
 from tests.support.virtual_time import EPOCH
 

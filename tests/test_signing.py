@@ -69,11 +69,11 @@ def test_only_the_executors_attempt_asks_a_signer() -> None:
 @pytest.mark.parametrize(
     "path, text, problem",
     [
-        ("runnerd/commands.py", "await signer.sign(transaction)", "uses sign"),
+        ("runnerd/commands/commands.py", "await signer.sign(transaction)", "uses sign"),
         ("runnerd/executor/lane.py", "self.signer.sign(x)", "uses sign"),
         ("runnerd/executor/lane.py", "later = self.signer.sign", "uses sign"),
-        ("runnerd/commands.py", "getattr(signer, 'sign')(x)", "names sign"),
-        ("runnerd/commands.py", "operator.methodcaller('sign', x)(signer)", "names sign"),
+        ("runnerd/commands/commands.py", "getattr(signer, 'sign')(x)", "names sign"),
+        ("runnerd/commands/commands.py", "operator.methodcaller('sign', x)(signer)", "names sign"),
         ("runnerd/executor/safe.py", "owner.sign_safe_tx(x)", "uses sign_safe_tx"),
         ("runnerd/executor/attempt.py", "signer._key.sign_digest(b'')", "uses sign_digest"),
         ("runnerd/wallets/kms.py", "self._client.sign(b'')", "uses sign"),

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from protocol.messages import VaultRef
 from protocol.triggers import Read
-from runnerd.catalogue import build_catalogue
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.config.model import ChainConfig, VaultConfig
 from runnerd.network import open_network
-from runnerd.snapshot import VaultSnapshots
+from runnerd.vaults.catalogue import build_catalogue
+from runnerd.vaults.snapshot import VaultSnapshots
 from tests.chain.fake_node import FakeNode, wire_block
 from tests.support.aio import run_async
 

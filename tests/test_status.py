@@ -10,8 +10,8 @@ from runnerd.pauses import Pauses
 from runnerd.services.http import HttpGone
 from runnerd.services.service import LoopService, Restart, ServicePolicy
 from runnerd.services.services import Services
-from runnerd.status import StatusReader
 from runnerd.triggers.producers import Producers
+from runnerd.views.status import StatusReader
 from tests.support.aio import run_async
 from tests.support.until import until
 from tests.support.virtual_time import EPOCH

@@ -26,18 +26,18 @@ from runnerd.http.words import (
     Refusal,
     Why,
 )
-from runnerd.keys import ApiKey, KeyKind, KeyRing, digest_of, make_secret
-from runnerd.layers import Layers
-from runnerd.results import Results
-from runnerd.router import Router
-from runnerd.routes import Routes
+from runnerd.routing.layers import Layers
+from runnerd.routing.results import Results
+from runnerd.routing.router import Router
+from runnerd.routing.routes import Routes
 from runnerd.services.metrics import Metrics
 from runnerd.store import outcomes
 from runnerd.store.calls import JobCall, JobOutcome, NewCall
 from runnerd.store.store import Store
 from runnerd.supervisor.machine import Phase
 from runnerd.triggers.webhook import WebhookProducer
-from runnerd.webhooks import Webhooks
+from runnerd.webhooks.keys import ApiKey, KeyKind, KeyRing, digest_of, make_secret
+from runnerd.webhooks.webhooks import Webhooks
 from tests.support.aio import run_async
 from tests.support.calls import terms
 from tests.support.plugins_bench import plugin_config

@@ -17,7 +17,6 @@ import uvloop
 from setproctitle import setproctitle
 
 from runnerd import __version__
-from runnerd.app import run_daemon
 from runnerd.cli.complaint import complain, usage_sentence
 from runnerd.cli.configured import load
 from runnerd.cli.exits import CliError, ExitCode
@@ -26,6 +25,7 @@ from runnerd.config.model import Config
 from runnerd.errors import RunExit, RunnerdError
 from runnerd.log import configure, fields
 from runnerd.process import bound_recursion
+from runnerd.runner.app import run_daemon
 from runnerd.services.http import HttpProcess, fork_http
 from runnerd.services.systemd import Systemd
 

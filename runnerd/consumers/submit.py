@@ -12,7 +12,7 @@ from runnerd.store.calls import JobCall, JobResult
 
 
 class AnswerDesk(Protocol):
-    """What is needed of `runnerd.answers`."""
+    """What is needed of `runnerd.routing.answers`."""
 
     async def answer(self, consumer: str, call: JobCall, action: Action) -> None:
         """Plan `action` as the one answer to `call`; nothing, if it has one. Raises ConsumerError."""

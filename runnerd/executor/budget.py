@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from runnerd.catalogue import Catalogue
 from runnerd.config.grants import ArgumentLimit
 from runnerd.config.model import BudgetConfig
 from runnerd.executor.windows import DAY_S, HOUR_S, Measure, Meter
+from runnerd.vaults.catalogue import Catalogue
 
 Used: TypeAlias = Callable[[Meter], int]
 """What a meter shows now, without the call that is judged."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from protocol.actions import Act
-from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import VaultAdapter
 from runnerd.executor.decided import Decided
@@ -16,6 +15,7 @@ from runnerd.executor.policy import Circumstances, Denied, judge
 from runnerd.executor.wanted import Intent
 from runnerd.executor.windows import Use
 from runnerd.pauses import Pauses
+from runnerd.vaults.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

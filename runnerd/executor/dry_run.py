@@ -14,7 +14,7 @@ from runnerd.executor.lane import Lane
 from runnerd.executor.observation import Finish, SimulationReverted
 from runnerd.executor.usage import Usage
 from runnerd.executor.windows import Measure, Use
-from runnerd.rehearsed import Rehearsed
+from runnerd.routing.rehearsed import Rehearsed
 from runnerd.store.calls import JobOutcome
 
 

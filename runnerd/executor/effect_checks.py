@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
 from protocol.expectations import BalanceChange, Expectation
-from runnerd.catalogue import Catalogue
 from runnerd.chain.abi import AbiFunction
 from runnerd.chain.effects import (
     Effects,
@@ -44,6 +43,7 @@ from runnerd.executor.observation import SimulationReverted
 from runnerd.executor.policy import Denied
 from runnerd.executor.wanted import Intent
 from runnerd.network import Network
+from runnerd.vaults.catalogue import Catalogue
 
 Answer: TypeAlias = JsonValue | RpcRefused
 

@@ -10,8 +10,6 @@ from collections.abc import Awaitable
 
 from protocol.actions import Act, Noop
 from protocol.codec import encode_outcome
-from runnerd.caps_mirror import CapsMirror
-from runnerd.catalogue import Catalogue
 from runnerd.chain.vault import VaultAdapter
 from runnerd.clock import Clock
 from runnerd.crash_points import reached
@@ -27,13 +25,15 @@ from runnerd.executor.usage import Usage
 from runnerd.executor.wanted import WITHOUT_EFFECT, Intent, IntentState
 from runnerd.log import fields
 from runnerd.pauses import Pauses
-from runnerd.rehearsed import Rehearsed
-from runnerd.results import Results
+from runnerd.routing.rehearsed import Rehearsed
+from runnerd.routing.results import Results
 from runnerd.store import audit, calls, decisions, intents
 from runnerd.store.calls import JobCall, JobOutcome, JobResult
 from runnerd.store.errors import StoreError, StoreUnavailable
 from runnerd.store.store import Store
 from runnerd.tasks import Tasks
+from runnerd.vaults.caps_mirror import CapsMirror
+from runnerd.vaults.catalogue import Catalogue
 
 logger = logging.getLogger("runnerd.executor")
 

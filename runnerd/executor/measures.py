@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from protocol.expectations import BalanceChange, Expectation, SharePrice
-from runnerd.catalogue import Catalogue
 from runnerd.chain.abi import AbiFunction, encode_call, parse_function
 from runnerd.chain.abi_types import Elementary, Kind
 from runnerd.chain.address import parse_address
 from runnerd.chain.errors import AbiError
 from runnerd.chain.probe import Measure
 from runnerd.executor.policy import Denied
+from runnerd.vaults.catalogue import Catalogue
 
 BALANCE_OF = parse_function("balanceOf(address owner) view returns (uint256)")
 MAX_READ_BYTES = 4_100

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from protocol.actions import Action
 from protocol.values import Depth1, Value
-from runnerd.catalogue import ActionEntry, Catalogue
 from runnerd.chain.abi import encode_call
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import Call
@@ -18,6 +17,7 @@ from runnerd.config.grants import ArgumentLimit
 from runnerd.config.model import BudgetConfig
 from runnerd.executor.budget import Rule, Used, argument_rules, first_objection, plugin_rules, vault_rules
 from runnerd.executor.windows import Measure, Use
+from runnerd.vaults.catalogue import ActionEntry, Catalogue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from runnerd.executor.observation import Died, Effect, Finish, Mined, Observatio
 from runnerd.executor.usage import GasBudget
 from runnerd.executor.wanted import ENDED, Intent, IntentState
 from runnerd.log import fields
-from runnerd.results import Results
+from runnerd.routing.results import Results
 from runnerd.store import audit, decisions, intents
 from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome, from_row

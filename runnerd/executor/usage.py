@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from runnerd.catalogue import Catalogue
 from runnerd.clock import Clock
 from runnerd.config.model import BudgetConfig
 from runnerd.executor.budget import Rule, Used, argument_rules, plugin_rules, vault_rules, wallet_rules
 from runnerd.executor.policy import judge_gas
 from runnerd.executor.wanted import Intent
 from runnerd.executor.windows import DAY_S, Measure, Meter, Use, Windows
-from runnerd.rehearsed import Standing
+from runnerd.routing.rehearsed import Standing
 from runnerd.store import usage
 from runnerd.store.ledger import Ledger
 from runnerd.store.statement import Statement
+from runnerd.vaults.catalogue import Catalogue
 
 KEPT: Final = timedelta(days=2)
 """Rows are kept twice as long as the longest window: a clock that was set back may make old ones count again."""

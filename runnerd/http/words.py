@@ -46,7 +46,7 @@ class Bearer(_Message, frozen=True, tag="bearer"):
 
 
 class Signature(_Message, frozen=True, tag="signature"):
-    """A proof of having the secret, made at `at` (Unix seconds), over what is asked: see `runnerd.keys.content_of`."""
+    """A proof of having the secret, made at `at` (Unix seconds) over what is asked: see `webhooks.keys.content_of`."""
 
     key: Name
     at: Annotated[int, Meta(ge=0, le=1 << 40)]

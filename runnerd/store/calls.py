@@ -10,7 +10,7 @@ from psycopg.rows import DictRow
 
 from protocol.messages import BlockRef, Origin, TriggerKind
 from protocol.trigger import DEFAULT_JOB, Overlap
-from runnerd.rehearsed import Rehearsed
+from runnerd.routing.rehearsed import Rehearsed
 from runnerd.store.statement import Bulk, Form, Statement, storable
 
 

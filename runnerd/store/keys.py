@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from runnerd.keys import ApiKey
 from runnerd.store.statement import Statement
+from runnerd.webhooks.keys import ApiKey
 
 
 def add(key: ApiKey) -> Statement:

@@ -15,8 +15,8 @@ from protocol.messages import DecideFailed, Decision, TriggerKind
 from protocol.triggers import Read
 from runnerd.crash_points import reached
 from runnerd.errors import explain
-from runnerd.layers import layers_of
 from runnerd.log import fields
+from runnerd.routing.layers import layers_of
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.errors import StateOverLimit, StoreError

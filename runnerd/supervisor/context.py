@@ -12,7 +12,7 @@ from runnerd.clock import Clock
 from runnerd.errors import RunnerdError
 from runnerd.executor.decided import Decided
 from runnerd.pauses import Pauses
-from runnerd.results import Results
+from runnerd.routing.results import Results
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobCall
 from runnerd.store.ledger import Ledger

@@ -1,6 +1,7 @@
 """The seam to whatever signs: a `keystore` here, AWS `kms`, or a `remote` signer. Used by the executor's lane.
 
-`runnerd.unlock` makes one of each configured wallet. tests/test_signing.py holds who may call `sign`, and with what.
+`runnerd.runner.unlock` makes one of each configured wallet. tests/test_signing.py holds who may call `sign`, and with
+what.
 """
 
 from typing import Protocol

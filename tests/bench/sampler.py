@@ -23,11 +23,11 @@ LAYERS: Final = (
     ("psycopg", ("/psycopg/", "psycopg_binary", "psycopg_pool")),
     ("audit records", ("runnerd/store/audit.py",)),
     ("statements, group commit", ("runnerd/store/",)),
-    ("the chain's head", ("runnerd/chain/", "runnerd/network.py", "aiohttp", "runnerd/snapshot.py")),
+    ("the chain's head", ("runnerd/chain/", "runnerd/network.py", "aiohttp", "runnerd/vaults/snapshot.py")),
     ("link to the worker, codec", ("runnerd/supervisor/link.py", "runnerd/supervisor/zmtp.py", "protocol/")),
     ("host and caller", ("runnerd/supervisor/",)),
-    ("executor, results", ("runnerd/executor/", "runnerd/results.py")),
-    ("producer, router", ("runnerd/triggers/", "runnerd/router.py")),
+    ("executor, results", ("runnerd/executor/", "runnerd/routing/results.py")),
+    ("producer, router", ("runnerd/triggers/", "runnerd/routing/router.py")),
     ("tasks", ("runnerd/tasks.py", "asyncio/")),
 )
 """Whose time a sample is: that of the innermost frame which belongs to one of these."""

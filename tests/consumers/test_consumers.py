@@ -12,7 +12,7 @@ from runnerd.consumers import delivery
 from runnerd.consumers.consumer import ConsumerRefused
 from runnerd.consumers.consumers import Consumers
 from runnerd.consumers.selection import Selection
-from runnerd.results import Results
+from runnerd.routing.results import Results
 from runnerd.services.metrics import Metrics
 from runnerd.store import calls
 from runnerd.store.calls import JobOutcome, JobResult, NewCall

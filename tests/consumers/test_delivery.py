@@ -12,7 +12,7 @@ from runnerd.clock import SystemClock
 from runnerd.consumers import delivery
 from runnerd.consumers.consumer import ConsumerNotReady, ConsumerRefused, ConsumerUnavailable
 from runnerd.consumers.delivery import GIVE_UP_AFTER, Delivery
-from runnerd.results import Results
+from runnerd.routing.results import Results
 from runnerd.store import calls, deliveries
 from runnerd.store.calls import JobCall, JobOutcome, JobResult, NewCall
 from runnerd.store.store import Store

@@ -7,12 +7,12 @@ from itertools import product
 import pytest
 
 from protocol.actions import Action
-from runnerd.caps_mirror import CapsMirror
 from runnerd.chain.vault_caps import VaultCaps
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.executor.observation import SimulationReverted
 from runnerd.executor.policy import Approved, Circumstances, judge
 from runnerd.executor.wanted import Intent
+from runnerd.vaults.caps_mirror import CapsMirror
 from tests.support.aio import run_async
 from tests.support.executor_bench import ETHER, Ground, Process, mint, running
 from tests.support.until import until

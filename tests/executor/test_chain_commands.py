@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runnerd.chain_commands import ChainCommands
+from runnerd.commands.chains import ChainCommands
 from runnerd.control.chain_messages import Adopt, Cancel, Fees, GetFees, TurnFees
 from runnerd.control.messages import ControlError, Done
 from tests.executor.test_auditor import attempts, send_foreign, until_paused

@@ -6,12 +6,12 @@ import pytest
 
 from protocol.expectations import BalanceChange, Expectation, MinimumOut, SharePrice
 from protocol.limits import MAX_EXPECTATIONS
-from runnerd.catalogue import build_catalogue
 from runnerd.chain.probe import MAX_MEASURES, Measure
 from runnerd.config.grants import ReadGrant
 from runnerd.config.model import VaultConfig
 from runnerd.executor.measures import build_measures
 from runnerd.executor.policy import Denied
+from runnerd.vaults.catalogue import build_catalogue
 
 VAULT, VENUE = "0x" + "22" * 20, "0x" + "33" * 20
 TOKEN = "0x5FbDB2315678afecb367f032d93F642f64180aa3"

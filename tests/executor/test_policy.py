@@ -6,7 +6,6 @@ import pytest
 
 from protocol.actions import Action
 from protocol.values import PlainValue
-from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain.abi import encode_call, parse_function
 from runnerd.chain.vault import Call
 from runnerd.config.grants import ActionGrant, ArgumentLimit
@@ -14,6 +13,7 @@ from runnerd.config.model import BudgetConfig, VaultConfig
 from runnerd.executor import policy
 from runnerd.executor.policy import Approved, Circumstances, Denied
 from runnerd.executor.windows import Measure, Meter
+from runnerd.vaults.catalogue import Catalogue, build_catalogue
 
 MARKET = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 FRIEND = "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512"

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.actions import Action
-from runnerd.catalogue import Catalogue, build_catalogue
 from runnerd.chain.abi import parse_function
 from runnerd.chain.vault_caps import VaultCaps
 from runnerd.config.grants import ActionGrant, ArgumentLimit
@@ -17,6 +16,7 @@ from runnerd.config.model import BudgetConfig, VaultConfig
 from runnerd.executor.budget import plugin_rules, vault_rules, wallet_rules
 from runnerd.executor.policy import Approved, Circumstances, Denied, judge, judge_gas
 from runnerd.executor.windows import DAY_S, HOUR_S, Measure, Meter, Use
+from runnerd.vaults.catalogue import Catalogue, build_catalogue
 
 MARKET, OTHER = "0x" + "11" * 20, "0x" + "12" * 20
 FRIEND, FOE = "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512", "0x5FbDB2315678afecb367f032d93F642f64180aa3"

@@ -7,7 +7,6 @@ import pytest
 
 from protocol.actions import Act, Action, Noop
 from protocol.codec import encode_outcome
-from runnerd.catalogue import build_catalogue
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.config.grants import ActionGrant, ArgumentLimit
 from runnerd.config.model import BudgetConfig, VaultConfig
@@ -16,6 +15,7 @@ from runnerd.executor.policy import Approved, Circumstances, judge
 from runnerd.executor.review import find_objection
 from runnerd.executor.wanted import Intent
 from runnerd.executor.windows import Measure
+from runnerd.vaults.catalogue import build_catalogue
 from tests.support.virtual_time import EPOCH
 
 MARKET, OTHER = "0x" + "11" * 20, "0x" + "12" * 20

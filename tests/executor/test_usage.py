@@ -13,7 +13,6 @@ import psycopg
 import pytest
 
 from protocol.messages import TriggerKind
-from runnerd.catalogue import build_catalogue
 from runnerd.config.grants import ActionGrant, ArgumentLimit
 from runnerd.config.model import BudgetConfig, VaultConfig
 from runnerd.executor.usage import Usage
@@ -23,6 +22,7 @@ from runnerd.store import calls, intents
 from runnerd.store.calls import NewCall
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
+from runnerd.vaults.catalogue import build_catalogue
 from tests.store.test_statements import an_attempt
 from tests.support.aio import run_async
 

@@ -138,7 +138,7 @@ def targets(fort: Scene) -> Iterator[dict[str, object]]:
             "granted": str(granted),
             "variable": VARIABLE,
             "other_code": str(PLUGINS["anarchist"]["path"]),
-            "supervisor_code": str(REPOSITORY / "runnerd/app.py"),
+            "supervisor_code": str(REPOSITORY / "runnerd/runner/app.py"),
             "links": str(links),
             "other_link": str(links / f"bystander.{bystander.generation}/link"),
             "control_socket": str(fort.daemon.socket),

@@ -15,7 +15,7 @@ from runnerd.clock import Clock
 from runnerd.config.model import PluginConfig
 from runnerd.executor.decided import Decided
 from runnerd.pauses import Pauses
-from runnerd.results import Results
+from runnerd.routing.results import Results
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobOutcome, JobResult
 from runnerd.store.errors import StoreError

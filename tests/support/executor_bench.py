@@ -23,11 +23,9 @@ from web3.contract import Contract
 
 from protocol.actions import Act, Action, Noop, Outcome
 from protocol.messages import StateWrite, TriggerKind
-from runnerd.caps_mirror import CapsMirror
-from runnerd.catalogue import build_catalogue
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
-from runnerd.chain_commands import Chain, ChainCommands
 from runnerd.clock import SystemClock
+from runnerd.commands.chains import Chain, ChainCommands
 from runnerd.config.grants import ActionGrant, ArgumentLimit
 from runnerd.config.model import BudgetConfig, ChainConfig, PluginConfig, VaultConfig, WalletConfig
 from runnerd.executor.aftermath import Aftermath
@@ -43,13 +41,15 @@ from runnerd.executor.tracked import Book, load_book
 from runnerd.executor.usage import Usage
 from runnerd.network import open_network
 from runnerd.pauses import Pauses
-from runnerd.results import Results
+from runnerd.routing.results import Results
 from runnerd.services.metrics import Metrics
 from runnerd.store import calls, intents, knobs
 from runnerd.store.calls import JobCall, JobResult, NewCall
 from runnerd.store.store import Store
 from runnerd.supervisor.machine import Phase
 from runnerd.tasks import Tasks
+from runnerd.vaults.caps_mirror import CapsMirror
+from runnerd.vaults.catalogue import build_catalogue
 from runnerd.wallets.keystore import KeystoreSigner, _key_of
 from tests.support.anvil import Anvil
 from tests.support.contracts import connect, deploy, load_artifact

@@ -11,9 +11,9 @@ from psycopg.rows import dict_row
 
 from protocol.triggers import Event
 from runnerd.clock import SystemClock
-from runnerd.layers import Layers
-from runnerd.results import Results
-from runnerd.router import Router
+from runnerd.routing.layers import Layers
+from runnerd.routing.results import Results
+from runnerd.routing.router import Router
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobCall, NewCall
 from runnerd.store.store import Store

@@ -8,7 +8,7 @@ from typing import Any
 from protocol.triggers import Cron, Event
 from runnerd.config.model import PluginConfig
 from runnerd.plugins import Plugins
-from runnerd.router import Router
+from runnerd.routing.router import Router
 from runnerd.store.calls import JobResult
 from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase

@@ -27,7 +27,7 @@ from setproctitle import setproctitle
 from runnerd.process import die_with_parent
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
-DAEMON: Final = ("runnerd.app", "runnerd.cli.daemon")
+DAEMON: Final = ("runnerd.runner.app", "runnerd.cli.daemon")
 MAX_ORDER_BYTES: Final = 1 << 16
 SERVERS: Final[set[int]] = set()
 """Pids of those that run. They are nobody's leak, but what they forked may be (`tests.support.leaks`)."""

@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from protocol.triggers import MAX_MADE_UP, Cron, Misfire
 from runnerd.clock import SystemClock
-from runnerd.results import Results
-from runnerd.router import Router
+from runnerd.routing.results import Results
+from runnerd.routing.router import Router
 from runnerd.services.metrics import Metrics
 from runnerd.store import calls
 from runnerd.store.errors import StoreUnavailable

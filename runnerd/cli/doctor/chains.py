@@ -15,8 +15,8 @@ from runnerd.chain.types import decode_quantity
 from runnerd.cli.doctor.finding import Finding, bad, good, weak
 from runnerd.cli.text import ether
 from runnerd.config.model import ChainConfig, Config, KeeperConfig, Place, VaultConfig
-from runnerd.keepers import find_right
-from runnerd.vaults import find_problem
+from runnerd.vaults.keepers import find_right
+from runnerd.vaults.vaults import find_problem
 
 TIMEOUT_S = 5.0
 

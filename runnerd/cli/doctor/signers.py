@@ -12,7 +12,7 @@ from runnerd.chain.node_url import parse_node_url
 from runnerd.cli.doctor.finding import Finding, bad, good, weak
 from runnerd.cli.doctor.secret_file import NO_START, examine_secret
 from runnerd.config.model import WalletConfig
-from runnerd.unlock import open_signer
+from runnerd.runner.unlock import open_signer
 from runnerd.wallets.errors import WalletError
 from runnerd.wallets.passphrase import CREDENTIALS_VARIABLE
 

@@ -13,8 +13,8 @@ from runnerd.chain.vaults.direct import DirectKeeper
 from runnerd.chain.vaults.rights import RightsQuestion
 from runnerd.config.grants import KeeperAction
 from runnerd.config.model import KeeperConfig, VaultConfig
-from runnerd.keepers import find_right
-from runnerd.vaults import find_problem
+from runnerd.vaults.keepers import find_right
+from runnerd.vaults.vaults import find_problem
 from tests.chain.vaults.conftest import World
 from tests.support.published import create_safe
 

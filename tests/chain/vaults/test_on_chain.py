@@ -16,7 +16,7 @@ from runnerd.chain.rpc import Rpc
 from runnerd.chain.simulate import CallMessage, Reverted, Simulated
 from runnerd.chain.vault import Call, VaultAdapter
 from runnerd.config.model import VaultConfig
-from runnerd.vaults import build_adapter, find_problem
+from runnerd.vaults.vaults import build_adapter, find_problem
 from tests.chain.asking import simulate
 from tests.chain.vaults.conftest import World
 from tests.chain.venue import SPOT

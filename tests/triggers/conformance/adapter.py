@@ -24,8 +24,8 @@ from msgspec import Struct
 
 from protocol.triggers import Trigger
 from runnerd.clock import Clock
-from runnerd.results import Results
-from runnerd.router import Router
+from runnerd.routing.results import Results
+from runnerd.routing.router import Router
 from runnerd.services.metrics import Metrics
 from runnerd.store.store import Store
 from runnerd.triggers.producer import Producer

@@ -21,11 +21,11 @@ from msgspec import Struct
 from runnerd import crash_points
 from runnerd.clock import SystemClock
 from runnerd.config.routing import AlwaysRoute, RouterConfig
-from runnerd.layers import Layers
 from runnerd.process import die_with_parent
-from runnerd.results import Results
-from runnerd.router import Router
-from runnerd.routes import Routes
+from runnerd.routing.layers import Layers
+from runnerd.routing.results import Results
+from runnerd.routing.router import Router
+from runnerd.routing.routes import Routes
 from runnerd.services.metrics import Metrics
 from runnerd.store.calls import JobCall, JobOutcome, NewCall
 from runnerd.store.store import Store

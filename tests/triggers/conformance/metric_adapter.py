@@ -13,13 +13,13 @@ import psycopg
 
 from protocol.messages import VaultRef
 from protocol.triggers import Metric, Read, Trigger
-from runnerd.catalogue import build_catalogue
 from runnerd.config.grants import ReadGrant
 from runnerd.config.model import VaultConfig
 from runnerd.network import Network
-from runnerd.snapshot import VaultSnapshots
 from runnerd.triggers.metric import MetricProducer
 from runnerd.triggers.producer import Producer
+from runnerd.vaults.catalogue import build_catalogue
+from runnerd.vaults.snapshot import VaultSnapshots
 from tests.support.anvil import Anvil
 from tests.support.counter import COUNT, count_on, deploy_counter
 from tests.triggers.conformance.adapter import Parts, Seen, Source

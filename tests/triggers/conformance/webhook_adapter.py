@@ -16,12 +16,12 @@ from typing import cast
 from protocol.triggers import Trigger, Webhook
 from runnerd.config.model import HttpConfig
 from runnerd.http.words import Page
-from runnerd.keys import ApiKey, KeyKind, KeyRing, digest_of, make_secret
 from runnerd.services.http import HttpProcess, fork_http
 from runnerd.tasks import Tasks
 from runnerd.triggers.producer import Producer
 from runnerd.triggers.webhook import WebhookProducer
-from runnerd.webhooks import Webhooks
+from runnerd.webhooks.keys import ApiKey, KeyKind, KeyRing, digest_of, make_secret
+from runnerd.webhooks.webhooks import Webhooks
 from tests.triggers.conformance.adapter import Parts, Seen, Source
 from tests.triggers.conformance.host import PLUGINS
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from protocol.messages import BlockRef, VaultRef
 from protocol.triggers import Read
 from protocol.values import Value
-from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError, ChainError
 from runnerd.chain.reads import ReadRequest, fetch_reads
 from runnerd.chain.rpc import NodeBatches
@@ -13,7 +12,8 @@ from runnerd.chain.types import Block
 from runnerd.config.model import Config
 from runnerd.network import Network
 from runnerd.supervisor.context import Snapshot, SnapshotFailed
-from runnerd.vaults import address_of
+from runnerd.vaults.catalogue import Catalogue
+from runnerd.vaults.vaults import address_of
 from runnerd.wallets.signer import Signer
 
 

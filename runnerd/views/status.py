@@ -11,8 +11,8 @@ from runnerd import __version__
 from runnerd.chain.pool.health import Fault, NodeState
 from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
+from runnerd.commands.consumers import to_status
 from runnerd.config.model import Config
-from runnerd.consumer_commands import to_status
 from runnerd.consumers.consumers import Consumers
 from runnerd.control.chain_messages import NodeStatus
 from runnerd.control.messages import ChainStatus, PluginStatus, Status
@@ -25,9 +25,8 @@ from runnerd.executor.usage import Usage
 from runnerd.executor.wanted import IntentState
 from runnerd.http.words import Page
 from runnerd.pauses import Pause, Pauses
-from runnerd.results import Results
-from runnerd.route_views import route_problems, view_routes
-from runnerd.routes import Routes
+from runnerd.routing.results import Results
+from runnerd.routing.routes import Routes
 from runnerd.services.http import HttpProcess
 from runnerd.services.metrics import Metrics
 from runnerd.services.services import Services
@@ -36,6 +35,7 @@ from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
 from runnerd.triggers.producers import Producers
 from runnerd.triggers.source import source_of
+from runnerd.views.routes import route_problems, view_routes
 from runnerd.zygotes import Zygotes
 
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")

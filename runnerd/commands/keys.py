@@ -8,9 +8,9 @@ from runnerd.clock import Clock
 from runnerd.control import key_messages, messages
 from runnerd.control.key_messages import CreateKey, GetKeys, KeyCreated, KeyRequest, Keys, KeyStatus, RevokeKey
 from runnerd.control.messages import ControlError, Reply
-from runnerd.keys import ApiKey, KeyKind, KeyRing, digest_of, make_secret
 from runnerd.store import audit, keys
 from runnerd.store.ledger import Ledger
+from runnerd.webhooks.keys import ApiKey, KeyKind, KeyRing, digest_of, make_secret
 
 
 class KeyCommands:

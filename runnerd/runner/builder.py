@@ -25,8 +25,8 @@ from runnerd.extensions import (
     ShutdownHook,
     load_extensions,
 )
-from runnerd.layers import tightest
-from runnerd.runner import Runner
+from runnerd.routing.layers import tightest
+from runnerd.runner.runner import Runner
 from runnerd.services.http import HttpProcess
 from runnerd.services.service import ServicePolicy
 

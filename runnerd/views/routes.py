@@ -6,7 +6,7 @@ from msgspec import structs
 
 from runnerd.config.routing import AlwaysRoute, FallbackRoute
 from runnerd.control.route_messages import RouteStatus
-from runnerd.routes import ALWAYS, FALLBACK, Routes
+from runnerd.routing.routes import ALWAYS, FALLBACK, Routes
 from runnerd.supervisor.host import PluginHost
 from runnerd.triggers.source import source_of
 

@@ -13,8 +13,8 @@ from runnerd.config.model import Config
 from runnerd.config.problem import Problem
 from runnerd.log import fields
 from runnerd.plugins import Plugins
+from runnerd.runner.trail import Trail
 from runnerd.services.systemd import Systemd
-from runnerd.trail import Trail
 
 logger = logging.getLogger("runnerd")
 

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Mapping
 
-from runnerd.catalogue import Catalogue
 from runnerd.clock import Clock
 from runnerd.config.model import BudgetConfig, Config, WalletConfig
 from runnerd.executor.usage import Usage
-from runnerd.router import Router
+from runnerd.routing.router import Router
+from runnerd.runner.unlock import unlock
 from runnerd.store.store import Store
-from runnerd.unlock import unlock
+from runnerd.vaults.catalogue import Catalogue
 from runnerd.wallets.signer import Signer
 from runnerd.zygotes import Zygotes
 

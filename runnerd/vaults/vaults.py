@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import assert_never
 
-from runnerd.caps_mirror import CapsMirror
 from runnerd.chain.address import parse_address
 from runnerd.chain.errors import AbiError, RpcRefused
 from runnerd.chain.revert import is_execution_failure, revert_reason
@@ -22,6 +21,7 @@ from runnerd.chain.vaults.safe_multisig import SafeMultisigVault
 from runnerd.config.model import KeeperConfig, Place, VaultConfig
 from runnerd.executor.executor import VaultDesk
 from runnerd.network import Network
+from runnerd.vaults.caps_mirror import CapsMirror
 
 
 def build_adapter(place: Place, operator: str) -> VaultAdapter:

@@ -12,9 +12,9 @@ from protocol.messages import TriggerKind
 from runnerd.clock import Clock
 from runnerd.control.dry_run_messages import DryRun, LimitView
 from runnerd.control.messages import Fire
-from runnerd.rehearsed import Rehearsed
-from runnerd.results import Results
-from runnerd.router import Router
+from runnerd.routing.rehearsed import Rehearsed
+from runnerd.routing.results import Results
+from runnerd.routing.router import Router
 from runnerd.store import audit, numbers
 from runnerd.store.calls import JobCall, JobOutcome
 from runnerd.store.store import Store

@@ -10,25 +10,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from runnerd.assembly import RELOAD, Ground, Parts, assemble
 from runnerd.clock import SystemClock
 from runnerd.config.load import load_config
 from runnerd.config.model import Config
 from runnerd.control.messages import Status
-from runnerd.database import Database
-from runnerd.directories import clear_links, prepare
-from runnerd.drain import Drain, in_order
 from runnerd.errors import RunExit, RunnerdError
 from runnerd.extensions import Extensions, ShutdownHook, load_extensions
-from runnerd.keepers import refuse_shared_keys
 from runnerd.log import fields
-from runnerd.opening import open_parts
 from runnerd.process import protect_memory, raise_file_limit
+from runnerd.runner.assembly import RELOAD, Ground, Parts, assemble
+from runnerd.runner.database import Database
+from runnerd.runner.directories import clear_links, prepare
+from runnerd.runner.drain import Drain, in_order
+from runnerd.runner.opening import open_parts
+from runnerd.runner.trail import Trail
+from runnerd.runner.unlock import close_signers
 from runnerd.services.http import HttpProcess
 from runnerd.services.systemd import Systemd
 from runnerd.store.store import Store
-from runnerd.trail import Trail
-from runnerd.unlock import close_signers
+from runnerd.vaults.keepers import refuse_shared_keys
 from runnerd.wallets.signer import Signer
 from runnerd.zygotes import Zygotes
 

@@ -26,7 +26,7 @@ from runnerd.consumers.selection import EVERYTHING, Selection
 from runnerd.consumers.submit import AnswerDesk, SubmitConsumer
 from runnerd.consumers.webhook import WebhookConsumer
 from runnerd.extensions import ConsumerTools, Extensions, build_consumer
-from runnerd.results import Results
+from runnerd.routing.results import Results
 from runnerd.services.metrics import Metrics
 from runnerd.store.ledger import Ledger
 from runnerd.store.statement import Statement

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from runnerd.clock import Clock
 from runnerd.network import Network
-from runnerd.router import Router
+from runnerd.routing.router import Router
 from runnerd.services.metrics import Metrics
 from runnerd.store.store import Store
 from runnerd.supervisor.context import Snapshots

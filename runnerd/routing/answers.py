@@ -19,11 +19,11 @@ from runnerd.clock import Clock
 from runnerd.config.model import Place, PluginConfig
 from runnerd.consumers.answer import find_objection
 from runnerd.consumers.consumer import ConsumerNotReady, ConsumerRefused
-from runnerd.drain import Drain
 from runnerd.executor.decided import Decided, terms_of
 from runnerd.executor.executor import VaultDesk
 from runnerd.log import fields
 from runnerd.pauses import Pauses
+from runnerd.runner.drain import Drain
 from runnerd.services.metrics import Metrics
 from runnerd.store import answers, calls, numbers
 from runnerd.store.calls import RETRACTED, JobCall

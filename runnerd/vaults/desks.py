@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runnerd.catalogue import Catalogue
 from runnerd.chain.vaults.safe_multisig import SafeMultisigVault
 from runnerd.chains import ChainDesk
 from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.proposals import ProposalDesk
 from runnerd.executor.tracked import Book
 from runnerd.plugins import Plugins
-from runnerd.vaults import build_adapter, mirror_vaults
+from runnerd.vaults.catalogue import Catalogue
+from runnerd.vaults.vaults import build_adapter, mirror_vaults
 
 
 class VaultOpening:

@@ -15,8 +15,8 @@ from protocol.messages import TriggerKind
 from runnerd.clock import Clock
 from runnerd.crash_points import reached
 from runnerd.log import fields
-from runnerd.results import Results
-from runnerd.routes import Routes
+from runnerd.routing.results import Results
+from runnerd.routing.routes import Routes
 from runnerd.services.metrics import Metrics
 from runnerd.store import calls
 from runnerd.store.call_ids import CallIds

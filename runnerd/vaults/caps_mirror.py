@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from runnerd.catalogue import Catalogue
 from runnerd.chain.errors import AbiError, ChainError, RpcRefused
 from runnerd.chain.json_values import JsonValue
 from runnerd.chain.rpc import NodeBatches
@@ -19,6 +18,7 @@ from runnerd.chain.types import Block
 from runnerd.chain.vault_caps import DAY_S, CapsRequest, VaultCaps
 from runnerd.log import fields
 from runnerd.network import Network
+from runnerd.vaults.catalogue import Catalogue
 
 logger = logging.getLogger("runnerd.executor")
 

@@ -5,41 +5,38 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from runnerd.answers import Answers
-from runnerd.catalogue import Catalogue, build_catalogue
-from runnerd.chain_commands import ChainCommands
 from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
-from runnerd.commands import Commands
+from runnerd.commands.chains import ChainCommands
+from runnerd.commands.commands import Commands
+from runnerd.commands.consumers import ConsumerCommands
+from runnerd.commands.keys import KeyCommands
+from runnerd.commands.safes import SafeCommands
 from runnerd.config.model import Config
-from runnerd.consumer_commands import ConsumerCommands
-from runnerd.consuming import open_consumers
 from runnerd.control.server import ControlServer
-from runnerd.drain import Drain
 from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.tracked import Book, load_book
 from runnerd.executor.usage import Usage
 from runnerd.extensions import Extensions, ProducerTools, ServiceTools, build_producer, build_service
-from runnerd.key_commands import KeyCommands
-from runnerd.keys import KeyRing
 from runnerd.network import open_network
-from runnerd.opening import open_usage
 from runnerd.pauses import Pauses
 from runnerd.plugins import Plugins
-from runnerd.producing import open_producers
-from runnerd.reload import Reloader
-from runnerd.results import Results
-from runnerd.router import Router
-from runnerd.routes import Routes
-from runnerd.safe_commands import SafeCommands
+from runnerd.routing.answers import Answers
+from runnerd.routing.results import Results
+from runnerd.routing.router import Router
+from runnerd.routing.routes import Routes
+from runnerd.runner.consuming import open_consumers
+from runnerd.runner.drain import Drain
+from runnerd.runner.opening import open_usage
+from runnerd.runner.producing import open_producers
+from runnerd.runner.reload import Reloader
+from runnerd.runner.trail import Trail
 from runnerd.services.http import HttpProcess
 from runnerd.services.lag import LagMonitor
 from runnerd.services.metrics import Metrics
 from runnerd.services.service import LoopService, Restart, ServicePolicy
 from runnerd.services.services import Services
 from runnerd.services.systemd import Systemd
-from runnerd.snapshot import open_snapshots
-from runnerd.status import StatusReader
 from runnerd.store import intents, keys, workers
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
@@ -48,12 +45,15 @@ from runnerd.supervisor.context import HostServices
 from runnerd.supervisor.machine import Phase
 from runnerd.supervisor.monitor import Monitor
 from runnerd.supervisor.places import AllRoutes
-from runnerd.trail import Trail
 from runnerd.triggers.producers import Producers
 from runnerd.triggers.webhook import WebhookProducer
-from runnerd.vault_desks import VaultOpening
+from runnerd.vaults.catalogue import Catalogue, build_catalogue
+from runnerd.vaults.desks import VaultOpening
+from runnerd.vaults.snapshot import open_snapshots
+from runnerd.views.status import StatusReader
 from runnerd.wallets.signer import Signer
-from runnerd.webhooks import Webhooks
+from runnerd.webhooks.keys import KeyRing
+from runnerd.webhooks.webhooks import Webhooks
 from runnerd.zygotes import Zygotes
 
 VITAL = ServicePolicy(restart=Restart.VITAL)

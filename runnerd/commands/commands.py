@@ -9,9 +9,12 @@ from typing import Any, assert_never
 from msgspec import structs
 
 from protocol.messages import TriggerKind
-from runnerd.chain_commands import ChainCommands
 from runnerd.clock import Clock
-from runnerd.consumer_commands import ConsumerCommands
+from runnerd.commands.chains import ChainCommands
+from runnerd.commands.consumers import ConsumerCommands
+from runnerd.commands.dry_runs import DryRuns
+from runnerd.commands.keys import KeyCommands
+from runnerd.commands.safes import SafeCommands
 from runnerd.control import (
     chain_messages,
     consumer_messages,
@@ -22,20 +25,17 @@ from runnerd.control import (
     service_messages,
 )
 from runnerd.control.messages import ControlError, Reply, Request
-from runnerd.drain import Drain
-from runnerd.dry_runs import DryRuns
-from runnerd.key_commands import KeyCommands
 from runnerd.pauses import EVERYTHING, Mode, Pause, Pauses, Scope
 from runnerd.plugins import Plugins
-from runnerd.results import Results
-from runnerd.router import Router
-from runnerd.safe_commands import SafeCommands
-from runnerd.status import StatusReader
+from runnerd.routing.results import Results
+from runnerd.routing.router import Router
+from runnerd.runner.drain import Drain
 from runnerd.store import audit, calls, intents, workers
 from runnerd.store.calls import NewCall
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.triggers.outbox import OutboxProducer
+from runnerd.views.status import StatusReader
 
 SHOWN_PAYLOAD = 1_000
 """Characters of a payload that a listing carries; the ledger has the whole."""

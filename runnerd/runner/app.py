@@ -4,7 +4,7 @@ import asyncio
 import signal
 
 from runnerd.config.model import Config
-from runnerd.runner import Runner
+from runnerd.runner.runner import Runner
 from runnerd.services.http import HttpProcess
 from runnerd.services.systemd import Systemd
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from runnerd.clock import Clock
 from runnerd.crash_points import reached
 from runnerd.log import fields
-from runnerd.rehearsed import Rehearsed
+from runnerd.routing.rehearsed import Rehearsed
 from runnerd.store import audit, calls
 from runnerd.store.audit import Record
 from runnerd.store.calls import JobCall, JobOutcome, JobResult

@@ -1,0 +1,1 @@
+"""What others may see of a running daemon: its status, its routes, a call. Values; nothing is changed here."""
