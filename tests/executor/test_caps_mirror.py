@@ -12,6 +12,7 @@ from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.executor.observation import SimulationReverted
 from runnerd.executor.policy import Approved, Circumstances, judge
 from runnerd.executor.wanted import Intent
+from runnerd.vaults import caps_mirror
 from runnerd.vaults.caps_mirror import CapsMirror
 from tests.support.aio import run_async
 from tests.support.executor_bench import ETHER, Ground, Process, mint, running
@@ -19,6 +20,12 @@ from tests.support.until import until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 """Before the day of any block here."""
+
+
+@pytest.fixture(autouse=True)
+def polls_are_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five polls of these tests are a tenth of a second, in which a busy machine does nothing for this process."""
+    monkeypatch.setattr(caps_mirror, "STALE_POLLS", 1_000)
 
 
 def owner(ground: Ground, function: object) -> None:

@@ -8,24 +8,15 @@ import msgspec
 
 from protocol.triggers import Block, Trigger
 from runnerd.triggers.blocks import BlockProducer
-from runnerd.triggers.producer import Producer
-from tests.support.anvil import Anvil
-from tests.triggers.conformance.adapter import Parts, Seen, Source
-from tests.triggers.conformance.chain import build, has_begun, params_of, running_node
+from tests.triggers.conformance.adapter import Seen, Source
+from tests.triggers.conformance.chain import FollowingAdapter, OnNode, running_node
 
 
-class Miner:
+class Miner(OnNode):
     """See `adapter.Source`."""
-
-    def __init__(self, node: Anvil) -> None:
-        self.params: Mapping[str, str] = params_of(node)
-        self._node = node
 
     async def cause(self, count: int) -> list[str]:
         return [await asyncio.to_thread(self._mine) for _ in range(count)]
-
-    async def repeat(self) -> None:
-        """Every poll brings the same head again already."""
 
     def name_of(self, seen: Seen) -> str:
         return str(msgspec.json.decode(seen.payload)["hash"])
@@ -41,30 +32,17 @@ async def _miner() -> AsyncIterator[Source]:
         yield Miner(node)
 
 
-class BlockAdapter:
+class BlockAdapter(FollowingAdapter):
     """See `adapter.Adapter`."""
 
     name = "block"
-    keeps = True
-    is_bounded = False
-    twins = 2
-    flood = 40
-    take_s = 0.05
-
-    def prepare(self) -> None:
-        """Nothing."""
+    kind = BlockProducer
 
     def source(self, dsn: str) -> AbstractAsyncContextManager[Source]:
         return _miner()
 
     def triggers(self, params: Mapping[str, str]) -> Sequence[Trigger]:
         return [Block(chain="local")]
-
-    def build(self, parts: Parts) -> Producer:
-        return build(BlockProducer, parts)
-
-    def is_listening(self, producer: Producer) -> bool:
-        return has_begun(producer)
 
 
 ADAPTER = BlockAdapter()

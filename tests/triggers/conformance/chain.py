@@ -62,11 +62,38 @@ async def running_node(*, prune_history: bool = True) -> AsyncIterator[Anvil]:
         yield node
 
 
+class OnNode:
+    """What the sources of a chain share."""
+
+    def __init__(self, node: Anvil, **params: str) -> None:
+        self.params: Mapping[str, str] = {"url": node.url, **params}
+        self._node = node
+
+    async def repeat(self) -> None:
+        """Every poll brings the same head again already."""
+
+
+class FollowingAdapter:
+    """What the adapters of producers that follow a chain share."""
+
+    kind: type[ChainProducer]
+    keeps = True
+    is_bounded = False
+    twins = 2
+    flood = 40
+    take_s = 0.05
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def build(self, parts: Parts) -> Producer:
+        return build(self.kind, parts)
+
+    def is_listening(self, producer: Producer) -> bool:
+        return has_begun(producer)
+
+
 def has_begun(producer: Producer) -> bool:
     """Whether it has a position for all that was declared."""
     progress = producer.progress()
     return bool(progress) and "not begun" not in progress
-
-
-def params_of(node: Anvil, **others: str) -> Mapping[str, str]:
-    return {"url": node.url, **others}

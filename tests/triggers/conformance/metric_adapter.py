@@ -23,7 +23,7 @@ from runnerd.vaults.snapshot import VaultSnapshots
 from tests.support.anvil import Anvil
 from tests.support.counter import COUNT, count_on, deploy_counter
 from tests.triggers.conformance.adapter import Parts, Seen, Source
-from tests.triggers.conformance.chain import CHAIN_ID, Polled, open_local, params_of, running_node
+from tests.triggers.conformance.chain import CHAIN_ID, OnNode, Polled, open_local, running_node
 from tests.triggers.conformance.host import PLUGINS, TERMS
 
 BOUNDS = 24
@@ -33,13 +33,12 @@ HEARD = "select count(*) from job_calls where trigger = 'metric' and source like
 ALIVE = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 
 
-class Counting:
+class Counting(OnNode):
     """See `adapter.Source`. Of what it causes at once only the last is waited for: the others come in a heap."""
 
     def __init__(self, node: Anvil, ledger: "psycopg.AsyncConnection[tuple[int]]") -> None:
         self._contract = deploy_counter(node)
-        self.params: Mapping[str, str] = params_of(node, contract=self._contract)
-        self._node = node
+        super().__init__(node, contract=self._contract)
         self._ledger = ledger
 
     async def cause(self, count: int) -> list[str]:
