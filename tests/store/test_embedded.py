@@ -39,7 +39,7 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Path]:
     """A data directory with a cluster that was started once and stopped; copied by the tests, never used itself."""
-    with make_short_dir() as base:
+    with make_short_dir(in_memory=True) as base:
         run_async(_start_and_stop(base / "data", base / "run"))
         yield base / "data"
 
@@ -359,10 +359,11 @@ def test_as_a_user_without_rights_it_runs_as_that_user(short_dir: Path) -> None:
         pytest.skip("no /usr/bin/python3 of this version, and the venv's is out of reach of another user")
     asked = subprocess.run(
         [python, "-m", "tests.support.postgres_host", home / "data", home / "run"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
+        input="", capture_output=True, text=True, check=False, timeout=60,
         cwd=REPOSITORY, env={"PYTHONPATH": site_packages}, user=65534, group=65534, extra_groups=[],
     )  # fmt: skip
     assert '"dsn"' in asked.stdout, asked.stdout + asked.stderr
+    assert asked.returncode == 0, asked.stderr
     assert {path.stat().st_uid for path in home.rglob("*")} == {65534}
 
 

@@ -86,7 +86,7 @@ def host_postgres(data_dir: Path, runtime_dir: Path) -> Iterator[tuple["subproce
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """The session's server. Tests share it; each takes a database of its own."""
-    with make_short_dir() as base, host_postgres(base / "data", base / "run") as (_, report):
+    with make_short_dir(in_memory=True) as base, host_postgres(base / "data", base / "run") as (_, report):
         server = PostgresServer(report["dsn"])
         # A power cut during the tests loses nothing that matters; syncing each commit would make them slower.
         with psycopg.connect(server.dsn, autocommit=True) as connection:

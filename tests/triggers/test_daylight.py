@@ -4,8 +4,9 @@ An expression that names hours is about the wall clock: what falls into a skippe
 falls into a repeated time is due in its first run. One that says every hour is about the hours that pass.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -29,16 +30,19 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 AROUND = 3 * HOUR
 
 
-def changes(zone: ZoneInfo) -> Iterator[datetime]:
+@cache
+def changes(zone: ZoneInfo) -> list[datetime]:
     """The moments at which the offset to UTC changes."""
+    found = []
     moment = BEGIN
     while moment < END:
         if moment.astimezone(zone).utcoffset() != (moment + HOUR).astimezone(zone).utcoffset():
             first = moment
             while first.astimezone(zone).utcoffset() == moment.astimezone(zone).utcoffset():
                 first += MINUTE
-            yield first
+            found.append(first)
         moment += HOUR
+    return found
 
 
 def slots(expression: str, zone: ZoneInfo, begin: datetime, end: datetime) -> list[datetime]:
@@ -51,18 +55,25 @@ def slots(expression: str, zone: ZoneInfo, begin: datetime, end: datetime) -> li
     return found
 
 
-def judged(wanted: Callable[[datetime], bool], zone: ZoneInfo, change: datetime) -> list[datetime]:
-    """When wall times that are wanted are due, minute by minute, by zoneinfo alone."""
+@lru_cache(maxsize=1)
+def dues(zone: ZoneInfo, change: datetime) -> list[tuple[datetime, datetime]]:
+    """Every minute of the wall clock around a change, and when it is due, by zoneinfo alone."""
     begin, end = change - AROUND, change + AROUND
-    due = set()
+    found = []
     wall = (begin - 2 * HOUR).astimezone(zone).replace(tzinfo=None, fold=0)
-    while wall <= (end + 2 * HOUR).astimezone(zone).replace(tzinfo=None, fold=0):
-        if wanted(wall):
-            moment = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
-            does_exist = moment.astimezone(zone).replace(tzinfo=None, fold=0) == wall
-            due.add(moment if does_exist else change)
+    last = (end + 2 * HOUR).astimezone(zone).replace(tzinfo=None, fold=0)
+    while wall <= last:
+        moment = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+        does_exist = moment.astimezone(zone).replace(tzinfo=None, fold=0) == wall
+        found.append((wall, moment if does_exist else change))
         wall += MINUTE
-    return sorted(moment for moment in due if begin < moment <= end)
+    return found
+
+
+def judged(wanted: Callable[[datetime], bool], zone: ZoneInfo, change: datetime) -> list[datetime]:
+    """When wall times that are wanted are due."""
+    begin, end = change - AROUND, change + AROUND
+    return sorted({due for wall, due in dues(zone, change) if begin < due <= end and wanted(wall)})
 
 
 def passing(wanted: Callable[[datetime], bool], zone: ZoneInfo, change: datetime) -> list[datetime]:
@@ -75,7 +86,7 @@ def passing(wanted: Callable[[datetime], bool], zone: ZoneInfo, change: datetime
 def test_times_of_the_wall_clock_at_every_change(key: str) -> None:
     """Single times, several in an hour, several hours, and days: as judged."""
     zone = ZoneInfo(key)
-    found = list(changes(zone))
+    found = changes(zone)
     assert len(found) == ZONES[key]
     for change in found:
         seen = {(change + n * 30 * MINUTE).astimezone(zone).hour for n in range(-4, 5)}
