@@ -22,7 +22,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 """Before the day of any block here."""
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def polls_are_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five polls of these tests are a tenth of a second, in which a busy machine does nothing for this process."""
     monkeypatch.setattr(caps_mirror, "STALE_POLLS", 1_000)
@@ -48,6 +48,7 @@ async def read(ground: Ground, mirror: CapsMirror, is_so: Callable[[VaultCaps], 
     return caps
 
 
+@pytest.mark.usefixtures("polls_are_late")
 def test_caps_are_those_of_the_vault_at_the_newest_block(ground: Ground) -> None:
     """All of them, and anew with each block."""
 
@@ -104,6 +105,7 @@ def test_breach_is_refused_before_anything_is_simulated(
     run_async(scenario())
 
 
+@pytest.mark.usefixtures("polls_are_late")
 def test_what_is_on_the_way_counts_against_the_day_exactly_once(ground: Ground) -> None:
     """A simulation at the head does not see it; once it is executed, the vault itself counts it."""
 
@@ -128,6 +130,7 @@ def test_what_is_on_the_way_counts_against_the_day_exactly_once(ground: Ground) 
     run_async(scenario())
 
 
+@pytest.mark.usefixtures("polls_are_late")
 def test_mirror_and_contract_agree_to_the_wei(ground: Ground) -> None:
     """Over a grid of caps and values the mirror objects exactly where the vault's own code reverts."""
 
@@ -175,6 +178,7 @@ async def simulated(process: Process, values: tuple[int, ...]) -> bool:
     return not (isinstance(outcome, SimulationReverted) and outcome.reason.startswith("vault: "))
 
 
+@pytest.mark.usefixtures("polls_are_late")
 def test_nothing_is_spent_of_a_day_that_has_no_block_yet(ground: Ground) -> None:
     """The vault counts by the day of the block that includes: that of the last block may be over."""
 
@@ -197,6 +201,7 @@ def test_nothing_is_spent_of_a_day_that_has_no_block_yet(ground: Ground) -> None
 # --- when there is nothing to mirror ---------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("polls_are_late")
 def test_vault_without_such_views_is_not_mirrored(ground: Ground) -> None:
     """It is asked once, and everything goes on without; the simulation tells."""
 

@@ -52,10 +52,13 @@ def test_what_would_keep_a_transaction_waiting_or_from_being_signed_is_told(grou
             assert (gas.asked > 1, gas.used, gas.limit, gas.of) == (True, 0, 1, "plugin alpha")
             del ground.budget["max_gas_wei_per_day"]
 
+            # On chain as well: the lane looks again whenever it likes.
+            ground.node.rpc("anvil_setBalance", ground.signer.address, hex(1))
             lane.purse.see(1)
             await told(JobOutcome.FAILED, "wei too little")
             assert lane.purse.shortage is None
-            lane.purse.see(ETHER)
+            ground.node.rpc("anvil_setBalance", ground.signer.address, hex(100 * ETHER))
+            lane.purse.see(100 * ETHER)
 
             ground.proxy.hang_up("eth_estimateGas", is_forwarded=False)
             await told(JobOutcome.FAILED, "it cannot be simulated now, and would wait: ")

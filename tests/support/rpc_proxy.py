@@ -268,10 +268,16 @@ async def _read_body(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
-    """Until the socket is gone: what is only told to close is a leak if the loop ends in the same turn."""
+    """Until the socket is gone: what is only told to close is a leak if the loop ends in the same turn.
+
+    Whoever is cancelled here waits for a client that does not read: what it has not read is dropped.
+    """
     writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
+    try:
+        with suppress(OSError):
+            await writer.wait_closed()
+    finally:
+        writer.transport.abort()
 
 
 def http_message(first_line: str, body: bytes) -> bytes:

@@ -59,6 +59,7 @@ RUNNERD_PROGRAM = (str(Path(sys.executable).with_name("runnerd")),)
 """A new interpreter, with an environment and a command line of its own."""
 RUNNERCTL = Path(sys.executable).with_name("runnerctl")
 BLOCK_TIME_S = 0.2
+OWNER_WEI = 10**22
 POLL_S = 0.01
 DEADLINE_S = 30.0
 
@@ -302,7 +303,9 @@ class Stage:
         """
         with make_short_dir() as directory, self._database() if has_dsn else nullcontext() as dsn:
             operator = operator or make_keystore(directory)
-            venue = build_venue((node or self.node).url, operator)
+            node = node or self.node
+            node.rpc("anvil_setBalance", node.accounts[0], hex(OWNER_WEI))  # it pays for every scene of the session
+            venue = build_venue(node.url, operator)
             dsn_there = dsn or EmbeddedPostgres(directory / "data", directory / "run").dsn
             scene = Scene(directory, venue, dsn_there, self._python, command)
             scene.config.write_text(render_config(venue, plugins, url=url, dsn=dsn, **tables))
