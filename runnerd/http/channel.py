@@ -22,6 +22,8 @@ MAX_OPEN: Final = 512
 """Questions that may be open at once; a further one is read when another has its answer."""
 ANSWER_DEADLINE_S: Final = 2.0
 """Beyond what a question itself waits for."""
+LAST_ANSWERS_S: Final = 1.0
+"""What was asked before the end has its answer: made, not only begun."""
 _STOPPING: Final = Refusal(
     why=Why.UNAVAILABLE, detail="runnerd is stopping; try again with the same Idempotency-Key", retry_after_s=5
 )
@@ -71,8 +73,11 @@ class AnsweringEnd:
                 except (ValueError, RecursionError) as error:
                     raise ChannelBroken(f"not a question: {error}") from error
                 self._tasks.spawn(self._reply(asked, writer), "http:answer")
-        finally:
+        except ChannelBroken:
             await self._tasks.cancel()
+            raise
+        finally:
+            await self._tasks.finish(LAST_ANSWERS_S)
             writer.transport.abort()
 
     async def _reply(self, asked: Asked, writer: asyncio.StreamWriter) -> None:

@@ -223,10 +223,11 @@ class Runner:
             partial(parts.services.stop, RELOAD),
             parts.producers.close,
             lambda: self._drain.patiently(parts.plugins.rest()),
-            parts.webhooks.close,  # who waits for an outcome has it by now, or is told where to ask for it
+            parts.webhooks.close,
             parts.plugins.close,
             lambda: self._drain.settle(parts.book, lambda words: self._systemd.notify(f"STATUS={words}")),
             parts.executor.close,
+            parts.webhooks.let_go,  # who waited for an outcome has it by now, or is told where to ask for it
             parts.services.close,
             *(chain.close for chain in parts.chains.values()),
         )

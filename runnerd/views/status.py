@@ -89,10 +89,10 @@ class StatusReader:
 
     async def read(self) -> Status:
         """Everything, now."""
-        problems = list(self.problems())
         pids = [host.worker.pid for host in self._hosts.values() if host.worker is not None and host.worker.pid]
         # The kernel walks every page of every worker for this: in a thread, or the loop stands still meanwhile.
         memory = await asyncio.to_thread(lambda: {pid: _private_memory(pid) for pid in pids})
+        problems = list(self.problems())  # of the same moment as all that follows
         return Status(
             version=__version__,
             pid=os.getpid(),

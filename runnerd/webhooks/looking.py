@@ -26,14 +26,27 @@ class Looking:
         self._results = results
         self._store = store
         self._finished = asyncio.Event()
+        self._expected: set[asyncio.Future[JobResult]] = set()
+        self._is_closed = False
         results.add_consumer(self._on_result)
+
+    def close(self) -> None:
+        """Whoever waits for an outcome hears now how far his call is, and nobody waits any more."""
+        self._is_closed = True
+        for result in self._expected:
+            result.cancel()
+        self._finished.set()
 
     async def at_call(self, call_id: int, key: ApiKey, wait_s: float, *, is_new: bool = False) -> CallView | Refusal:
         """The call, as soon as it has its outcome, or as it is after `wait_s`."""
         with self._results.expecting(call_id) as result:
             view = await self._view(call_id, key, is_new=is_new)
-            if isinstance(view, CallView) and view.outcome is None and wait_s:
-                await asyncio.wait([result], timeout=wait_s)
+            if isinstance(view, CallView) and view.outcome is None and wait_s and not self._is_closed:
+                self._expected.add(result)
+                try:
+                    await asyncio.wait([result], timeout=wait_s)
+                finally:
+                    self._expected.discard(result)
                 view = await self._view(call_id, key, is_new=is_new)
         return view
 
@@ -62,6 +75,8 @@ class Looking:
             left_s = until - loop.time()
             if events.outcomes or left_s <= 0 or question.after is None:
                 return events
+            if self._is_closed:  # an empty answer would only be asked for again
+                return Refusal(why=Why.UNAVAILABLE, detail="runnerd is stopping", retry_after_s=5)
             position = events.position
             if position < head:
                 continue

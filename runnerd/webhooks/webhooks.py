@@ -58,6 +58,10 @@ class Webhooks:
         """Let what is being committed get to its plugin; nothing is made any more."""
         await self._making.close()
 
+    async def let_go(self) -> None:
+        """Nobody waits any more for an outcome that has not come."""
+        self._looking.close()
+
     async def answer(self, question: Question) -> Answer:
         """The answer, always: a defect in one must not cost the others theirs."""
         if isinstance(question, GetPage):

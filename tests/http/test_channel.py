@@ -56,6 +56,29 @@ async def _quietly(asking: AskingEnd) -> None:
         await asking.run()
 
 
+def test_what_was_asked_before_the_end_has_its_answer() -> None:
+    """An answer that is being made when the supervisor's end is told to end is made, and told; later ones are not."""
+
+    async def scenario() -> None:
+        asked, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def answer(question: Question) -> Answer:
+            asked.set()
+            await may_answer.wait()
+            return page("in time")
+
+        async with ends(answer) as (asking, answering, _):
+            waiting = asyncio.get_running_loop().create_task(asking.ask(READY, 10))
+            await asked.wait()
+            answering.cancel()
+            await asyncio.sleep(0)
+            may_answer.set()
+            assert await waiting == page("in time")
+            assert isinstance(await asking.ask(READY), Refusal)
+
+    run_async(scenario())
+
+
 @pytest.mark.parametrize("size", [0, 1, 10_000, 5_000_000])
 def test_page_of_any_size_passes(size: int) -> None:
     """The metrics of a thousand plugins are larger than any buffer between."""
@@ -169,7 +192,7 @@ def test_what_no_honest_http_process_says_ends_the_channel(frame: bytes) -> None
     run_async(scenario())
 
 
-def test_one_that_asks_and_never_reads_holds_one_page_and_no_more() -> None:
+def test_one_that_asks_and_never_reads_holds_one_page_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages are made one at a time, when the last one was taken."""
 
     async def scenario() -> None:
@@ -195,6 +218,7 @@ def test_one_that_asks_and_never_reads_holds_one_page_and_no_more() -> None:
                 sent += 1
                 await asyncio.sleep(0)
             assert made == 1
+            monkeypatch.setattr(channel, "LAST_ANSWERS_S", 0.0)  # who does not read is not waited for that long
             await tasks.cancel()
 
     run_async(scenario())

@@ -438,7 +438,7 @@ def test_a_call_that_is_waited_for_while_runnerd_stops_is_answered(stage: Stage)
             assert stopping.result(40) == 0
         assert (refused.status, refused.json["type"]) == (503, "urn:runnerd:problem:unavailable")
         assert int(refused.headers["Retry-After"]) > 0
-        assert (answer.status, answer.json["outcome"]) == (200, "noop")
+        assert (answer.status, answer.json.get("outcome")) == (200, "noop"), answer
 
 
 # --- status and the daemon -------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ KILL = (
     "select pg_terminate_backend(pid) from pg_stat_activity"
     " where datname = current_database() and pid <> pg_backend_pid()"
 )
+KILL_WAITING = KILL + " and wait_event = 'relation'"
+"""Not who holds the lock: without it the one that waits might commit before it hears of its end."""
 
 
 @asynccontextmanager
@@ -228,14 +230,14 @@ def test_commit_that_is_not_idempotent_is_not_run_again(ledger_dsn: str) -> None
                 loop.create_task(store.commit(note("behind"))),
             ]
             await until(lambda: ask(ledger_dsn, "select 1 from pg_stat_activity where wait_event = 'relation'"))
-            ask(ledger_dsn, KILL)
+            ask(ledger_dsn, KILL_WAITING)
+            await lock.close()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             assert [type(outcome) for outcome in outcomes] == [list, StoreUnavailable, list]
             rows = await store.fetch(decisions.get_state("alpha", "counter"))
             assert rows == [{"value": "0"}]
             ((row,),) = await store.commit(swap, is_idempotent=False)
             assert row
-            await lock.close()
 
     run_async(scenario())
 

@@ -41,6 +41,7 @@ from runnerd.webhooks.webhooks import Webhooks
 from tests.support.aio import run_async
 from tests.support.calls import terms
 from tests.support.plugins_bench import plugin_config
+from tests.support.until import until
 from tests.support.virtual_time import EPOCH
 
 
@@ -274,6 +275,30 @@ def test_a_listener_that_waits_is_woken_by_an_outcome(ledger_dsn: str) -> None:
                 await house.results.finish(call, JobOutcome.NOOP, "quiet")
                 events = await waiting
             assert [outcome.call.id for outcome in events.outcomes] == [call.id]
+
+    run_async(scenario())
+
+
+def test_whoever_waits_at_the_end_is_told_how_far_his_call_is(ledger_dsn: str) -> None:
+    """Its id and no outcome, at once; a listener is told that there will be no more."""
+
+    async def scenario() -> None:
+        async with bench(ledger_dsn) as house:
+            async with asyncio.TaskGroup() as group, asyncio.timeout(20):
+                start = (await house.listen(None)).position
+                waiting = group.create_task(house.make("slow", wait_s=60))
+                events = GetEvents(credential=Bearer(token=house.secret), after=start, wait_s=60)
+                listening = group.create_task(house.webhooks.answer(events))
+                await until(lambda: bool(house.webhooks._looking._expected))
+                await house.webhooks.let_go()
+            (call,) = house.host.offered
+            answer = waiting.result()
+            assert isinstance(answer, CallView)
+            assert (answer.id, answer.outcome) == (call.id, None)
+            ended = listening.result()
+            assert isinstance(ended, Refusal)
+            assert (ended.why, ended.detail) == (Why.UNAVAILABLE, "runnerd is stopping")
+            assert isinstance(await house.make("later", wait_s=60), CallView)  # and nobody waits any more
 
     run_async(scenario())
 
