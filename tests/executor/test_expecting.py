@@ -287,10 +287,13 @@ def test_a_breach_that_falls_out_of_the_chain_is_judged_by_the_block_it_comes_ba
             ground.set_terms(1, is_mined=False)
             ground.mine()
             await process.until_state(call, "included")
+            # Sent again at once, it would be in one of the two blocks before anybody has looked.
+            ground.proxy.hang_up("eth_sendRawTransaction", is_forwarded=False)
             ground.node.rpc("evm_revert", fork)
             ground.node.rpc("anvil_dropAllTransactions")
             ground.mine(2)
             await process.until_state(call, "sent")
+            ground.proxy.open()
             await process.mine_until_ended(call)
             assert process.outcome(call).endswith("; expectations met")
             assert "is broken" in paused_for(process)
