@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from protocol.triggers import Trigger
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.routing.router import Router
 from runnerd.services.metrics import Metrics
 from runnerd.supervisor.context import HostServices, PluginHeld

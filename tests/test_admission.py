@@ -11,7 +11,8 @@ from runnerd.chain.address import parse_address
 from runnerd.chain.errors import RpcRefused, RpcUnavailable
 from runnerd.chain.json_values import JsonParam, JsonValue
 from runnerd.chains import ChainDesk
-from runnerd.config.model import BudgetConfig, ChainConfig, VaultConfig, WalletConfig
+from runnerd.config.model import ChainConfig, VaultConfig, WalletConfig
+from runnerd.config.plugins import BudgetConfig
 from runnerd.executor.auditor import BY_US, WHAT_TO_DO
 from runnerd.executor.follow import Follower
 from runnerd.executor.tracked import Book

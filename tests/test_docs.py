@@ -15,7 +15,7 @@ from protocol import limits
 from runnerd.cli.ctl import main as runnerctl
 from runnerd.cli.exits import ExitCode
 from runnerd.config.load import ConfigError, load_config
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.config.routing import RouterConfig
 from runnerd.executor.wanted import IntentState
 from runnerd.services.metrics import Metrics

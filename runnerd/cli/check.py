@@ -16,7 +16,8 @@ from runnerd.cli.json_text import to_json
 from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import ABSENT, FINE, Column, Row, cell, open_console, show_line, show_listing, show_wrapped
 from runnerd.cli.text import ether
-from runnerd.config.model import ChainConfig, Config, PluginConfig
+from runnerd.config.model import ChainConfig, Config
+from runnerd.config.plugins import PluginConfig
 from runnerd.supervisor.spawning import plugin_source
 
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import structs
 
 from protocol.zygote import Identified, PluginSource
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.supervisor.interpreter import program
 from runnerd.supervisor.spawning import plugin_source
 

@@ -18,7 +18,8 @@ from runnerd.config.catalogues import check_action, check_address, check_read
 from runnerd.config.consumers import check_consumers
 from runnerd.config.extensions import check_custom, check_extensions
 from runnerd.config.http import check_http
-from runnerd.config.model import BudgetConfig, ChainConfig, Config, KeeperConfig, Place, PluginConfig, VaultConfig
+from runnerd.config.model import ChainConfig, Config, KeeperConfig, Place, VaultConfig
+from runnerd.config.plugins import BudgetConfig, PluginConfig
 from runnerd.config.problem import Problem
 from runnerd.config.roles import check_roles, plugin_problems
 from runnerd.config.routes import check_routes

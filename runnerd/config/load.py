@@ -25,10 +25,10 @@ from runnerd.config.model import (
     HostSandboxConfig,
     HttpConfig,
     KeeperConfig,
-    PluginConfig,
     VaultConfig,
     WalletConfig,
 )
+from runnerd.config.plugins import PluginConfig
 from runnerd.config.problem import Problem
 from runnerd.config.routing import RouterConfig
 from runnerd.errors import RunExit, RunnerdError

@@ -6,7 +6,8 @@ Called by `check`, and once more by `app` when the signers have said their addre
 from collections.abc import Collection, Iterator, Mapping
 
 from runnerd.config.grants import WHY_PERMISSIONLESS
-from runnerd.config.model import Config, PluginConfig
+from runnerd.config.model import Config
+from runnerd.config.plugins import PluginConfig
 from runnerd.config.problem import Problem
 
 NEVER_MIXED = "the key of an operator never serves a keeper, nor the reverse"

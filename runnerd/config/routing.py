@@ -2,23 +2,20 @@
 
 from typing import Annotated, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from protocol.limits import MAX_TOPIC_BYTES
 from protocol.messages import TriggerKind
 from protocol.names import Name
 from protocol.trigger import DEFAULT_JOB
+from runnerd.config.table import Table
 
 Topic: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_TOPIC_BYTES)]
 _Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 _Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
-class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """As in `config.model`."""
-
-
-class RouteLimits(_Table, frozen=True):
+class RouteLimits(Table, frozen=True):
     """`[plugins.NAME.jobs.JOB]`: limits of one job, beside the plugin's own. `[router.layers]` has the same keys, and
     they hold for the calls of all plugins together. What is left out has no limit here.
 
@@ -36,7 +33,7 @@ class RouteLimits(_Table, frozen=True):
     """A call that has not begun to decide this long after it fired is recorded as expired."""
 
 
-class AlwaysRoute(_Table, frozen=True):
+class AlwaysRoute(Table, frozen=True):
     """`[[router.always]]`: a plugin's job that gets a copy of what others get."""
 
     plugin: str
@@ -47,7 +44,7 @@ class AlwaysRoute(_Table, frozen=True):
     """Only of events on these topics; of everything if it is empty."""
 
 
-class FallbackRoute(_Table, frozen=True):
+class FallbackRoute(Table, frozen=True):
     """`[router.fallback]`: a plugin's job that gets what nobody else takes."""
 
     plugin: str
@@ -57,7 +54,7 @@ class FallbackRoute(_Table, frozen=True):
     that no trigger takes."""
 
 
-class RouterConfig(_Table, frozen=True):
+class RouterConfig(Table, frozen=True):
     """`[router]`: routes beside those that triggers make. The order in which they are written means nothing."""
 
     always: tuple[AlwaysRoute, ...] = ()

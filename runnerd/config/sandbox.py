@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from protocol.zygote import Layer
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.config.problem import Problem
 
 OWN_THREADS: Final = 8

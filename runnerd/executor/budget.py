@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from runnerd.config.grants import ArgumentLimit
-from runnerd.config.model import BudgetConfig
+from runnerd.config.plugins import BudgetConfig
 from runnerd.executor.windows import DAY_S, HOUR_S, Measure, Meter
 from runnerd.vaults.catalogue import Catalogue
 

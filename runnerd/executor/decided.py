@@ -7,7 +7,7 @@ from datetime import datetime
 from protocol.actions import Outcome
 from protocol.codec import encode_outcome
 from protocol.messages import StateWrite
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.executor.wanted import Route
 from runnerd.store import audit, decisions
 from runnerd.store.audit import Record

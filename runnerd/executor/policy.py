@@ -14,7 +14,7 @@ from runnerd.chain.errors import AbiError
 from runnerd.chain.vault import Call
 from runnerd.chain.vault_caps import VaultCaps
 from runnerd.config.grants import ArgumentLimit
-from runnerd.config.model import BudgetConfig
+from runnerd.config.plugins import BudgetConfig
 from runnerd.executor.budget import Rule, Used, argument_rules, first_objection, plugin_rules, vault_rules
 from runnerd.executor.windows import Measure, Use
 from runnerd.vaults.catalogue import ActionEntry, Catalogue

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from runnerd.clock import Clock
-from runnerd.config.model import BudgetConfig
+from runnerd.config.plugins import BudgetConfig
 from runnerd.executor.budget import Rule, Used, argument_rules, plugin_rules, vault_rules, wallet_rules
 from runnerd.executor.policy import judge_gas
 from runnerd.executor.wanted import Intent

@@ -16,7 +16,8 @@ import msgspec
 from protocol.actions import Act, Action
 from protocol.messages import TriggerKind
 from runnerd.clock import Clock
-from runnerd.config.model import Place, PluginConfig
+from runnerd.config.model import Place
+from runnerd.config.plugins import PluginConfig
 from runnerd.consumers.answer import find_objection
 from runnerd.consumers.consumer import ConsumerNotReady, ConsumerRefused
 from runnerd.executor.decided import Decided, terms_of

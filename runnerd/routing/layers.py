@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from msgspec import structs
 
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.config.routing import RouteLimits
 
 

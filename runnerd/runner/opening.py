@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Mapping
 
 from runnerd.clock import Clock
-from runnerd.config.model import BudgetConfig, Config, WalletConfig
+from runnerd.config.model import Config, WalletConfig
+from runnerd.config.plugins import BudgetConfig
 from runnerd.executor.usage import Usage
 from runnerd.routing.router import Router
 from runnerd.runner.unlock import unlock

@@ -12,7 +12,8 @@ from msgspec import structs
 
 from runnerd import __version__
 from runnerd.clock import Clock
-from runnerd.config.model import Config, PluginConfig
+from runnerd.config.model import Config
+from runnerd.config.plugins import PluginConfig
 from runnerd.log import fields
 from runnerd.store import audit
 from runnerd.store.errors import StoreError

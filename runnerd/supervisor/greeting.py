@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from protocol.messages import Hello
 from protocol.triggers import Metric
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.supervisor.context import Snapshots
 from runnerd.supervisor.machine import WorkerState
 from runnerd.triggers import schedule

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from protocol.messages import DecideFailed, Decision, FromWorker, Hello, StateCompareAndSet, StateGet, Welcome
 from protocol.triggers import Trigger
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.executor.decided import state_limits_of
 from runnerd.log import fields
 from runnerd.store import workers

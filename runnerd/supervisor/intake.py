@@ -7,7 +7,7 @@ costs two commits and a line in the audit trail, and a plugin may declare 640 sl
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.supervisor.rate import RateLimit
 
 MIN_AHEAD: Final = 32

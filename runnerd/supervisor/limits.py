@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 
 MIB: Final = 1 << 20
 OTHER_THREADS: Final = 48

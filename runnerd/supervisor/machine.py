@@ -7,7 +7,7 @@ process and no timer; `host` is the shell around it. A pair that cannot happen r
 from dataclasses import replace
 from typing import TypeAlias, assert_never
 
-from runnerd.config.model import RestartPolicy
+from runnerd.config.plugins import RestartPolicy
 from runnerd.supervisor.lifecycle import (
     LIVE,
     SERVING,

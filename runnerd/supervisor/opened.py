@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from protocol.messages import Decision, Hello
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.executor.decided import Decided, state_limits_of, terms_of
 from runnerd.store.calls import JobCall
 from runnerd.supervisor.ahead import Ahead

@@ -6,7 +6,7 @@
 from typing import Protocol
 
 from protocol.messages import Hello
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.supervisor import machine
 from runnerd.supervisor.machine import WorkerState
 from runnerd.supervisor.starvation import Watch

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from protocol.zygote import LoopSettings, PluginSource, SandboxPolicy, Spawn, WorkerLimits
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.supervisor.limits import limits_of
 
 

@@ -10,7 +10,8 @@ from typing import TypeAlias
 from runnerd.chain.abi import AbiFunction, parse_error, parse_function
 from runnerd.chain.address import parse_address
 from runnerd.config.grants import ActionGrant, ArgumentLimit, KeeperAction
-from runnerd.config.model import BudgetConfig, KeeperConfig, Place
+from runnerd.config.model import KeeperConfig, Place
+from runnerd.config.plugins import BudgetConfig
 
 AddressLists: TypeAlias = Mapping[str, Sequence[str]]
 

@@ -7,7 +7,7 @@ import pytest
 from protocol.zygote import Layer
 from runnerd.cli.doctor.finding import Mark, good, weak
 from runnerd.cli.doctor.host import APPARMOR, examine_cgroup, examine_required, examine_user_namespaces
-from runnerd.config.model import PluginConfig, SandboxConfig
+from runnerd.config.plugins import PluginConfig, SandboxConfig
 
 NOTHING = {APPARMOR: "0", "user/max_user_namespaces": "63000", "kernel/unprivileged_userns_clone": "1"}
 

@@ -8,7 +8,7 @@ import pytest
 
 from protocol.zygote import Layer
 from runnerd.config.load import ConfigError, load_config
-from runnerd.config.model import RestartPolicy
+from runnerd.config.plugins import RestartPolicy
 from tests.config.toml_bench import GOOD, Place, changed, plugin
 
 

@@ -9,7 +9,8 @@ from protocol.values import PlainValue
 from runnerd.chain.abi import encode_call, parse_function
 from runnerd.chain.vault import Call
 from runnerd.config.grants import ActionGrant, ArgumentLimit
-from runnerd.config.model import BudgetConfig, VaultConfig
+from runnerd.config.model import VaultConfig
+from runnerd.config.plugins import BudgetConfig
 from runnerd.executor import policy
 from runnerd.executor.policy import Approved, Circumstances, Denied
 from runnerd.executor.windows import Measure, Meter

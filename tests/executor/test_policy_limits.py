@@ -12,7 +12,8 @@ from protocol.actions import Action
 from runnerd.chain.abi import parse_function
 from runnerd.chain.vault_caps import VaultCaps
 from runnerd.config.grants import ActionGrant, ArgumentLimit
-from runnerd.config.model import BudgetConfig, VaultConfig
+from runnerd.config.model import VaultConfig
+from runnerd.config.plugins import BudgetConfig
 from runnerd.executor.budget import plugin_rules, vault_rules, wallet_rules
 from runnerd.executor.policy import Approved, Circumstances, Denied, judge, judge_gas
 from runnerd.executor.windows import DAY_S, HOUR_S, Measure, Meter, Use

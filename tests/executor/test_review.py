@@ -9,7 +9,8 @@ from protocol.actions import Act, Action, Noop
 from protocol.codec import encode_outcome
 from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.config.grants import ActionGrant, ArgumentLimit
-from runnerd.config.model import BudgetConfig, VaultConfig
+from runnerd.config.model import VaultConfig
+from runnerd.config.plugins import BudgetConfig
 from runnerd.executor.draft import Grant
 from runnerd.executor.policy import Approved, Circumstances, judge
 from runnerd.executor.review import find_objection

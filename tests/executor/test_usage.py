@@ -14,7 +14,8 @@ import pytest
 
 from protocol.messages import TriggerKind
 from runnerd.config.grants import ActionGrant, ArgumentLimit
-from runnerd.config.model import BudgetConfig, VaultConfig
+from runnerd.config.model import VaultConfig
+from runnerd.config.plugins import BudgetConfig
 from runnerd.executor.usage import Usage
 from runnerd.executor.wanted import Attempt, Intent, IntentState
 from runnerd.executor.windows import DAY_S, HOUR_S, Measure, Meter, Use

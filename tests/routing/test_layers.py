@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.config.routing import RouteLimits, RouterConfig
 from runnerd.routing.layers import EVERYTHING, Declared, Layers, Scope, layers_of, tightest
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from protocol.actions import Noop
 from protocol.messages import Decision, LogLevel, LogRecord, Pong, Refused
 from protocol.triggers import Trigger
-from runnerd.config.model import PluginConfig, RestartPolicy, SandboxConfig
+from runnerd.config.plugins import PluginConfig, RestartPolicy, SandboxConfig
 from runnerd.store.calls import JobResult
 from runnerd.supervisor.birth import BirthFailed, BirthRefused, ZygoteGone
 from runnerd.supervisor.cgroups import Cgroups

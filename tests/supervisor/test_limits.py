@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runnerd.config.model import PluginConfig, SandboxConfig
+from runnerd.config.plugins import PluginConfig, SandboxConfig
 from runnerd.supervisor.limits import CPU_WINDOW_S, MIB, CpuShare, Limits, Usage, find_excess, limits_of
 
 LIMITS = Limits(memory_bytes=256 * MIB, threads=20, files=64)

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from runnerd.config.model import RestartPolicy
+from runnerd.config.plugins import RestartPolicy
 from runnerd.supervisor.machine import (
     LIVE,
     SERVING,

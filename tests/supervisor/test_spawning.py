@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from protocol.zygote import Layer
-from runnerd.config.model import PluginConfig, SandboxConfig
+from runnerd.config.plugins import PluginConfig, SandboxConfig
 from runnerd.supervisor.limits import limits_of
 from runnerd.supervisor.spawning import spawn_request
 

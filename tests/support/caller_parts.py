@@ -12,7 +12,7 @@ from protocol.codec import decode_from_supervisor
 from protocol.messages import BlockRef, Decide, DecideFailed, Decision, Hello, TriggerKind, VaultRef
 from protocol.triggers import Read
 from runnerd.clock import Clock
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.executor.decided import Decided
 from runnerd.pauses import Pauses
 from runnerd.routing.results import Results

@@ -27,7 +27,8 @@ from runnerd.chain.vaults.erc7821 import Erc7821Vault
 from runnerd.clock import SystemClock
 from runnerd.commands.chains import Chain, ChainCommands
 from runnerd.config.grants import ActionGrant, ArgumentLimit
-from runnerd.config.model import BudgetConfig, ChainConfig, PluginConfig, VaultConfig, WalletConfig
+from runnerd.config.model import ChainConfig, VaultConfig, WalletConfig
+from runnerd.config.plugins import BudgetConfig, PluginConfig
 from runnerd.executor.aftermath import Aftermath
 from runnerd.executor.auditor import Auditor
 from runnerd.executor.decided import Decided, terms_of

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol.triggers import Cron, Event
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.plugins import Plugins
 from runnerd.routing.router import Router
 from runnerd.store.calls import JobResult

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from protocol.triggers import Webhook
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.config.routing import FallbackRoute, RouterConfig
 from runnerd.http.words import (
     Answer,

@@ -12,7 +12,7 @@ from typing import Final
 
 from protocol.zygote import Layer
 from runnerd.cli.doctor.finding import Finding, Mark, bad, good, weak
-from runnerd.config.model import PluginConfig
+from runnerd.config.plugins import PluginConfig
 from runnerd.supervisor.cgroups import NotDelegated, find_of
 
 SYSCTLS: Final = Path("/proc/sys")
