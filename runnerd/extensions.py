@@ -13,7 +13,7 @@ from runnerd.config.consumer_model import EntryPointConsumerConfig
 from runnerd.config.extensions import CONSUMERS, PRODUCERS, SERVICES, Option, ServiceConfig
 from runnerd.config.model import Config
 from runnerd.consumers.consumer import Consumer
-from runnerd.control.messages import Status
+from runnerd.control.status_messages import Status
 from runnerd.errors import RunExit, RunnerdError, describe
 from runnerd.services.service import Restart, Service, ServicePolicy
 from runnerd.store.ledger import Ledger

@@ -32,7 +32,8 @@ from deploy.demo.world import (
     running_daemon,
 )
 from runnerd.config.load import load_config
-from runnerd.control.messages import GetHistory, GetRuns, GetTransactions, History, Runs, Status, Transactions
+from runnerd.control.record_messages import GetHistory, GetRuns, GetTransactions, History, Runs, Transactions
+from runnerd.control.status_messages import Status
 from runnerd.store.embedded import EmbeddedPostgres
 from tests.support.anvil import start_anvil
 

@@ -21,7 +21,8 @@ from web3.middleware import AttributeDictMiddleware, Web3Middleware
 from web3.types import MakeRequestFn, RPCEndpoint, RPCResponse
 
 from runnerd.control.client import NotRunning, ask
-from runnerd.control.messages import ControlError, GetStatus, Reply, Request, Status
+from runnerd.control.messages import ControlError, Reply, Request
+from runnerd.control.status_messages import GetStatus, Status
 from runnerd.wallets.keystore import create_keystore
 from runnerd.wallets.passphrase import PassphraseFile, fetch_passphrase
 from tests.support.contracts import deploy, load_artifact

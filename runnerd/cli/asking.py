@@ -10,7 +10,8 @@ from runnerd.cli.exits import CliError, ExitCode
 from runnerd.cli.options import CONFIG_VARIABLE, Target
 from runnerd.config import locate
 from runnerd.control.client import TIMEOUT_S, NotRunning, ask
-from runnerd.control.messages import ControlError, GetStatus, Reply, Request, Status
+from runnerd.control.messages import ControlError, Reply, Request
+from runnerd.control.status_messages import GetStatus, Status
 from runnerd.text import printable
 
 R = TypeVar("R", bound=Reply)

@@ -8,8 +8,9 @@ import click
 from runnerd.cli.asking import fetch
 from runnerd.cli.exits import ExitCode
 from runnerd.cli.options import Target, pass_target
-from runnerd.control.messages import Done, GetStatus, Status
+from runnerd.control.messages import Done
 from runnerd.control.service_messages import Drain
+from runnerd.control.status_messages import GetStatus, Status
 from runnerd.text import printable
 
 DAY_S = 86_400.0

@@ -3,7 +3,7 @@
 from typing import Final
 
 from runnerd.cli.text import duration
-from runnerd.control.messages import PluginStatus, Status
+from runnerd.control.status_messages import PluginStatus, Status
 
 SWITCHED_OFF: Final = "enabled = false"
 CHAIN_AWAITED: Final = "its chain has not answered yet"

@@ -6,7 +6,7 @@ from runnerd.cli.asking import fetch
 from runnerd.cli.json_text import to_json
 from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import ABSENT, Column, Row, cell, open_console, show_listing
-from runnerd.control.messages import GetStatus, Status
+from runnerd.control.status_messages import GetStatus, Status
 
 
 @click.command(

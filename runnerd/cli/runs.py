@@ -12,7 +12,7 @@ from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import ABSENT, Column, Row, cell, open_console, show_line, show_listing, uncut, word
 from runnerd.cli.text import clock_time, milliseconds
 from runnerd.clock import SystemClock
-from runnerd.control.messages import GetRuns, Run, Runs
+from runnerd.control.record_messages import GetRuns, Run, Runs
 
 NARROW: Final = 100
 """Below this a reason has a line of its own."""

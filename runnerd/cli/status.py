@@ -12,7 +12,7 @@ from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.screen import Screen
 from runnerd.cli.status_view import show_down, show_status
 from runnerd.cli.terminal import open_console
-from runnerd.control.messages import GetStatus, Status
+from runnerd.control.status_messages import GetStatus, Status
 
 
 @click.command(

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from runnerd.cli.terminal import ABSENT, ATTENTION, Column, Row, cell, show_line, show_listing, show_wrapped, word
 from runnerd.cli.text import duration, ether, mebibytes, until
-from runnerd.control.messages import ChainStatus, PluginStatus, Status
 from runnerd.control.place_messages import KeeperStatus, VaultStatus
+from runnerd.control.status_messages import ChainStatus, PluginStatus, Status
 from runnerd.text import printable
 
 WIDE: Final = 104

@@ -12,7 +12,7 @@ from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import cell, open_console, show_line, show_wrapped, uncut, word
 from runnerd.cli.text import clock_time, ether, gwei
 from runnerd.clock import SystemClock
-from runnerd.control.messages import GetTransactions, Transaction, Transactions
+from runnerd.control.record_messages import GetTransactions, Transaction, Transactions
 
 _INDENT = 2
 _ENDS = frozenset({"final", "reverted", "expired", "cancelled", "denied"})

@@ -9,7 +9,8 @@ from runnerd.cli.json_text import to_json
 from runnerd.cli.options import Target, json_option, pass_target
 from runnerd.cli.terminal import open_console
 from runnerd.cli.why_view import Evidence, fold_calls, show_why
-from runnerd.control.messages import GetHistory, GetRuns, GetStatus, History, Run, Runs, Status
+from runnerd.control.record_messages import GetHistory, GetRuns, History, Run, Runs
+from runnerd.control.status_messages import GetStatus, Status
 
 FOLDED = (5, 100)
 """Equal calls are shown as one, so more are asked for than are shown; many more if those were nearly all equal."""

@@ -16,7 +16,8 @@ from runnerd.cli.decision_text import asked_for, shortened
 from runnerd.cli.hindrance import hindrances, place_kind
 from runnerd.cli.terminal import ATTENTION, FINE, STYLES, cell, show_line, show_wrapped, uncut
 from runnerd.cli.text import clock_time, duration, milliseconds, until
-from runnerd.control.messages import HistoryEvent, PluginStatus, Run, Status
+from runnerd.control.record_messages import HistoryEvent, Run
+from runnerd.control.status_messages import PluginStatus, Status
 from runnerd.text import printable
 
 NARROW: Final = 100

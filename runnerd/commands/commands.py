@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from typing import Any, assert_never
+from typing import assert_never
 
 from msgspec import structs
 
@@ -14,33 +14,33 @@ from runnerd.commands.chains import ChainCommands
 from runnerd.commands.consumers import ConsumerCommands
 from runnerd.commands.dry_runs import DryRuns
 from runnerd.commands.keys import KeyCommands
+from runnerd.commands.pauses import PauseCommands
+from runnerd.commands.records import RecordCommands
 from runnerd.commands.safes import SafeCommands
+from runnerd.commands.trail import trail
 from runnerd.control import (
     chain_messages,
     consumer_messages,
     key_messages,
     messages,
     outbox_messages,
+    record_messages,
     safe_messages,
     service_messages,
+    status_messages,
 )
 from runnerd.control.messages import ControlError, Reply, Request
-from runnerd.pauses import EVERYTHING, Mode, Pause, Pauses, Scope
+from runnerd.pauses import Pauses
 from runnerd.plugins import Plugins
 from runnerd.routing.results import Results
 from runnerd.routing.router import Router
 from runnerd.runner.drain import Drain
-from runnerd.store import audit, calls, intents, workers
+from runnerd.store import audit, calls
 from runnerd.store.calls import NewCall
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.triggers.outbox import OutboxProducer
 from runnerd.views.status import StatusReader
-
-SHOWN_PAYLOAD = 1_000
-"""Characters of a payload that a listing carries; the ledger has the whole."""
-ROOM_BYTES = messages.MAX_LINE_BYTES // 4
-"""JSON may take several bytes for a character."""
 
 
 class Commands:
@@ -66,11 +66,10 @@ class Commands:
         self._router = router
         self._plugins = plugins
         self._results = results
-        self._pauses = pauses
         self._store = store
         self._status = status
-        self._vaults = frozenset(vaults)
-        self._actions = frozenset(f"{vault}.{action}" for vault, actions in vaults.items() for action in actions)
+        self._records = RecordCommands(store, self._check_plugin)
+        self._pause_commands = PauseCommands(pauses, store, vaults, self._check_plugin, clock)
         self._safes = safes
         self._chain_commands = chain_commands
         self._key_commands = key_commands
@@ -80,31 +79,21 @@ class Commands:
         self._dry_runs = DryRuns(router, results, store, clock)
         self._drain = drain or Drain(0)
 
-    async def handle(self, request: Request, principal: str) -> Reply:  # noqa: PLR0912  # one for each command
+    async def handle(self, request: Request, principal: str) -> Reply:  # one for each command
         """Carry out one request of `principal`. Raises ControlError, StoreError."""
         match request:
-            case messages.GetStatus():
+            case status_messages.GetStatus():
                 return await self._status.read()
             case messages.Fire():
                 return await self._fire(request, principal)
-            case messages.GetRuns():
-                return await self._runs(request)
-            case messages.GetTransactions():
-                return await self._transactions(request.limit)
-            case messages.GetHistory():
-                self._check_plugin(request.plugin)
-                rows = await self._store.fetch(workers.events(request.plugin, request.limit))
-                names = [field.name for field in structs.fields(messages.HistoryEvent)]
-                events = [messages.HistoryEvent(**{name: row[name] for name in names}) for row in rows]
-                return messages.History(plugin=request.plugin, events=events)
-            case messages.Pause() | messages.Reduce():
-                return await self._pause(request, principal)
-            case messages.Resume():
-                return await self._resume(request, principal)
+            case record_messages.GetRuns() | record_messages.GetTransactions() | record_messages.GetHistory():
+                return await self._records.handle(request)
+            case messages.Pause() | messages.Reduce() | messages.Resume():
+                return await self._pause_commands.handle(request, principal)
             case messages.Restart():
                 self._check_plugin(request.plugin)
                 self._plugins.restart(request.plugin)
-                await self._store.commit(self._command("restart", principal, plugin=request.plugin))
+                await self._store.commit(self._trail("restart", principal, plugin=request.plugin))
                 return messages.Done(text=f"{request.plugin} restarts")
             case service_messages.Drain():
                 return await self._begin_drain(request, principal)
@@ -130,7 +119,7 @@ class Commands:
                 assert_never(request)
 
     async def _begin_drain(self, request: service_messages.Drain, principal: str) -> Reply:
-        await self._store.commit(self._command("drain", principal, hurry="yes" if request.is_hurried else "no"))
+        await self._store.commit(self._trail("drain", principal, hurry="yes" if request.is_hurried else "no"))
         if request.is_hurried:
             self._drain.hurry()
             return messages.Done(text="runnerd stops now")
@@ -180,16 +169,16 @@ class Commands:
         )
         if new_call.identity == identity:
             self._check_job(request.plugin, request.job)
-        trail = self._command(
+        record = self._trail(
             "fire", principal, plugin=request.plugin, identity=identity, payload_sha256=audit.digest(request.payload)
         )
-        fired = await self._submit_and_wait(new_call, request.wait_s, trail)
+        fired = await self._submit_and_wait(new_call, request.wait_s, record)
         if new_call.identity == identity:
             return fired
         return structs.replace(fired, fell_back_to=f"{new_call.plugin}/{new_call.job}")
 
-    async def _submit_and_wait(self, new_call: NewCall, wait_s: float, trail: Statement) -> messages.Fired:
-        accepted = await self._router.submit([new_call], trail)
+    async def _submit_and_wait(self, new_call: NewCall, wait_s: float, record: Statement) -> messages.Fired:
+        accepted = await self._router.submit([new_call], record)
         # The key was used before; or the plugin was removed meanwhile, and the result is told already.
         if not accepted or new_call.plugin not in self._router.hosts:
             return await self._known(new_call, wait_s, is_new=bool(accepted))
@@ -223,101 +212,14 @@ class Commands:
             transaction=row["transaction"],
         )
 
-    async def _runs(self, request: messages.GetRuns) -> Reply:
-        if request.plugin is not None:
-            self._check_plugin(request.plugin)
-        query = calls.recent(request.plugin, request.limit, only_decided=request.only_decided)
-        names = [field.name for field in structs.fields(messages.Run)]
-        runs: list[messages.Run] = []
-        room = ROOM_BYTES
-        for row in await self._store.fetch(query):
-            run = messages.Run(**{name: row[name] for name in names})
-            run = structs.replace(run, payload=run.payload[:SHOWN_PAYLOAD])
-            room -= len(run.payload) + len(run.decision or "") + len(run.reason or "")
-            if room < 0:  # the reply is one line of bounded length: what fits, newest first
-                break
-            runs.append(run)
-        return messages.Runs(runs=runs)
-
-    async def _transactions(self, limit: int) -> Reply:
-        names = [field.name for field in structs.fields(messages.Transaction)]
-        wei = {"value_wei", "max_fee_per_gas_wei", "max_priority_fee_wei", "effective_gas_price_wei"}
-        found = []
-        for row in await self._store.fetch(intents.recent_transactions(limit)):
-            values: dict[str, Any] = {
-                name: int(row[name]) if name in wei and row[name] is not None else row[name] for name in names
-            }
-            found.append(messages.Transaction(**values))
-        return messages.Transactions(transactions=found)
-
-    async def _pause(self, request: messages.Pause | messages.Reduce, principal: str) -> Reply:
-        mode = Mode.REDUCING if isinstance(request, messages.Reduce) else Mode.PAUSED
-        scope = self._scope(request.scope, request.name)
-        pause = Pause(scope, request.name, principal, self._clock.now(), mode)
-        self._check_mode(pause)
-        # In force at once, and durable before the operator is told so.
-        self._pauses.add(pause)
-        trail = self._command(
-            "pause" if mode is Mode.PAUSED else "reduce", principal, scope=scope.value, name=request.name
-        )
-        await self._store.commit(
-            workers.pause(scope.value, request.name, principal, pause.paused_at, mode.value), trail
-        )
-        # Once more: a resume that was committed before may have taken it away meanwhile. Commits come back in their
-        # order, so the one that is in the ledger last is the last here as well.
-        self._pauses.add(pause)
-        return messages.Done(text=str(pause))
-
-    async def _resume(self, request: messages.Resume, principal: str) -> Reply:
-        # What is paused may be resumed, even when the configuration knows it no more.
-        paused = (pause for pause in self._pauses.active.values() if pause.name == request.name)
-        scope = next((pause.scope for pause in paused if pause.scope == request.scope), None)
-        scope = scope or self._scope(request.scope, request.name)
-        trail = self._command("resume", principal, scope=scope.value, name=request.name)
-        await self._store.commit(workers.resume(scope.value, request.name), trail)
-        self._pauses.remove(scope, request.name)
-        left = [str(pause) for pause in self._pauses.active.values()]
-        return messages.Done(text="resumed" + (f"; still: {'; '.join(left)}" if left else ""))
-
-    def _command(self, command: str, principal: str, **details: str) -> Statement:
-        """The audit trail's record of a command, to commit with its effect."""
-        return audit.append(audit.command(command, principal, self._clock.now(), **details))
-
-    def _check_mode(self, pause: Pause) -> None:
-        """Reducing lets more pass than a pause: it must not come about by a command that sounds like stopping."""
-        if pause.mode is not Mode.REDUCING:
-            return
-        if pause.scope is Scope.ACTION:
-            raise ControlError("an action is paused or not; reducing is for a plugin, a vault or all")
-        before = self._pauses.active.get((pause.scope, pause.name))
-        if before is not None and before.mode is Mode.PAUSED:
-            raise ControlError(f"{before}, and reducing would let more pass; resume it first")
-
-    def _scope(self, scope: str, name: str) -> Scope:
-        match scope:
-            case Scope.ACTION if name not in self._actions:
-                raise ControlError(
-                    f"there is no action {name!r}; there are: {', '.join(sorted(self._actions)) or 'none'}"
-                )
-            case Scope.PLUGIN:
-                self._check_plugin(name)
-            case Scope.VAULT if name not in self._vaults:
-                raise ControlError(
-                    f"there is no vault or keeper {name!r}; there are: {', '.join(sorted(self._vaults))}"
-                )
-            case Scope.ALL if name != EVERYTHING:
-                raise ControlError(f"the name of scope all is {EVERYTHING!r}")
-            case Scope.ACTION | Scope.VAULT | Scope.ALL:
-                pass
-            case _:
-                raise ControlError(f"unknown scope {scope!r}; allowed: {', '.join(Scope)}")
-        return Scope(scope)
-
     def _check_job(self, plugin: str, job: str) -> None:
         self._check_plugin(plugin)
         declared = self._router.hosts[plugin].declared
         if declared is not None and job not in declared.jobs:
             raise ControlError(f"{plugin} has no job {job!r}; it has {', '.join(declared.jobs)}")
+
+    def _trail(self, command: str, principal: str, **details: str) -> Statement:
+        return trail(command, principal, self._clock.now(), **details)
 
     def _check_plugin(self, name: str) -> None:
         if name not in self._router.hosts:

@@ -5,32 +5,30 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
+from runnerd.control.message import Message
+
 HASH_PATTERN = "^0x[0-9a-fA-F]{64}$"
 
 
-class _Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
-    """As the root of `control.messages`."""
-
-
-class Adopt(_Message, frozen=True, tag="adopt"):
+class Adopt(Message, frozen=True, tag="adopt"):
     """A transaction that is not ours was meant so: the vaults that it paused go on."""
 
     hash: Annotated[str, Meta(pattern=HASH_PATTERN)]
 
 
-class Cancel(_Message, frozen=True, tag="cancel"):
+class Cancel(Message, frozen=True, tag="cancel"):
     """Let the intent of a call end without effect, if that is still possible."""
 
     call_id: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 
 
-class GetFees(_Message, frozen=True, tag="fees"):
+class GetFees(Message, frozen=True, tag="fees"):
     """Where do the knobs of a chain stand?"""
 
     chain: str
 
 
-class TurnFees(_Message, frozen=True, tag="turn_fees"):
+class TurnFees(Message, frozen=True, tag="turn_fees"):
     """Turn knobs of a chain; None leaves one as it is. With `is_reset` all go back to the configuration first."""
 
     chain: str
@@ -53,7 +51,7 @@ class KnobStatus(Struct, frozen=True, kw_only=True):
     turned_at: datetime | None = None
 
 
-class Fees(_Message, frozen=True, tag="fees_reply"):
+class Fees(Message, frozen=True, tag="fees_reply"):
     """The knobs of a chain, as they stand now."""
 
     chain: str

@@ -5,42 +5,40 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
+from runnerd.control.message import Message
+
 MAX_LETTERS = 1_000
 CallIds: TypeAlias = Annotated[
     list[Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]], Meta(min_length=1, max_length=MAX_LETTERS)
 ]
 
 
-class _Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
-    """As the root of `control.messages`."""
-
-
-class GetConsumers(_Message, frozen=True, tag="consumers"):
+class GetConsumers(Message, frozen=True, tag="consumers"):
     """Who hears of results, and how far is each?"""
 
 
-class GetDeadLetters(_Message, frozen=True, tag="dead_letters"):
+class GetDeadLetters(Message, frozen=True, tag="dead_letters"):
     """What was given up, newest first; of one consumer or of all."""
 
     consumer: str | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_LETTERS)] = 20
 
 
-class RetryDeadLetters(_Message, frozen=True, tag="retry_dead_letters"):
+class RetryDeadLetters(Message, frozen=True, tag="retry_dead_letters"):
     """Hand the results of these calls over once more; None: all that were given up."""
 
     consumer: str
     call_ids: CallIds | None = None
 
 
-class DropDeadLetters(_Message, frozen=True, tag="drop_dead_letters"):
+class DropDeadLetters(Message, frozen=True, tag="drop_dead_letters"):
     """Forget them."""
 
     consumer: str
     call_ids: CallIds | None = None
 
 
-class ForgetConsumer(_Message, frozen=True, tag="forget_consumer"):
+class ForgetConsumer(Message, frozen=True, tag="forget_consumer"):
     """Forget the place and the dead letters of one that is not configured any more."""
 
     consumer: str
@@ -61,7 +59,7 @@ class ConsumerStatus(Struct, frozen=True, kw_only=True):
     trouble: str | None
 
 
-class Consumers(_Message, frozen=True, tag="consumers_reply"):
+class Consumers(Message, frozen=True, tag="consumers_reply"):
     """All of them."""
 
     now: datetime
@@ -81,7 +79,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     is_wanted: bool
 
 
-class DeadLetters(_Message, frozen=True, tag="dead_letters_reply"):
+class DeadLetters(Message, frozen=True, tag="dead_letters_reply"):
     """Newest first."""
 
     letters: list[DeadLetter]

@@ -6,15 +6,12 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta, Struct
 
 from protocol.names import Name
+from runnerd.control.message import Message
 
 MAX_KEY_PLUGINS = 100
 
 
-class _Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
-    """As the root of `control.messages`."""
-
-
-class CreateKey(_Message, frozen=True, tag="create_key"):
+class CreateKey(Message, frozen=True, tag="create_key"):
     """Make a key for these plugins. `expires_in_s` None: until it is revoked."""
 
     name: Name
@@ -23,11 +20,11 @@ class CreateKey(_Message, frozen=True, tag="create_key"):
     expires_in_s: Annotated[float, Meta(gt=0, le=86_400 * 366 * 10)] | None = None
 
 
-class GetKeys(_Message, frozen=True, tag="keys"):
+class GetKeys(Message, frozen=True, tag="keys"):
     """Which keys are there?"""
 
 
-class RevokeKey(_Message, frozen=True, tag="revoke_key"):
+class RevokeKey(Message, frozen=True, tag="revoke_key"):
     """Nobody may use it any more."""
 
     name: str
@@ -50,13 +47,13 @@ class KeyStatus(Struct, frozen=True, kw_only=True):
     revoked_by: str | None
 
 
-class Keys(_Message, frozen=True, tag="keys_reply"):
+class Keys(Message, frozen=True, tag="keys_reply"):
     """All keys, oldest first."""
 
     keys: list[KeyStatus]
 
 
-class KeyCreated(_Message, frozen=True, tag="key_created"):
+class KeyCreated(Message, frozen=True, tag="key_created"):
     """The only time that the secret is shown."""
 
     key: KeyStatus

@@ -4,12 +4,10 @@ from datetime import datetime
 
 from msgspec import Struct
 
-
-class _Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
-    """As the root of `control.messages`."""
+from runnerd.control.message import Message
 
 
-class GetOutbox(_Message, frozen=True, tag="outbox"):
+class GetOutbox(Message, frozen=True, tag="outbox"):
     """Who follows the outbox, and what waits for whom?"""
 
 
@@ -26,7 +24,7 @@ class FollowerStatus(Struct, frozen=True, kw_only=True):
     """What keeps it, if events wait."""
 
 
-class Outbox(_Message, frozen=True, tag="outbox_reply"):
+class Outbox(Message, frozen=True, tag="outbox_reply"):
     """All followers. `trouble`: why the outbox is not read now."""
 
     now: datetime

@@ -5,23 +5,21 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
-
-class _Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
-    """As the root of `control.messages`."""
+from runnerd.control.message import Message
 
 
-class GetProposals(_Message, frozen=True, tag="proposals"):
+class GetProposals(Message, frozen=True, tag="proposals"):
     """Which transactions wait for signatures of a Safe's owners?"""
 
 
-class SignProposal(_Message, frozen=True, tag="sign_proposal"):
+class SignProposal(Message, frozen=True, tag="sign_proposal"):
     """An owner's signature of a call's proposal, in hex: 65 bytes, r, s and v."""
 
     call_id: int
     signature: Annotated[str, Meta(max_length=200)]
 
 
-class RejectProposal(_Message, frozen=True, tag="reject_proposal"):
+class RejectProposal(Message, frozen=True, tag="reject_proposal"):
     """End a call's proposal as denied."""
 
     call_id: int
@@ -55,7 +53,7 @@ class Proposal(Struct, frozen=True, kw_only=True):
     operation: int
 
 
-class Proposals(_Message, frozen=True, tag="proposals_reply"):
+class Proposals(Message, frozen=True, tag="proposals_reply"):
     """By Safe; the one that can be signed first."""
 
     proposals: list[Proposal]

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from runnerd.clock import SystemClock
 from runnerd.config.load import load_config
 from runnerd.config.model import Config
-from runnerd.control.messages import Status
+from runnerd.control.status_messages import Status
 from runnerd.errors import RunExit, RunnerdError
 from runnerd.extensions import Extensions, ShutdownHook, load_extensions
 from runnerd.log import fields

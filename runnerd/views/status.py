@@ -5,7 +5,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
 
 from runnerd import __version__
 from runnerd.chain.pool.health import Fault, NodeState
@@ -15,10 +14,10 @@ from runnerd.commands.consumers import to_status
 from runnerd.config.model import Config
 from runnerd.consumers.consumers import Consumers
 from runnerd.control.chain_messages import NodeStatus
-from runnerd.control.messages import ChainStatus, PluginStatus, Status
 from runnerd.control.place_messages import KeeperStatus, VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
 from runnerd.control.service_messages import ServiceStatus
+from runnerd.control.status_messages import ChainStatus, PluginStatus, Status
 from runnerd.executor.executor import VaultDesk
 from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage
@@ -35,10 +34,10 @@ from runnerd.supervisor.host import PluginHost
 from runnerd.supervisor.machine import Phase
 from runnerd.triggers.producers import Producers
 from runnerd.triggers.source import source_of
+from runnerd.views.memory import private_memory
 from runnerd.views.routes import route_problems, view_routes
 from runnerd.zygotes import Zygotes
 
-PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 MAX_LISTED = 8
 
 
@@ -91,7 +90,7 @@ class StatusReader:
         """Everything, now."""
         pids = [host.worker.pid for host in self._hosts.values() if host.worker is not None and host.worker.pid]
         # The kernel walks every page of every worker for this: in a thread, or the loop stands still meanwhile.
-        memory = await asyncio.to_thread(lambda: {pid: _private_memory(pid) for pid in pids})
+        memory = await asyncio.to_thread(lambda: {pid: private_memory(pid) for pid in pids})
         problems = list(self.problems())  # of the same moment as all that follows
         return Status(
             version=__version__,
@@ -319,22 +318,3 @@ def _text(pause: Pause | None) -> str | None:
 
 def _page(status: int, lines: list[str]) -> Page:
     return Page(status=status, content_type="text/plain; charset=utf-8", body="\n".join(lines) + "\n")
-
-
-def _private_memory(pid: int) -> int | None:
-    """Bytes that this process alone holds; None where the kernel does not let us look."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return _resident(pid)
-    return sum(
-        int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith(("Private_Clean", "Private_Dirty"))
-    )
-
-
-def _resident(pid: int) -> int | None:
-    try:
-        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
-    except (OSError, ValueError):
-        return None
-    return (int(resident) - int(shared)) * PAGE_BYTES

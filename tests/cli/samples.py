@@ -3,28 +3,20 @@
 from datetime import UTC, datetime, timedelta
 
 from runnerd.control.chain_messages import Fees, GetFees, KnobStatus, TurnFees
-from runnerd.control.messages import (
-    ChainStatus,
-    Done,
-    Failure,
-    Fire,
-    Fired,
+from runnerd.control.messages import Done, Failure, Fire, Fired, Reply, Request
+from runnerd.control.place_messages import VaultStatus
+from runnerd.control.record_messages import (
     GetHistory,
     GetRuns,
-    GetStatus,
     GetTransactions,
     History,
     HistoryEvent,
-    PluginStatus,
-    Reply,
-    Request,
     Run,
     Runs,
-    Status,
     Transaction,
     Transactions,
 )
-from runnerd.control.place_messages import VaultStatus
+from runnerd.control.status_messages import ChainStatus, GetStatus, PluginStatus, Status
 
 NOW = datetime(2026, 11, 21, 14, 5, 30, tzinfo=UTC)
 HASH = "0x" + "4fa9c1d2" * 8

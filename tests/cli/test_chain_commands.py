@@ -7,7 +7,8 @@ import pytest
 
 from runnerd.cli.exits import ExitCode
 from runnerd.control.chain_messages import Adopt, Cancel, Fees, GetFees, TurnFees
-from runnerd.control.messages import Failure, GetRuns, Reply, Request, Runs
+from runnerd.control.messages import Failure, Reply, Request
+from runnerd.control.record_messages import GetRuns, Runs
 from tests.cli.running import invoke
 from tests.cli.samples import FEES, HASH, answer, chain, run, status
 from tests.support.fake_daemon import FakeDaemon, fake_daemon

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runnerd.cli.exits import ExitCode
-from runnerd.control.messages import Done, GetStatus, Reply, Request
+from runnerd.control.messages import Done, Reply, Request
 from runnerd.control.service_messages import Drain
+from runnerd.control.status_messages import GetStatus
 from tests.cli.running import invoke
 from tests.cli.samples import status
 from tests.support.fake_daemon import FakeDaemon, fake_daemon

@@ -6,21 +6,17 @@ from pathlib import Path
 import pytest
 
 from runnerd.control.chain_messages import Fees, GetFees, KnobStatus
-from runnerd.control.messages import (
-    Done,
-    Fire,
-    Fired,
+from runnerd.control.messages import Done, Fire, Fired, Reply, Request
+from runnerd.control.record_messages import (
     GetHistory,
     GetRuns,
-    GetStatus,
     GetTransactions,
     History,
     HistoryEvent,
-    Reply,
-    Request,
     Runs,
     Transactions,
 )
+from runnerd.control.status_messages import GetStatus
 from tests.cli.running import invoke
 from tests.cli.samples import HASH, HOSTILE, ago, chain, plugin, run, status, transaction, vault
 from tests.support.fake_daemon import fake_daemon

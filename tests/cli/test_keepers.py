@@ -13,8 +13,9 @@ from runnerd.cli.exits import ExitCode
 from runnerd.cli.hindrance import hindrances
 from runnerd.config.load import load_config
 from runnerd.config.roles import NEVER_MIXED
-from runnerd.control.messages import Done, Pause, Status
+from runnerd.control.messages import Done, Pause
 from runnerd.control.place_messages import KeeperStatus
+from runnerd.control.status_messages import Status
 from tests.cli.configs import write_config
 from tests.cli.running import invoke
 from tests.cli.samples import plugin, status

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runnerd.cli.exits import ExitCode
-from runnerd.control.messages import GetRuns, GetTransactions, Runs, Transactions
+from runnerd.control.record_messages import GetRuns, GetTransactions, Runs, Transactions
 from tests.cli.running import invoke
 from tests.cli.samples import HASH, OTHER_HASH, RUNS, TRANSACTIONS
 from tests.support.fake_daemon import FakeDaemon, fake_daemon

@@ -10,19 +10,9 @@ from runnerd.cli.decision_text import asked_for, shortened
 from runnerd.cli.exits import ExitCode
 from runnerd.cli.hindrance import CHAIN_AWAITED, SWITCHED_OFF, hindrances
 from runnerd.cli.why_view import fold_calls, fold_events
-from runnerd.control.messages import (
-    Failure,
-    GetHistory,
-    GetRuns,
-    GetStatus,
-    History,
-    HistoryEvent,
-    PluginStatus,
-    Reply,
-    Request,
-    Runs,
-    Status,
-)
+from runnerd.control.messages import Failure, Reply, Request
+from runnerd.control.record_messages import GetHistory, GetRuns, History, HistoryEvent, Runs
+from runnerd.control.status_messages import GetStatus, PluginStatus, Status
 from tests.cli.running import invoke
 from tests.cli.samples import ACTED, EVENTS, HASH, ago, chain, plugin, run, status, vault
 from tests.support.fake_daemon import FakeDaemon, fake_daemon

@@ -13,23 +13,26 @@ from runnerd.control import (
     key_messages,
     messages,
     outbox_messages,
+    record_messages,
     safe_messages,
     service_messages,
+    status_messages,
 )
 from runnerd.control.dry_run_messages import DryRun, LimitView
 from runnerd.control.messages import ControlError, Reply, Request, decode_reply, decode_request, encode
 from runnerd.control.place_messages import VaultStatus
 from runnerd.control.producer_messages import ProducerStatus
+from runnerd.control.status_messages import ChainStatus
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WEI = (1 << 256) - 1
 
 REQUESTS: list[Request] = [
-    messages.GetStatus(),
+    status_messages.GetStatus(),
     messages.Fire(plugin="alpha", payload='{"a": "é\\n"}', key="k", wait_s=1.5),
-    messages.GetRuns(plugin="alpha", limit=1_000, only_decided=True),
-    messages.GetTransactions(limit=1),
-    messages.GetHistory(plugin="alpha", limit=5),
+    record_messages.GetRuns(plugin="alpha", limit=1_000, only_decided=True),
+    record_messages.GetTransactions(limit=1),
+    record_messages.GetHistory(plugin="alpha", limit=5),
     messages.Pause(scope="vault", name="main"),
     messages.Reduce(scope="plugin", name="alpha"),
     messages.Resume(scope="all", name="*"),
@@ -58,7 +61,7 @@ KEY = key_messages.KeyStatus(
     name="shop", kind="bearer", plugins=["alpha"], state="revoked", created_at=AT, created_by="uid:0", expires_at=None,
     revoked_at=AT, revoked_by="uid:1",
 )  # fmt: skip
-PLUGIN = messages.PluginStatus(
+PLUGIN = status_messages.PluginStatus(
     name="alpha", vault="main", state="ready", reason="", generation=2, pid=7, memory_bytes=None, since=AT, paused=None,
     waiting=1, deciding=0, restarts=1, layers=["seccomp"], missing_layers=["landlock"], triggers=["cron * * * * *"],
     next_fire=AT, last_outcome="noop", last_reason="calm", last_at=None,
@@ -66,14 +69,14 @@ PLUGIN = messages.PluginStatus(
 CONSUMER = consumer_messages.ConsumerStatus(
     name="hook", kind="webhook", waiting=1, dead=2, moved_at=AT, trouble="answered 500"
 )
-STATUS = messages.Status(
+STATUS = status_messages.Status(
     version="0.1", pid=1, health="degraded", problems=["no head"], started_at=AT, now=AT, database="up", http=None,
     zygote_pid=2, loop_lag_ms=0.25, plugins=[PLUGIN], open_intents={"sent": 1},
     consumers=[CONSUMER],
     producers=[ProducerStatus(name="outbox", state="running", reason="", progress="last event 7")],
     chains=[
-        messages.ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent"),
-        messages.ChainStatus(
+        ChainStatus(name="local", chain_id=31_337, node="http://localhost", head=None, problem="silent"),
+        ChainStatus(
             name="two", chain_id=1, node="http://a", head=7, problem=None, quorum=2, knobs={"max_fee_per_gas_wei": WEI},
             nodes=[chain_messages.NodeStatus(name="http://a", head=None, state="out", reason="lags")],
         ),
@@ -85,12 +88,12 @@ STATUS = messages.Status(
         ),
     ],
 )  # fmt: skip
-RUN = messages.Run(
+RUN = record_messages.Run(
     id=1, plugin="alpha", trigger="event", principal="uid:0", topic="flow", payload="{}", due_at=AT, fired_at=AT,
     finished_at=None, state="open", outcome=None, reason=None, attempts=0, generation=None, decide_ms=0.5,
     decision='{"type": "noop"}', vault="main", intent_state="sent", nonce=0, transaction="0x03",
 )  # fmt: skip
-TRANSACTION = messages.Transaction(
+TRANSACTION = record_messages.Transaction(
     hash="0x03", call_id=1, plugin="alpha", vault="main", state="sent", nonce=0, chain_id=1, wallet="0x02",
     target="0x01", value_wei=WEI, max_fee_per_gas_wei=WEI, max_priority_fee_wei=1, gas_limit=21_000, signed_at=AT,
     accepted_at=AT, included_block=None, is_success=True, gas_used=None, effective_gas_price_wei=None, error=None,
@@ -119,10 +122,10 @@ REPLIES: list[Reply] = [
         max_priority_fee_per_gas_wei=1,
         limits=[LimitView(key="k", of="vault v", asked=1, used=2, limit=1 << 255)],
     ),
-    messages.Runs(runs=[RUN]),
-    messages.Transactions(transactions=[TRANSACTION]),
-    messages.History(
-        plugin="alpha", events=[messages.HistoryEvent(at=AT, generation=1, kind="exited", detail="code 1")]
+    record_messages.Runs(runs=[RUN]),
+    record_messages.Transactions(transactions=[TRANSACTION]),
+    record_messages.History(
+        plugin="alpha", events=[record_messages.HistoryEvent(at=AT, generation=1, kind="exited", detail="code 1")]
     ),
     safe_messages.Proposals(proposals=[PROPOSAL]),
     chain_messages.Fees(

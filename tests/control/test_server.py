@@ -20,7 +20,6 @@ from runnerd.control.messages import (
     ControlError,
     Done,
     Failure,
-    GetStatus,
     Reply,
     Request,
     Restart,
@@ -28,6 +27,7 @@ from runnerd.control.messages import (
     encode,
 )  # fmt: skip
 from runnerd.control.server import ControlServer
+from runnerd.control.status_messages import GetStatus
 from runnerd.errors import RunnerdError
 from tests.control.test_messages import REPLIES, REQUESTS
 from tests.support.aio import run_async

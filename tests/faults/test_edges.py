@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from runnerd.control.messages import PluginStatus, Restart
+from runnerd.control.messages import Restart
+from runnerd.control.status_messages import PluginStatus
 from tests.support.hasty_daemon import hasty
 from tests.support.leaks import find_descendants
 from tests.support.scene import Scene, Stage, puppet, wait_for

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runnerd.control.messages import Run
+from runnerd.control.record_messages import Run
 from tests.support.scene import Scene, wait_for
 
 pytestmark = pytest.mark.integration

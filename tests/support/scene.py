@@ -27,20 +27,19 @@ from deploy.demo.world import (
     render_config,
     start_daemon,
 )
-from runnerd.control.messages import (
-    Fire,
-    Fired,
+from runnerd.control.messages import Fire, Fired
+from runnerd.control.record_messages import (
     GetHistory,
     GetRuns,
     GetTransactions,
     History,
     HistoryEvent,
-    PluginStatus,
     Run,
     Runs,
     Transaction,
     Transactions,
 )
+from runnerd.control.status_messages import PluginStatus
 from runnerd.store.embedded import EmbeddedPostgres
 from tests.support.anvil import Anvil, start_anvil
 from tests.support.leaks import find_descendants, wait_until_gone

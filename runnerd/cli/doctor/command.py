@@ -23,7 +23,8 @@ from runnerd.cli.terminal import cell, open_console, show_line, show_wrapped
 from runnerd.config.model import Config
 from runnerd.config.roles import same_keys
 from runnerd.control.client import ask
-from runnerd.control.messages import ControlError, GetStatus, Status
+from runnerd.control.messages import ControlError
+from runnerd.control.status_messages import GetStatus, Status
 
 _STYLES = {Mark.GOOD: "green", Mark.WEAK: "bold yellow", Mark.BAD: "bold red"}
 _SUBJECT_WIDTH = 17

@@ -9,7 +9,8 @@ from runnerd.cli.doctor.finding import Finding, bad, good, weak
 from runnerd.config.check import MAX_SOCKET_PATH
 from runnerd.config.model import Config
 from runnerd.control.client import NotRunning, ask
-from runnerd.control.messages import ControlError, GetStatus, Status
+from runnerd.control.messages import ControlError
+from runnerd.control.status_messages import GetStatus, Status
 
 GENERATION_DIGITS: Final = 8
 ASK_TIMEOUT_S: Final = 5.0
