@@ -68,8 +68,10 @@ class Council:
         return int.from_bytes(self.chain.view(self.safe, "nonce()"))
 
     def ask(self, *actions: object) -> int:
-        """Let the plugin act; the call's number."""
-        return self.scene.fire("puppet", wait_s=0, do="act", actions=list(actions)).call_id
+        """Let the plugin act; the call's number. Once it stands among the proposals: Decisions queue as they come."""
+        call_id = self.scene.fire("puppet", wait_s=0, do="act", actions=list(actions)).call_id
+        wait_for(lambda: call_id in self.proposals(), f"a proposal of call {call_id}")
+        return call_id
 
     def proposals(self) -> dict[int, Proposal]:
         """By call."""

@@ -335,6 +335,13 @@ def test_frames_that_wait_go_out_when_the_worker_reads_again(run: Callable[[Scen
     run(scenario)
 
 
+def has_hung_up(fd: int) -> bool:
+    """Whether the other end is closed, whatever there is to be read still."""
+    poll = select.poll()
+    poll.register(fd, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
 def test_finish_takes_what_was_sent_before_the_end(run: Callable[[Scenario], None]) -> None:
     """A worker's exit is heard of on another way, and may be the faster one."""
 
@@ -346,7 +353,7 @@ def test_finish_takes_what_was_sent_before_the_end(run: Callable[[Scenario], Non
         bench.link._loop.remove_reader(bench.link._socket.fileno())  # the loop has not come to reading it
         await until(lambda: select.select([bench.link._socket], [], [], 0)[0])
         bench.worker.close(linger=1_000)
-        await asyncio.sleep(0.05)
+        await until(lambda: has_hung_up(bench.link._socket.fileno()))
         bench.link.finish()
         assert bench.received[1:] == [decision(call_id) for call_id in range(1, 201)]
         bench.link.finish()

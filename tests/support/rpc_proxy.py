@@ -19,6 +19,10 @@ MAX_BODY_BYTES = 1 << 24
 STATE_OVERRIDE = "eth_call with a state override"
 
 
+TURNS = 10
+"""Of the loop, more than asyncio needs for one connection."""
+
+
 @dataclass(frozen=True, slots=True)
 class Raw:
     """What goes over the wire in the place of a proper answer: half a message, another status. Then it hangs up."""
@@ -230,13 +234,13 @@ class RpcProxy:
 
     async def _close(self) -> None:
         self._server.close()
-        for _ in range(3):  # turns of the loop in which connections that were just accepted are given their tasks
+        for _ in range(TURNS):  # in which connections that were just accepted are given tasks that have begun
             await asyncio.sleep(0)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for _ in range(3):  # and in which those that were being closed when they were cancelled are let go of
+        for _ in range(TURNS):  # and in which those that were being closed when they were cancelled are let go of
             await asyncio.sleep(0)
 
 
