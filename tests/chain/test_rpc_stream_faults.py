@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -120,6 +121,32 @@ def test_a_batch_is_one_message_answered_in_any_order(run: Run, node_on: Serve) 
         async with node_on(shuffled) as url, Rpc(url) as rpc:
             assert await rpc.batch([("a", [1]), ("b", [2]), ("c", [3])]) == [[1], [2], [3]]
             assert messages == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("is_acknowledged", [True, False], ids=["ours", "control"])
+def test_the_kernel_acknowledges_at_once(run: Run, monkeypatch: pytest.MonkeyPatch, is_acknowledged: bool) -> None:
+    """Else a node that waits for it sends what comes next up to 40 ms late; left alone, the kernel waits."""
+    channels: list[websocket.WebSocketChannel] = []
+    made = websocket.WebSocketChannel.connection_made
+
+    def keep(channel: websocket.WebSocketChannel, transport: asyncio.BaseTransport) -> None:
+        channels.append(channel)
+        made(channel, transport)
+
+    monkeypatch.setattr(websocket.WebSocketChannel, "connection_made", keep)
+    if not is_acknowledged:
+        monkeypatch.setattr(websocket.WebSocketChannel, "_acknowledge", lambda _: None)
+
+    async def scenario() -> None:
+        async with serve_websocket(echo) as url, Rpc(url) as rpc:
+            for number in range(20):
+                assert await rpc.call("eth_x", [number]) == [number]
+            (channel,) = channels
+            assert channel._socket is not None
+            is_quick = channel._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+            assert bool(is_quick) is is_acknowledged
 
     run(scenario())
 

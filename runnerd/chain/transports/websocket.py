@@ -40,10 +40,13 @@ class WebSocketChannel(asyncio.Protocol):
         self._protocol = ClientProtocol(uri, max_size=limit, logger=_silent)
         self._fragments = bytearray()
         self._transport: asyncio.Transport | None = None
+        self._socket: socket.socket | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass of it
-        _end_when_silent(self._transport)
+        self._socket = transport.get_extra_info("socket")
+        if self._socket is not None:
+            _end_when_silent(self._socket)
         request = self._protocol.connect()
         request.headers["User-Agent"] = "runnerd"
         if self._url.authorization:
@@ -55,6 +58,7 @@ class WebSocketChannel(asyncio.Protocol):
         if self.inbox.lost_reason is not None:
             return
         self.inbox.last_heard_at = self.inbox.loop.time()
+        self._acknowledge()
         self._protocol.receive_data(data)
         self._flush()
         for event in self._protocol.events_received():
@@ -64,6 +68,16 @@ class WebSocketChannel(asyncio.Protocol):
             self._take_handshake()
         elif self._protocol.close_expected():
             self.abort(_closing_reason(self._protocol))
+
+    def _acknowledge(self) -> None:
+        """Tell the node at once that it was heard: 2 µs.
+
+        Linux does that up to 40 ms later, and a node that has not set TCP_NODELAY, such as anvil, sends nothing until
+        then: the second of two answers, or a block that comes soon after one.
+        """
+        if self._socket is not None:
+            with suppress(OSError):  # it was closed meanwhile
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
@@ -155,12 +169,9 @@ def _closing_reason(protocol: ClientProtocol) -> str:
     return f"the websocket was given up with code {sent.code}" if sent is not None else "the websocket closed"
 
 
-def _end_when_silent(transport: asyncio.Transport) -> None:
-    found = transport.get_extra_info("socket")
-    if found is None:
-        return
+def _end_when_silent(connected: socket.socket) -> None:
     with suppress(OSError):
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_LIMIT_MS)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_LIMIT_MS)
