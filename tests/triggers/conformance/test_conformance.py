@@ -56,9 +56,9 @@ async def cause_until_dead(bench: Bench, host: Host) -> list[str]:
 
 
 @every_producer
-@pytest.mark.parametrize("point", ["store.committing", "call.stored"])
+@pytest.mark.parametrize("point", ["call.storing", "store.committing", "store.committed", "call.stored"])
 def test_crash_before_or_after_the_commit_loses_and_doubles_nothing(name: str, point: str, run: Run) -> None:
-    """Killed when everything is ready to be committed, and when it was and nobody has been told."""
+    """Killed before anything is stored, when all is ready to be committed, when it was, and before anybody is told."""
 
     async def scenario(bench: Bench) -> None:
         async with bench.host(crash_at=point, crash_nth=CRASH_NTH) as host:
