@@ -37,11 +37,14 @@ class CallIds:
         self._ran_dry = 0
 
     async def fill(self) -> None:
-        """Reserve some more. What the ledger gave to others meanwhile must not be older than what is given out next."""
+        """Reserve some more. What the ledger gave to others must not be older than what is given out next: so they come
+        by the writer's queue, behind every call that waits there for an id of the ledger's; and they are thrown away if
+        such a call came meanwhile.
+        """
         self._is_filling = True
         ran_dry = self._ran_dry
         try:
-            rows = await self._store.fetch(_RESERVED)
+            (rows,) = await self._store.commit(_RESERVED)
         except StoreError as error:
             logger.warning("no ids are reserved: %s", error, extra=fields("call_ids_unreserved"))
         else:

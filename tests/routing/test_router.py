@@ -41,6 +41,8 @@ class CallLedger(FakeLedger):
         await super().commit(*statements)
         if any("state = 'done'" in statement.sql for statement in statements):
             raise StoreUnavailable("away")
+        if any("generate_series" in statement.sql for statement in statements):
+            return [[]]  # no ids in advance: each call gets its number here
         return [[{**statement.parameters, "id": next(self._numbers), "attempts": 0}] for statement in statements]
 
     async def fetch(self, statement: Statement) -> Rows:

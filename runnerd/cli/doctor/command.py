@@ -10,6 +10,7 @@ from protocol.zygote import Layer
 from runnerd.cli.asking import control_socket_of
 from runnerd.cli.configured import load
 from runnerd.cli.doctor.chains import examine_chains
+from runnerd.cli.doctor.consumers import examine_consumer
 from runnerd.cli.doctor.database import examine_database
 from runnerd.cli.doctor.finding import Finding, Mark, Section, bad, good, weak
 from runnerd.cli.doctor.host import examine_cgroup, examine_required, examine_user_namespaces
@@ -115,6 +116,9 @@ def _examine_configured(config: Config, is_unlocking: bool) -> Iterator[Section]
         yield Section("roles", tuple(shared))
     for name, findings in examine_chains(config, addresses).items():
         yield Section(f"chain {name}", tuple(findings))
+    for name, consumer in config.consumers.items():
+        if findings_of := tuple(examine_consumer(consumer)):
+            yield Section(f"consumer {name}", findings_of)
 
 
 def _as_data(section: Section) -> dict[str, object]:

@@ -1,12 +1,14 @@
 """A file with a secret, such as a passphrase or a token: is it there, plain, and not for every user? It is not read.
 
-Used by `wallets` and `signers`.
+Used by `wallets`, `signers` and `consumers`.
 """
 
+import os
 import stat
 from pathlib import Path
 
 from runnerd.cli.doctor.finding import Finding, bad, good, weak
+from runnerd.wallets.passphrase import CREDENTIALS_VARIABLE
 
 NO_START = "runnerd does not start"
 
@@ -29,3 +31,13 @@ def examine_secret(what: str, path: Path) -> Finding:
         cost = "its group can read it"
         return weak(what, f"{path} has mode {mode:04o}", cost=cost, remedy=f"run: chmod 600 {path}")
     return good(what, f"{path}, mode {mode:04o}")
+
+
+def examine_credential(what: str, name: str) -> Finding:
+    """The same for a systemd credential, which is a file only for the unit that gets it."""
+    directory = os.environ.get(CREDENTIALS_VARIABLE)
+    if not directory:
+        cost = "cannot be checked outside of the unit"
+        remedy = f"the unit needs LoadCredential={name}:/path/of/the/file"
+        return weak(what, f"systemd credential {name}", cost=cost, remedy=remedy)
+    return examine_secret(what, Path(directory, name))

@@ -14,7 +14,7 @@ from typing import Final
 from runnerd.chain.address import checksum_address
 from runnerd.chain.errors import AbiError
 from runnerd.cli.doctor.finding import Finding, bad, good, weak
-from runnerd.cli.doctor.secret_file import examine_secret
+from runnerd.cli.doctor.secret_file import examine_credential, examine_secret
 from runnerd.cli.doctor.signers import examine_signer
 from runnerd.config.model import WalletConfig
 from runnerd.process import protect_memory
@@ -128,10 +128,4 @@ def _locked_credential(name: str) -> Finding:
 def _passphrase(config: WalletConfig) -> Finding:
     if config.passphrase_file is not None:
         return examine_secret("passphrase", config.passphrase_file)
-    name = config.passphrase_credential or ""
-    directory = os.environ.get(CREDENTIALS_VARIABLE, "")
-    if not _has_credentials():
-        cost = "cannot be checked outside of the unit"
-        remedy = f"the unit needs LoadCredential={name}:/path/of/the/file"
-        return weak("passphrase", f"systemd credential {name}", cost=cost, remedy=remedy)
-    return examine_secret("passphrase", Path(directory, name))
+    return examine_credential("passphrase", config.passphrase_credential or "")
