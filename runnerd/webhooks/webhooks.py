@@ -19,8 +19,8 @@ from runnerd.supervisor.rate import RateLimit
 from runnerd.triggers.webhook import WebhookProducer
 from runnerd.views.calls import to_queued
 from runnerd.webhooks.keys import ApiKey, KeyRing
-from runnerd.webhooks.looking import Looking
-from runnerd.webhooks.making import LEDGER_AWAY, Making
+from runnerd.webhooks.maker import LEDGER_AWAY, CallMaker
+from runnerd.webhooks.watch import OutcomeWatch
 
 MAX_WAITS: Final = 32
 """Requests of one key that may wait for an outcome at once, listeners included."""
@@ -46,8 +46,8 @@ class Webhooks:
         clock: Clock,
     ) -> None:
         self._keys = keys
-        self._making = Making(producer, router, store, clock)
-        self._looking = Looking(results, store)
+        self._maker = CallMaker(producer, router, store, clock)
+        self._watch = OutcomeWatch(results, store)
         self._page = page
         self._requests_per_s = requests_per_s
         self._clock = clock
@@ -56,11 +56,11 @@ class Webhooks:
 
     async def close(self) -> None:
         """Let what is being committed get to its plugin; nothing is made any more."""
-        await self._making.close()
+        await self._maker.close()
 
     async def let_go(self) -> None:
         """Nobody waits any more for an outcome that has not come."""
-        self._looking.close()
+        self._watch.close()
 
     async def answer(self, question: Question) -> Answer:
         """The answer, always: a defect in one must not cost the others theirs."""
@@ -79,9 +79,9 @@ class Webhooks:
                 case MakeCall():
                     return await self._make(question, key)
                 case GetCall():
-                    return await self._looking.at_call(question.call_id, key, question.wait_s)
+                    return await self._watch.call(question.call_id, key, question.wait_s)
                 case GetEvents():
-                    return await self._looking.at_events(question, key)
+                    return await self._watch.events(question, key)
                 case _:
                     assert_never(question)
         except (StoreError, TimeoutError):
@@ -112,10 +112,10 @@ class Webhooks:
         )
 
     async def _make(self, question: MakeCall, key: ApiKey) -> Answer:
-        made = await self._making.make(question, key)
+        made = await self._maker.make(question, key)
         if isinstance(made, Refusal):
             return made
         if isinstance(made, JobCall) and not question.wait_s:
             return to_queued(made)
         call_id = made.id if isinstance(made, JobCall) else made
-        return await self._looking.at_call(call_id, key, question.wait_s, is_new=isinstance(made, JobCall))
+        return await self._watch.call(call_id, key, question.wait_s, is_new=isinstance(made, JobCall))

@@ -289,7 +289,7 @@ def test_whoever_waits_at_the_end_is_told_how_far_his_call_is(ledger_dsn: str) -
                 waiting = group.create_task(house.make("slow", wait_s=60))
                 events = GetEvents(credential=Bearer(token=house.secret), after=start, wait_s=60)
                 listening = group.create_task(house.webhooks.answer(events))
-                await until(lambda: bool(house.webhooks._looking._expected))
+                await until(lambda: bool(house.webhooks._watch._expected))
                 await house.webhooks.let_go()
             (call,) = house.host.offered
             answer = waiting.result()

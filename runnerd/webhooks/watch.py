@@ -14,12 +14,12 @@ from runnerd.store.calls import JobResult
 from runnerd.store.ledger import Ledger
 from runnerd.views.calls import to_view
 from runnerd.webhooks.keys import ApiKey
+from runnerd.webhooks.maker import LEDGER_DEADLINE_S
 
-LEDGER_DEADLINE_S: Final = 4.0
 MAX_OUTCOMES: Final = 100
 
 
-class Looking:
+class OutcomeWatch:
     """Used by `webhooks.Webhooks`, which has verified the key. Both raise StoreError and TimeoutError of the ledger."""
 
     def __init__(self, results: Results, store: Ledger) -> None:
@@ -37,7 +37,7 @@ class Looking:
             result.cancel()
         self._finished.set()
 
-    async def at_call(self, call_id: int, key: ApiKey, wait_s: float, *, is_new: bool = False) -> CallView | Refusal:
+    async def call(self, call_id: int, key: ApiKey, wait_s: float, *, is_new: bool = False) -> CallView | Refusal:
         """The call, as soon as it has its outcome, or as it is after `wait_s`."""
         with self._results.expecting(call_id) as result:
             view = await self._view(call_id, key, is_new=is_new)
@@ -58,7 +58,7 @@ class Looking:
             return Refusal(why=Why.NOT_FOUND, detail=f"there is no call {call_id} of a plugin that this key covers")
         return to_view(rows[0], is_new=is_new)
 
-    async def at_events(self, question: GetEvents, key: ApiKey) -> Events | Refusal:
+    async def events(self, question: GetEvents, key: ApiKey) -> Events | Refusal:
         """The outcomes beyond a position, as soon as there are any, or none after `wait_s`.
 
         Without a position: that of now.

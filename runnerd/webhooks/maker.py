@@ -25,7 +25,7 @@ LEDGER_AWAY: Final = Refusal(
 )
 
 
-class Making:
+class CallMaker:
     """Used by `webhooks.Webhooks`, which has verified the key."""
 
     def __init__(self, producer: WebhookProducer, router: Router, store: Ledger, clock: Clock) -> None:
