@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from tests.bench.figures import Figure
 
@@ -87,6 +88,9 @@ def latencies(title: str, lines: Mapping[str, Sequence[float]]) -> Draw:
             ranked = sorted(value * 1e3 for value in values_s)
             axes.plot(ranked, [(i + 1) / len(ranked) for i in range(len(ranked))], label=label)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(title)
         axes.set_xlabel("ms")
         axes.set_ylabel("share that was as fast")
