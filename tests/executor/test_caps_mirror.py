@@ -30,8 +30,7 @@ def polls_are_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def owner(ground: Ground, function: object) -> None:
     """A transaction of the vault's owner, mined."""
-    ground.send(function)
-    ground.mine()
+    ground.send_mined(function)
 
 
 async def read(ground: Ground, mirror: CapsMirror, is_so: Callable[[VaultCaps], bool] = lambda _: True) -> VaultCaps:

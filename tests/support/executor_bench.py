@@ -63,6 +63,9 @@ LEDGER_ID = bytes(16)
 MINT = "mintBinary(uint256 strike, bool above) payable returns (uint256)"
 
 
+MINE_TRIES = 20
+
+
 @dataclass
 class Ground:
     """One vault, its operator's key, and the ledger: what a restart finds again."""
@@ -116,6 +119,15 @@ class Ground:
         """Put a transaction of the owner (or `sender`) into the mempool."""
         sent = function.transact({"from": sender or self.w3.eth.accounts[0], "gas": 500_000, **options})
         return str(sent.to_0x_hex())
+
+    def send_mined(self, function: Any, **options: Any) -> None:
+        """The same, and it is in a block: anvil may leave out what came while it made ready for one."""
+        sent = self.send(function, **options)
+        for _ in range(MINE_TRIES):
+            self.mine()
+            if self.node.rpc("eth_getTransactionReceipt", sent) is not None:
+                return
+        raise AssertionError(f"{sent} is in none of {MINE_TRIES} blocks")
 
     def effects(self) -> list[dict[str, Any]]:
         """What the vault executed, by its own events: transaction, intent id and value."""
@@ -323,7 +335,11 @@ class Process:
 
     async def until_state(self, call: JobCall, state: str) -> None:
         """Wait until its intent stands there, in the ledger."""
-        await until(lambda: self.state(call) == state, every_s=0.01)
+        try:
+            await until(lambda: self.state(call) == state, every_s=0.01)
+        except AssertionError as error:
+            result = self.results_of.get(call.id)
+            raise AssertionError(f"{state}: {error}; it is {self.state(call)}, with the result {result}") from None
 
     async def until_ended(self, *ended: JobCall) -> None:
         """Wait for the results."""

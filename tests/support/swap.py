@@ -47,9 +47,8 @@ class SwapGround(Ground):
         self, payout: int, *, refund: int = 0, shift: int = 0, is_silent: bool = False, is_mined: bool = True
     ) -> None:
         """What the next swap does; not mined: it comes before whatever waits in the pool."""
-        self.send(self.swap.functions.setTerms(payout, refund, shift, is_silent), gasPrice=10**12)
-        if is_mined:
-            self.mine()
+        send = self.send_mined if is_mined else self.send
+        send(self.swap.functions.setTerms(payout, refund, shift, is_silent), gasPrice=10**12)
 
 
 def make_swap_ground(node: Anvil, proxy: RpcProxy, dsn: str) -> SwapGround:
@@ -60,8 +59,10 @@ def make_swap_ground(node: Anvil, proxy: RpcProxy, dsn: str) -> SwapGround:
     ground.coin = _deploy(ground, "Coin")
     ground.swap = _deploy(ground, "Swap", ground.coin.address)
     node.rpc("anvil_setBalance", ground.swap.address, hex(100 * ETHER))
-    ground.send(ground.coin.functions.mint(ground.swap.address, 10**6))
-    ground.send(ground.vault.functions.setAllowed(ground.swap.address, bytes.fromhex(_selector(ground.swap)), True))
+    ground.send_mined(ground.coin.functions.mint(ground.swap.address, 10**6))
+    ground.send_mined(
+        ground.vault.functions.setAllowed(ground.swap.address, bytes.fromhex(_selector(ground.swap)), True)
+    )
     node.rpc("evm_setAutomine", False)
     ground.set_terms(1_000)
     return ground
