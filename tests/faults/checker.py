@@ -314,6 +314,19 @@ def _is(one: str, other: str) -> bool:
 # --- judgements ------------------------------------------------------------------------------------------------------
 
 
+def _story_of_twice(case: Case, effects: list[_Effect], intent_id: str, tables: _Tables) -> str:
+    """With what the node says of each transaction: two nonces are our fault, one nonce twice is the node's."""
+    hashes = [effect.transaction for effect in effects if effect.intent_id == intent_id]
+    seen = _ask(case.node_url, [("eth_getTransactionByHash", [one]) for one in hashes])
+    on_chain = [
+        f"{one}: nonce {found['nonce']}, block {found['blockNumber']}" if found else f"{one}: not on chain"
+        for one, found in zip(hashes, seen, strict=True)
+    ]
+    call_id = tables.call_of_intent.get(intent_id)
+    story = tables.story(call_id) if call_id is not None else "of no decision in the ledger"
+    return f"{intent_id}: {'; '.join(on_chain)}\n      {story}"
+
+
 def _judge_effects(case: Case, effects: list[_Effect], tables: _Tables, findings: Findings) -> None:
     """At most one effect per decision, and each is what was decided, approved, and nothing else."""
     findings.effects = len(effects)
@@ -322,7 +335,7 @@ def _judge_effects(case: Case, effects: list[_Effect], tables: _Tables, findings
     twice = [intent_id for intent_id, count in per_intent.items() if count > 1]
     findings.duplicate_effects = findings.add(
         "DUPLICATE EFFECT: one intent id executed more than once",
-        [(intent_id, [e.transaction for e in effects if e.intent_id == intent_id]) for intent_id in twice],
+        [_story_of_twice(case, effects, intent_id, tables) for intent_id in twice],
     )
     unknown = [effect for effect in effects if effect.intent_id not in tables.call_of_intent]
     findings.add("an effect of no decision in the ledger", unknown)
