@@ -17,7 +17,6 @@ from runnerd.commands.keys import KeyCommands
 from runnerd.commands.pauses import PauseCommands
 from runnerd.commands.records import RecordCommands
 from runnerd.commands.safes import SafeCommands
-from runnerd.commands.trail import trail
 from runnerd.control import (
     chain_messages,
     consumer_messages,
@@ -219,7 +218,7 @@ class Commands:
             raise ControlError(f"{plugin} has no job {job!r}; it has {', '.join(declared.jobs)}")
 
     def _trail(self, command: str, principal: str, **details: str) -> Statement:
-        return trail(command, principal, self._clock.now(), **details)
+        return audit.append(audit.command(command, principal, self._clock.now(), **details))
 
     def _check_plugin(self, name: str) -> None:
         if name not in self._router.hosts:

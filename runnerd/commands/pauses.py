@@ -4,11 +4,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import assert_never
 
 from runnerd.clock import Clock
-from runnerd.commands.trail import trail
 from runnerd.control import messages
 from runnerd.control.messages import ControlError, Reply
 from runnerd.pauses import EVERYTHING, Mode, Pause, Pauses, Scope
-from runnerd.store import workers
+from runnerd.store import audit, workers
 from runnerd.store.store import Store
 
 
@@ -47,15 +46,10 @@ class PauseCommands:
         self._check_mode(pause)
         # In force at once, and durable before the operator is told so.
         self._pauses.add(pause)
-        record = trail(
-            "pause" if mode is Mode.PAUSED else "reduce",
-            principal,
-            pause.paused_at,
-            scope=scope.value,
-            name=request.name,
-        )
+        command = "pause" if mode is Mode.PAUSED else "reduce"
+        record = audit.command(command, principal, pause.paused_at, scope=scope.value, name=request.name)
         await self._store.commit(
-            workers.pause(scope.value, request.name, principal, pause.paused_at, mode.value), record
+            workers.pause(scope.value, request.name, principal, pause.paused_at, mode.value), audit.append(record)
         )
         # Once more: a resume that was committed before may have taken it away meanwhile. Commits come back in their
         # order, so the one that is in the ledger last is the last here as well.
@@ -67,8 +61,8 @@ class PauseCommands:
         paused = (pause for pause in self._pauses.active.values() if pause.name == request.name)
         scope = next((pause.scope for pause in paused if pause.scope == request.scope), None)
         scope = scope or self._scope(request.scope, request.name)
-        record = trail("resume", principal, self._clock.now(), scope=scope.value, name=request.name)
-        await self._store.commit(workers.resume(scope.value, request.name), record)
+        record = audit.command("resume", principal, self._clock.now(), scope=scope.value, name=request.name)
+        await self._store.commit(workers.resume(scope.value, request.name), audit.append(record))
         self._pauses.remove(scope, request.name)
         left = [str(pause) for pause in self._pauses.active.values()]
         return messages.Done(text="resumed" + (f"; still: {'; '.join(left)}" if left else ""))

@@ -57,7 +57,7 @@ async def id_of(stored: "asyncio.Future[list[Rows]]") -> int:
 
 
 def test_they_ascend_and_are_filled_again_before_they_run_out(ledger_dsn: str) -> None:
-    """Without a pause for whoever takes them."""
+    """As long as filling keeps up with whoever takes them."""
 
     async def scenario() -> None:
         async with opened(ledger_dsn) as (_, ids):
