@@ -154,7 +154,7 @@ def _restarts_under(program: str, text: str, arguments: Sequence[str], tuned: st
             time.sleep(2)  # supervisord takes a process that ends within its first second for one that never started
             took = []
             for pid in pids[:restarts]:
-                time.sleep(random.uniform(*PAUSE_S))
+                time.sleep(random.uniform(*PAUSE_S))  # so that no kill keeps step with a rival's own rounds
                 killed = time.time()
                 os.kill(pid, signal.SIGKILL)
                 took.append(births.read(1)[0][1] - killed)
