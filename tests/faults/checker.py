@@ -220,49 +220,33 @@ def _ask(url: str, requests: Sequence[tuple[str, list[object]]]) -> list[Any]:
 def _read_chain(case: Case) -> tuple[list[_Effect], list[Row]]:
     """All effects, and all transactions of the operator, of one and the same chain.
 
-    While a reorg is under way the node shows logs of blocks that are gone beside those of the blocks in their place: a
-    transaction in both, or two attempts of one intent, one in each. Only what is in a block of the chain counts. And
-    where a transaction is still shown in two blocks, or two have one intent id, the receipts say what there is: a
-    transaction has one, in one block, or none.
+    When a reorg comes between the answers, the logs may be of blocks that are gone: only those count that are in a
+    block of the chain as it was read last.
     """
     for _ in range(MAX_TORN):
         logs, blocks = _logs(case), _blocks(case)
-        if all(older["hash"] == newer["parentHash"] for older, newer in pairwise(blocks) if older and newer):
+        whole = [block for block in blocks if block]
+        if whole == blocks and all(older["hash"] == newer["parentHash"] for older, newer in pairwise(whole)):
             break
     else:
         raise RuntimeError(f"{MAX_TORN} times in a row the node's blocks were not one chain")
-    hashes = {block["hash"] for block in blocks if block}
-    by_transaction: dict[str, dict[object, Row]] = defaultdict(dict)
+    hashes = {block["hash"] for block in whole}
+    by_transaction: dict[str, list[Row]] = defaultdict(list)
     for log in logs:
-        number = int(log["blockNumber"], 16)
-        is_hole = number < len(blocks) and blocks[number] is None
-        if log["blockHash"] in hashes or is_hole:
-            by_transaction[log["transactionHash"]][log["blockHash"], log["logIndex"]] = log
-    whole = {tx_hash: [*found.values()] for tx_hash, found in by_transaction.items()}
-    doubtful = [*_doubtful(whole)]
-    receipts = _ask(case.node_url, [("eth_getTransactionReceipt", [tx]) for tx in doubtful]) if doubtful else []
-    for tx_hash, receipt in zip(doubtful, receipts, strict=True):
-        whole[tx_hash] = [log for log in (receipt or {"logs": []})["logs"] if _is_effect(case, log)]
-    effects = [effect for found in whole.values() if found for effect in _effects_of(found)]
-    transactions = [tx for block in blocks if block for tx in block["transactions"]]
-    return effects, [tx for tx in transactions if _is(tx["from"], case.operator)]
+        if log["blockHash"] in hashes:
+            by_transaction[log["transactionHash"]].append(log)
+    effects = [effect for found in by_transaction.values() for effect in _effects_of(found)]
+    return effects, [tx for block in whole for tx in block["transactions"] if _is(tx["from"], case.operator)]
 
 
 def _blocks(case: Case) -> list[Row | None]:
-    """With their transactions, by number. anvil has, after many reorgs, blocks that it does not show by their number:
-    they are asked for by the hash that their child names. None is one that it does not show at all."""
+    """With their transactions, by number. None is one that a reorg took back meanwhile."""
     (head,) = _ask(case.node_url, [("eth_blockNumber", [])])
     numbers = range(int(head, 16) + 1)
     found: list[Row | None] = []
     for start in range(0, len(numbers), BLOCKS_A_BATCH):
         part = numbers[start : start + BLOCKS_A_BATCH]
         found += _ask(case.node_url, [("eth_getBlockByNumber", [hex(number), True]) for number in part])
-    for number in reversed(numbers[:-1]):
-        child = found[number + 1]
-        if found[number] is None and child is not None:
-            (found[number],) = _ask(case.node_url, [("eth_getBlockByHash", [child["parentHash"], True])])
-    while found and found[-1] is None:  # not there yet, or just taken back
-        found.pop()
     return found
 
 
@@ -271,19 +255,6 @@ def _logs(case: Case) -> list[Row]:
     wanted = {"fromBlock": "0x0", "toBlock": "latest", "address": addresses, "topics": topics}
     (logs,) = _ask(case.node_url, [("eth_getLogs", [wanted])])
     return list(logs)
-
-
-def _doubtful(logs_of: Mapping[str, list[Row]]) -> Iterator[str]:
-    ids = Counter(log["topics"][1] for logs in logs_of.values() for log in logs if log["topics"][0] == EXECUTED)
-    for tx_hash, logs in logs_of.items():
-        is_twice = any(log["topics"][0] == EXECUTED and ids[log["topics"][1]] > 1 for log in logs)
-        if is_twice or len({log["blockHash"] for log in logs}) > 1:
-            yield tx_hash
-
-
-def _is_effect(case: Case, log: Row) -> bool:
-    is_theirs = _is(log["address"], case.vault) or _is(log["address"], case.market)
-    return is_theirs and log["topics"][0] in (EXECUTED, BINARY, RANGE)
 
 
 def _effects_of(logs: list[Row]) -> Iterator[_Effect]:

@@ -1,7 +1,7 @@
 """A long campaign in legs: each has a chain, a ledger and a daemon of its own, and is judged by itself.
 
-anvil is why: it keeps every block in memory, and after some thousand reorgs it loses blocks, and once did not answer
-any more. A leg is replayed alone by its own seed.
+anvil is why: it keeps every block in memory, and the longer the chain the longer a reorg takes. A leg is replayed alone
+by its own seed.
 """
 
 from collections.abc import Iterator

@@ -12,6 +12,7 @@ from typing import Final
 from deploy.demo.world import Venue, build_venue, make_keystore, render_config
 from tests.faults.campaign.database import Database, campaign_database
 from tests.faults.campaign.faulty_node import Fleet, faulty_fleet
+from tests.faults.campaign.miner import Miner
 from tests.faults.campaign.plan import MAX_REORG, Fault
 from tests.faults.campaign.supervisor import Supervisor, supervisor
 from tests.faults.checker import Case
@@ -51,6 +52,7 @@ class World:
 
     directory: Path
     node: Anvil
+    miner: Miner
     faulty: Fleet
     database: Database
     venue: Venue
@@ -119,10 +121,10 @@ def build_world(on_hit: Callable[[Fault], None], broken: str | None) -> Iterator
     with ExitStack() as stack:
         directory = stack.enter_context(make_short_dir())
         node = stack.enter_context(
-            start_anvil(
-                block_time_s=BLOCK_TIME_S, prune_history=False, extra_args=["--prune-history", str(STATES_KEPT)]
-            )
+            start_anvil(prune_history=False, extra_args=["--no-mining", "--prune-history", str(STATES_KEPT)])
         )
+        miner = Miner(node, BLOCK_TIME_S)
+        stack.enter_context(miner.at_work())
         database = stack.enter_context(campaign_database(directory))
         faulty = stack.enter_context(faulty_fleet(node.url, VIEWS, on_hit))
         operator = make_keystore(directory)
@@ -136,7 +138,7 @@ def build_world(on_hit: Callable[[Fault], None], broken: str | None) -> Iterator
         page = stack.enter_context(open_page(page_path))
         daemon = stack.enter_context(supervisor(directory, page_path, page, broken=broken, node_url=node.url))
         world = World(
-            directory=directory, node=node, faulty=faulty, database=database, venue=venue, daemon=daemon
+            directory=directory, node=node, miner=miner, faulty=faulty, database=database, venue=venue, daemon=daemon
         )  # fmt: skip
         world.write_config()
         yield world
