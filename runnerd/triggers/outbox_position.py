@@ -6,9 +6,13 @@ long as nobody has put an older copy of it in its place.
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import msgspec
 from msgspec import Struct
+
+NAME: Final = "outbox"
+"""Of the producer, and of its positions."""
 
 
 class Position(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import pytest
 
 from protocol.limits import MAX_PAYLOAD_LENGTH
 from protocol.triggers import Event
-from runnerd.triggers import outbox, outbox_link
+from runnerd.triggers import outbox_link, outbox_reading
 from runnerd.triggers.outbox_link import MAX_ROWS
 from tests.support.aio import run_async
 from tests.support.outbox_bench import install, outbox_bench, publish, transaction
@@ -312,8 +312,8 @@ def test_silent_connection_is_noticed_in_less_than_ten_seconds(
     ledger_dsn: str, indexer: str, short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half open, nobody told: the probe finds out. Its two times are shortened here; as they are they make seven."""
-    assert outbox.PROBE_EVERY_S + outbox_link.ANSWER_DEADLINE_S < 10
-    monkeypatch.setattr("runnerd.triggers.outbox.PROBE_EVERY_S", 0.1)
+    assert outbox_reading.PROBE_EVERY_S + outbox_link.ANSWER_DEADLINE_S < 10
+    monkeypatch.setattr("runnerd.triggers.outbox_reading.PROBE_EVERY_S", 0.1)
     monkeypatch.setattr("runnerd.triggers.outbox_link.ANSWER_DEADLINE_S", 0.3)
 
     async def scenario() -> None:
@@ -335,7 +335,7 @@ def test_doorbell_that_does_not_ring_is_made_up_for(
     ledger_dsn: str, indexer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As behind a pooler that loses LISTEN: the table is the truth, and is looked at now and then."""
-    monkeypatch.setattr("runnerd.triggers.outbox.PROBE_EVERY_S", 0.1)
+    monkeypatch.setattr("runnerd.triggers.outbox_reading.PROBE_EVERY_S", 0.1)
 
     async def scenario() -> None:
         async with outbox_bench(ledger_dsn, indexer) as bench:
@@ -375,7 +375,7 @@ def test_outbox_that_was_set_back_is_not_read_until_its_ids_are_beyond(
     ledger_dsn: str, indexer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restored backup would give ids again that were seen: what has them would be lost without a word."""
-    monkeypatch.setattr("runnerd.triggers.outbox.PROBE_EVERY_S", 0.1)
+    monkeypatch.setattr("runnerd.triggers.outbox_reading.PROBE_EVERY_S", 0.1)
 
     async def scenario() -> None:
         async with outbox_bench(ledger_dsn, indexer) as bench:
@@ -449,7 +449,7 @@ def test_what_the_ledger_refuses_of_one_plugin_does_not_keep_the_others(
     ledger_dsn: str, indexer: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is said, and tried again; nothing of it is passed over."""
-    monkeypatch.setattr("runnerd.triggers.outbox.REFUSED_EVERY_S", 0.2)
+    monkeypatch.setattr("runnerd.triggers.outbox_reading.REFUSED_EVERY_S", 0.2)
 
     async def scenario() -> None:
         async with outbox_bench(ledger_dsn, indexer) as bench:
