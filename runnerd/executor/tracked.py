@@ -1,6 +1,7 @@
 """An intent under way, with its call: the one mutable place where its state is kept in step with the ledger."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -181,6 +182,10 @@ class Book:
         if intent.state not in ENDED:
             self.open[intent.call_id] = tracked
         return tracked
+
+    def states(self) -> dict[str, int]:
+        """How many open intents there are in each state."""
+        return dict(Counter(tracked.intent.state.value for tracked in self.open.values()))
 
     def planned(self) -> list[Tracked]:
         """The open intents that were never signed, oldest first."""

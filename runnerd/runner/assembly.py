@@ -50,6 +50,8 @@ from runnerd.triggers.webhook import WebhookProducer
 from runnerd.vaults.catalogue import Catalogue, build_catalogue
 from runnerd.vaults.desks import VaultOpening
 from runnerd.vaults.snapshot import open_snapshots
+from runnerd.views.pages import Pages
+from runnerd.views.problems import Problems
 from runnerd.views.status import StatusReader
 from runnerd.wallets.signer import Signer
 from runnerd.webhooks.keys import KeyRing
@@ -93,6 +95,7 @@ class Parts:
     opening: VaultOpening
     webhooks: Webhooks
     status: StatusReader
+    pages: Pages
     reloader: Reloader
     services: Services
 
@@ -152,9 +155,14 @@ async def assemble(ground: Ground) -> Parts:
     for name, plugin in config.plugins.items():
         plugins.add(name, plugin)  # held until its vault's chain has answered
     lag, services = LagMonitor(metrics), Services(ground.on_failure)
+    problems = Problems(
+        config, plugins.hosts, chains, store, book, pauses, producers, services, consumers, ground.zygotes,
+        router.routes,
+    )  # fmt: skip
+    pages = Pages(problems, metrics, chains, store, book)
     status = StatusReader(
-        config, plugins.hosts, chains, desks, store, book, usage, pauses, results, metrics, producers, services,
-        consumers, ground.zygotes, ground.http, lambda: lag.latest_s, clock, router.routes,
+        config, plugins.hosts, chains, desks, store, book, usage, pauses, results, producers, services, consumers,
+        ground.zygotes, ground.http, lambda: lag.latest_s, clock, router.routes, problems,
     )  # fmt: skip
     commands = Commands(
         router, plugins, results, pauses, store, status,
@@ -163,7 +171,7 @@ async def assemble(ground: Ground) -> Parts:
         KeyCommands(ring, plugins.hosts, store, clock), ConsumerCommands(consumers, store, clock), clock,
         outbox, ground.drain,
     )  # fmt: skip
-    webhooks = Webhooks(ring, webhook, router, results, store, status.page, config.http.requests_per_s, clock)
+    webhooks = Webhooks(ring, webhook, router, results, store, pages.page, config.http.requests_per_s, clock)
     reloader = Reloader(config, plugins, ground.systemd, ground.trail, ground.extensions.producers)
     services.add(LoopService("lag", lag.run))
     services.add(LoopService("ledger", store.run_until_failed), VITAL)
@@ -190,6 +198,7 @@ async def assemble(ground: Ground) -> Parts:
         opening=VaultOpening(desks, catalogues, book, executor, plugins, ground.on_failure),
         webhooks=webhooks,
         status=status,
+        pages=pages,
         reloader=reloader,
         services=services,
     )

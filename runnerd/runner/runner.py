@@ -193,7 +193,7 @@ class Runner:
             parts.producers.start()
             await self._admit(parts)
             await parts.router.recover()
-            parts.status.is_ready = True
+            parts.pages.is_ready = True
             self._systemd.notify("READY=1", f"STATUS={len(config.plugins)} plugins")
             logger.info(
                 "ready in %.2f s", time.monotonic() - started,
@@ -218,7 +218,7 @@ class Runner:
         self._systemd.notify("STOPPING=1")
         logger.info("stopping", extra=fields("stopping"))
         parts.router.is_draining = True
-        parts.status.is_ready = False
+        parts.pages.is_ready = False
         await in_order(
             partial(parts.services.stop, RELOAD),
             parts.producers.close,

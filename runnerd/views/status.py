@@ -1,13 +1,11 @@
-"""Puts together what `runnerctl status`, /healthz, /readyz and /metrics show. Reads the parts, changes nothing."""
+"""Puts together what `runnerctl status` shows. Reads the parts, changes nothing."""
 
 import asyncio
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from runnerd import __version__
-from runnerd.chain.pool.health import Fault, NodeState
 from runnerd.chains import ChainDesk
 from runnerd.clock import Clock
 from runnerd.commands.consumers import to_status
@@ -21,24 +19,19 @@ from runnerd.control.status_messages import ChainStatus, PluginStatus, Status
 from runnerd.executor.executor import VaultDesk
 from runnerd.executor.tracked import Book
 from runnerd.executor.usage import Usage
-from runnerd.executor.wanted import IntentState
-from runnerd.http.words import Page
 from runnerd.pauses import Pause, Pauses
 from runnerd.routing.results import Results
 from runnerd.routing.routes import Routes
 from runnerd.services.http import HttpProcess
-from runnerd.services.metrics import Metrics
 from runnerd.services.services import Services
 from runnerd.store.store import Store
 from runnerd.supervisor.host import PluginHost
-from runnerd.supervisor.machine import Phase
 from runnerd.triggers.producers import Producers
 from runnerd.triggers.source import source_of
 from runnerd.views.memory import private_memory
-from runnerd.views.routes import route_problems, view_routes
+from runnerd.views.problems import Problems
+from runnerd.views.routes import view_routes
 from runnerd.zygotes import Zygotes
-
-MAX_LISTED = 8
 
 
 class StatusReader:
@@ -55,7 +48,6 @@ class StatusReader:
         usage: Usage,
         pauses: Pauses,
         results: Results,
-        metrics: Metrics,
         producers: Producers,
         services: Services,
         consumers: Consumers,
@@ -63,7 +55,8 @@ class StatusReader:
         http: HttpProcess | None,
         lag_s: Callable[[], float],
         clock: Clock,
-        routes: Routes | None = None,
+        routes: Routes,
+        problems: Problems,
     ) -> None:
         self._config = config
         self._hosts = hosts
@@ -74,7 +67,6 @@ class StatusReader:
         self._usage = usage
         self._pauses = pauses
         self._results = results
-        self._metrics = metrics
         self._producers = producers
         self._services = services
         self._consumers = consumers
@@ -82,16 +74,16 @@ class StatusReader:
         self._http = http
         self._lag_s = lag_s
         self._clock = clock
-        self._routes = routes or Routes()
+        self._routes = routes
+        self._problems = problems
         self._started_at = clock.now()
-        self.is_ready = False
 
     async def read(self) -> Status:
         """Everything, now."""
         pids = [host.worker.pid for host in self._hosts.values() if host.worker is not None and host.worker.pid]
         # The kernel walks every page of every worker for this: in a thread, or the loop stands still meanwhile.
         memory = await asyncio.to_thread(lambda: {pid: private_memory(pid) for pid in pids})
-        problems = list(self.problems())  # of the same moment as all that follows
+        problems = list(self._problems.all())  # of the same moment as all that follows
         return Status(
             version=__version__,
             pid=os.getpid(),
@@ -107,7 +99,7 @@ class StatusReader:
             chains=[self._chain(name, chain) for name, chain in self._chains.items()],
             vaults=[self._vault(name) for name in self._config.vaults],
             keepers=[self._keeper(name) for name in self._config.keepers],
-            open_intents=self._open_intents(),
+            open_intents=self._book.states(),
             producers=[
                 ProducerStatus(name=one.name, state=one.state.value, reason=one.reason, progress=one.progress)
                 for one in self._producers.view()
@@ -119,102 +111,6 @@ class StatusReader:
             ],
             consumers=[to_status(one) for one in self._consumers.view()],
         )
-
-    def page(self, word: str) -> Page:
-        """The page that the http process asks for."""
-        match word:
-            case "metrics":
-                heads = {
-                    name: chain.network.head.latest.number
-                    for name, chain in self._chains.items()
-                    if chain.network.head.latest is not None
-                }
-                balances_wei = {
-                    (name, address): lane.purse.balance_wei
-                    for name, chain in self._chains.items()
-                    for address, lane in chain.lanes.items()
-                    if lane.purse.balance_wei is not None
-                }
-                self._metrics.observe_parts(
-                    is_database_up=self._store.is_connected,
-                    heads=heads,
-                    intents=self._open_intents(),
-                    balances_wei=balances_wei,
-                )
-                return Page(status=200, content_type="metrics", body=self._metrics.render().decode())
-            case "ready":
-                problems = [] if self.is_ready else ["starting"]
-                problems += self._blocking_problems()
-                return _page(503 if problems else 200, problems or ["ready"])
-            case _:
-                # Alive is not the same as without problems: a restart by a health check mends no quarantined plugin.
-                return _page(200, [*self.problems()] or ["healthy"])
-
-    def problems(self) -> Iterable[str]:
-        """What an operator should know, in words."""
-        yield from self._blocking_problems()
-        for name, host in sorted(self._hosts.items()):
-            if host.state.phase in (Phase.QUARANTINED, Phase.BACKOFF, Phase.UNHEALTHY):
-                yield f"plugin {name} is {host.state.phase}: {host.state.reason}"
-        for name, chain in self._chains.items():
-            # While all are away, the chain's own problem says it.
-            if chain.problem is None:
-                for node in chain.network.rpc.nodes:
-                    if node.health.state is NodeState.OUT and node.health.fault is not Fault.NOT_ASKED:
-                        yield f"chain {name}: node {node.name} is out: {node.health.reason}"
-        for parts in (self._producers, self._services, self._consumers):
-            yield from parts.problems()
-        yield from route_problems(self._routes, self._hosts)
-        for name, chain in self._chains.items():
-            for address, lane in chain.lanes.items():
-                if (shortage := lane.purse.shortage) is not None:
-                    yield f"wallet {address} on {name}: {shortage}"
-        yield from self._unresolved()
-        yield from self._strangers()
-        for pause in self._pauses.active.values():
-            yield str(pause)
-
-    def _unresolved(self) -> Iterable[str]:
-        """Each is a place in its wallet's flight that stays taken."""
-        places: dict[tuple[str, str], list[int]] = {}
-        for tracked in self._book.open.values():
-            if tracked.intent.state is IntentState.UNRESOLVED:
-                places.setdefault((tracked.intent.vault, tracked.intent.wallet), []).append(tracked.intent.call_id)
-        for (vault, wallet), call_ids in sorted(places.items()):
-            listing = ", ".join(map(str, sorted(call_ids)))
-            what = f"what became of calls {listing} is unresolved, and keeps wallet {wallet} waiting"
-            yield f"{self._kind(vault)} {vault}: {what}"
-
-    def _strangers(self) -> Iterable[str]:
-        """Transactions of our wallets that nobody has said a word about, and the gaps that such ones may leave."""
-        for name, chain in self._chains.items():
-            auditor = chain.auditor
-            if auditor is None:
-                continue
-            if unadopted := auditor.unadopted:
-                many = f"{len(unadopted)} transactions of our wallets are" if len(unadopted) > 1 else "a transaction is"
-                yield (
-                    f"chain {name}: {many} not ours, and not adopted; if it was meant so: "
-                    f"runnerctl adopt {unadopted[0]}"
-                )
-            for wallet, nonces in auditor.gaps.items():
-                listing = ", ".join(map(str, nonces[:MAX_LISTED])) + (" …" if len(nonces) > MAX_LISTED else "")
-                yield f"chain {name}: nonces {listing} of wallet {wallet} are missing, and are being filled"
-
-    def _blocking_problems(self) -> Iterable[str]:
-        if not self._store.is_connected:
-            yield "the database is not reachable"
-        if self._zygotes.pid is None:
-            yield "there is no zygote: no worker can start"
-        for name, chain in self._chains.items():
-            if chain.problem is not None:
-                yield f"chain {name}: {chain.problem}"
-            elif chain.admission is not None:
-                for vault, reason in chain.admission.refused.items():
-                    yield f"{self._kind(vault)} {vault}: {reason}"
-            for address, lane in chain.lanes.items():
-                if lane.problem is not None:
-                    yield f"wallet {address} on {name}: {lane.problem}"
 
     def _plugin(self, host: PluginHost, memory: Mapping[int, int | None]) -> PluginStatus:
         worker = host.worker
@@ -305,16 +201,6 @@ class StatusReader:
             paused_actions=[pause.name for pause in self._pauses.of_actions(name)],
         )
 
-    def _kind(self, place: str) -> str:
-        return "keeper" if place in self._config.keepers else "vault"
-
-    def _open_intents(self) -> dict[str, int]:
-        return dict(Counter(tracked.intent.state.value for tracked in self._book.open.values()))
-
 
 def _text(pause: Pause | None) -> str | None:
     return str(pause) if pause is not None else None
-
-
-def _page(status: int, lines: list[str]) -> Page:
-    return Page(status=status, content_type="text/plain; charset=utf-8", body="\n".join(lines) + "\n")

@@ -1,21 +1,24 @@
 """What an operator is told is wrong. The table of `runnerctl status` is in tests/cli/test_status.py."""
 
 import asyncio
-from types import SimpleNamespace
+from collections.abc import Mapping
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 from runnerd.chain.pool.health import Fault, Health, NodeState
 from runnerd.executor.wanted import Intent, IntentState
 from runnerd.pauses import Pauses
+from runnerd.routing.routes import Routes
 from runnerd.services.http import HttpGone
 from runnerd.services.service import LoopService, Restart, ServicePolicy
 from runnerd.services.services import Services
 from runnerd.triggers.producers import Producers
-from runnerd.views.status import StatusReader
+from runnerd.views.problems import Problems
 from tests.support.aio import run_async
 from tests.support.until import until
 from tests.support.virtual_time import EPOCH
 
+NONE: Mapping[str, Any] = MappingProxyType({})
 WALLET = "0x" + "0A" * 20
 
 
@@ -28,28 +31,28 @@ def intent(call_id: int, state: IntentState) -> Any:
     return SimpleNamespace(intent=made)
 
 
-def reader(*intents: Any, services: Services | None = None, keepers: tuple[str, ...] = ()) -> StatusReader:
+def problems(
+    *intents: Any, services: Services | None = None, keepers: tuple[str, ...] = (), chains: Mapping[str, Any] = NONE
+) -> Problems:
     """Of a runnerd that is well but for these."""
     parts: dict[str, Any] = {
-        "config": SimpleNamespace(keepers=keepers), "hosts": {}, "chains": {}, "vaults": {},
+        "config": SimpleNamespace(keepers=keepers), "hosts": {}, "chains": chains,
         "store": SimpleNamespace(is_connected=True),
-        "book": SimpleNamespace(open={each.intent.call_id: each for each in intents}), "usage": None,
-        "pauses": Pauses(), "results": None, "metrics": None, "producers": Producers(),
-        "consumers": SimpleNamespace(problems=list),
-        "zygotes": SimpleNamespace(pid=1), "http": None, "lag_s": lambda: 0.0,
-        "services": services or Services(lambda _: None), "clock": SimpleNamespace(now=lambda: EPOCH),
+        "book": SimpleNamespace(open={each.intent.call_id: each for each in intents}),
+        "pauses": Pauses(), "producers": Producers(), "consumers": SimpleNamespace(problems=list),
+        "zygotes": SimpleNamespace(pid=1), "services": services or Services(lambda _: None), "routes": Routes(),
     }  # fmt: skip
-    return StatusReader(**cast("Any", parts))
+    return Problems(**cast("Any", parts))
 
 
 def test_unresolved_intents_are_a_problem_by_wallet() -> None:
     """Each keeps one of the places in flight; sixteen of them stop the wallet, and nothing else would say why."""
-    found = reader(intent(7, IntentState.UNRESOLVED), intent(3, IntentState.UNRESOLVED), intent(9, IntentState.SENT))
-    assert list(found.problems()) == [
+    found = problems(intent(7, IntentState.UNRESOLVED), intent(3, IntentState.UNRESOLVED), intent(9, IntentState.SENT))
+    assert list(found.all()) == [
         f"vault main: what became of calls 3, 7 is unresolved, and keeps wallet {WALLET} waiting"
     ]
-    found = reader(intent(7, IntentState.UNRESOLVED), keepers=("main",))
-    assert next(iter(found.problems())).startswith("keeper main: what became of calls 7")
+    found = problems(intent(7, IntentState.UNRESOLVED), keepers=("main",))
+    assert next(iter(found.all())).startswith("keeper main: what became of calls 7")
 
 
 def test_service_that_has_failed_is_a_problem() -> None:
@@ -63,11 +66,11 @@ def test_service_that_has_failed_is_a_problem() -> None:
         services.add(LoopService("http", fail), ServicePolicy(restart=Restart.NEVER))
         services.add(LoopService("lag", asyncio.Event().wait))
         await services.start()
-        found = reader(services=services)
-        await until(lambda: [*found.problems()])
-        problems = [*found.problems()]
+        found = problems(services=services)
+        await until(lambda: [*found.all()])
+        listed = [*found.all()]
         await services.close()
-        return problems
+        return listed
 
     assert run_async(look()) == ["service http failed: the http process is gone"]
 
@@ -80,13 +83,13 @@ def test_strangers_and_gaps_are_a_problem_with_the_command_to_type() -> None:
         auditor = SimpleNamespace(unadopted=unadopted, gaps=gaps)
         return SimpleNamespace(problem=None, admission=None, lanes={}, network=network, auditor=auditor)
 
-    found = reader()
     silent = SimpleNamespace(problem="silent", admission=None, lanes={}, network=network, auditor=None)
-    found._chains = {
+    chains = {
         "a": chain(["0x1"], {}), "b": chain(["0x2", "0x3"], {WALLET: [*range(4, 13)]}), "c": chain([], {}),
-        "d": cast("Any", silent),
+        "d": silent,
     }  # fmt: skip
-    assert list(found.problems()) == [
+    found = problems(chains=chains)
+    assert list(found.all()) == [
         "chain d: silent",
         "chain a: a transaction is not ours, and not adopted; if it was meant so: runnerctl adopt 0x1",
         "chain b: 2 transactions of our wallets are not ours, and not adopted; if it was meant so: runnerctl adopt 0x2",
@@ -104,9 +107,8 @@ def test_node_that_is_out_is_a_problem_and_one_on_probation_is_none() -> None:
     ]
     network = SimpleNamespace(rpc=SimpleNamespace(nodes=nodes))
     chain = SimpleNamespace(problem=None, admission=None, lanes={}, network=network, auditor=None)
-    found = reader()
-    found._chains = {"local": cast("Any", chain)}
-    assert list(found.problems()) == ["chain local: node http://b is out: lags: 9 blocks behind 9"]
+    found = problems(chains={"local": chain})
+    assert list(found.all()) == ["chain local: node http://b is out: lags: 9 blocks behind 9"]
 
 
 def test_wallet_without_money_is_a_problem() -> None:
@@ -114,7 +116,6 @@ def test_wallet_without_money_is_a_problem() -> None:
     lane = SimpleNamespace(problem=None, purse=SimpleNamespace(shortage="has 0 wei, 7 wei too little"))
     network = SimpleNamespace(rpc=SimpleNamespace(nodes=[]))
     chain = SimpleNamespace(problem=None, admission=None, lanes={WALLET: lane}, network=network, auditor=None)
-    found = reader()
-    found._chains = {"local": cast("Any", chain)}
-    assert list(found.problems()) == [f"wallet {WALLET} on local: has 0 wei, 7 wei too little"]
-    assert list(found._blocking_problems()) == []
+    found = problems(chains={"local": chain})
+    assert list(found.all()) == [f"wallet {WALLET} on local: has 0 wei, 7 wei too little"]
+    assert list(found.blocking()) == []
