@@ -154,4 +154,4 @@ class Plugins:
 
 def _what(host: PluginHost) -> str:
     """Its vault or keeper, in words."""
-    return f"{'keeper' if host.config.role == 'keeper' else 'vault'} {host.config.place}"
+    return f"{host.config.place_kind} {host.config.place}"

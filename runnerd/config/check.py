@@ -198,7 +198,7 @@ def _adapter(key: str, vault: VaultConfig) -> Iterator[Problem]:
 def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]:
     yield from plugin_problems(key, plugin, config)
     yield from _counts(f"{key}.budget", plugin.budget)
-    place, what = config.places.get(plugin.place), "keeper" if plugin.role == "keeper" else "vault"
+    place, what = config.places.get(plugin.place), plugin.place_kind
     if place is not None:
         yield from _within(f"{key}.budget", plugin.budget, place, what)
         chain = config.chains.get(place.chain)

@@ -124,3 +124,8 @@ class PluginConfig(Table, frozen=True):
     def place(self) -> str:
         """The name of its vault or keeper: `runnerd.config.roles` has seen to it that there is exactly one."""
         return self.vault or self.keeper or ""
+
+    @property
+    def place_kind(self) -> str:
+        """What its role acts through: `vault` or `keeper`."""
+        return "keeper" if self.role == "keeper" else "vault"

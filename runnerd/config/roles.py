@@ -32,7 +32,8 @@ def check_roles(config: Config) -> Iterator[Problem]:
 
 def plugin_problems(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]:
     """Whether it names exactly the one place that fits its role."""
-    fits, other = ("keeper", "vault") if plugin.role == "keeper" else ("vault", "keeper")
+    fits = plugin.place_kind
+    other = "vault" if fits == "keeper" else "keeper"
     named, wrong = getattr(plugin, fits), getattr(plugin, other)
     places: Mapping[str, object] = config.keepers if fits == "keeper" else config.vaults
     allowed = f"{fits} = one of: {_listed(places)}"

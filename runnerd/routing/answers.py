@@ -86,16 +86,16 @@ class Answers:
         host = self._hosts.get(call.plugin)
         if host is None:
             raise ConsumerRefused(f"call {call.id}: plugin {call.plugin} is not configured any more")
-        vault = host.config.place
-        desk = self._vaults.get(vault)
+        place, what = host.config.place, f"{host.config.place_kind} {host.config.place}"
+        desk = self._vaults.get(place)
         if desk is None:
-            raise ConsumerNotReady(f"vault {vault} is not open")
+            raise ConsumerNotReady(f"{what} is not open")
         if self._drain.is_asked:
             raise ConsumerNotReady("runnerd is stopping, and begins no more transactions")
         entry = desk.catalogue.actions.get(action.name)
         if entry is None:
-            raise ConsumerRefused(f"call {call.id}: vault {vault} grants no action {action.name}")
-        objection = find_objection(call, self._configs[vault].chain, entry.contract)
+            raise ConsumerRefused(f"call {call.id}: {what} grants no action {action.name}")
+        objection = find_objection(call, self._configs[place].chain, entry.contract)
         if objection is not None:
             raise ConsumerRefused(f"call {call.id}: {objection}")
         try:

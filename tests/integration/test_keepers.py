@@ -15,11 +15,12 @@ from deploy.demo.keepers import Upkeep, build_upkeep
 from deploy.demo.world import SPOT, make_keystore, render_config, render_tables
 from runnerd.control.messages import Fired, Pause, Resume
 from tests.support.contracts import deploy, load_artifact
-from tests.support.scene import Scene, Stage, mint, puppet
+from tests.support.scene import Scene, Stage, mint, puppet, wait_for
 
 pytestmark = pytest.mark.integration
 
 REFRESH: tuple[str, dict[str, object], int] = ("refresh", {}, 0)
+REFRESHED = "Refreshed(address indexed caller, uint256 nav)"
 MISTAKEN = """
 from workers.sdk import Context, Noop, Plugin
 
@@ -83,15 +84,19 @@ def kept(stage: Stage) -> Iterator[Kept]:
             "keepers.nav.actions.set_spot": {  # the owner's statement is wrong
                 "contract": private.address, "function": "setSpot(uint256 price)", "permissionless": True,
             },
+            "consumers.answers": {"kind": "submit", "plugin": "respondent", "action": "refresh"},
         }  # fmt: skip
         plugins: dict[str, dict[str, object]] = {
             "alpha": puppet(),
             "sweeper": puppet(role="keeper", keeper="nav"),
             "usurper": puppet(role="keeper", keeper="usurper"),
+            "respondent": puppet(role="keeper", keeper="nav", triggers=[
+                {"kind": "log", "addresses": [feed], "event": REFRESHED, "where": {"caller": venue.owner}},
+            ]),
             "mistaken": {"role": "keeper", "keeper": "nav", "path": str(scene.directory / "mistaken.py")},
-        }
+        }  # fmt: skip
         scene.config.write_text(render_config(venue, plugins, dsn=scene.dsn) + render_tables(tables))
-        scene.start("alpha", "sweeper")
+        scene.start("alpha", "sweeper", "respondent")
         yield Kept(scene, upkeep, private)
 
 
@@ -105,6 +110,21 @@ def test_a_keepers_action_goes_through_from_its_own_wallet(kept: Kept) -> None:
     assert (sent["from"], sent["to"], sent["value"]) == (kept.upkeep.wallet, kept.upkeep.feed.address, 0)
     (signed,) = [one for one in kept.scene.transactions() if one.call_id == fired.call_id]
     assert (signed.vault, signed.wallet, signed.target) == ("nav", kept.upkeep.wallet, kept.upkeep.feed.address)
+
+
+def test_a_keeper_answers_the_contract_that_asked_from_its_own_wallet(kept: Kept) -> None:
+    """Once: what it does itself, and what its plugin does by hand, asks for nothing."""
+    scene, refreshed = kept.scene, kept.upkeep.feed.events.Refreshed
+    wait_for(lambda: scene.log("chain_trigger_follows"), "the trigger")
+    scene.venue.send(kept.upkeep.feed.functions.refresh())
+    wait_for(lambda: [run for run in scene.runs("respondent") if run.trigger == "answer" and run.outcome], "the answer")
+    assert kept.ask(REFRESH, plugin="respondent").outcome == "acted"
+
+    (answer,) = scene.rows("select * from job_calls where trigger = 'answer'")
+    assert (answer["plugin"], answer["outcome"], answer["principal"]) == ("respondent", "acted", "consumer:answers")
+    (attempt,) = scene.rows("select hash from attempts where call_id = %s", answer["id"])
+    logs = {log["transactionHash"].to_0x_hex(): log["args"]["caller"] for log in refreshed().get_logs(from_block=0)}
+    assert logs[attempt["hash"]] == kept.upkeep.wallet
 
 
 def test_the_status_shows_the_keeper_beside_the_vaults(kept: Kept) -> None:
