@@ -59,6 +59,8 @@ from runnerd.webhooks.webhooks import Webhooks
 from runnerd.zygotes import Zygotes
 
 VITAL = ServicePolicy(restart=Restart.VITAL)
+HTTP_POLICY = ServicePolicy(backoff_first_s=0.1)
+"""Who connects meanwhile waits for the next http process."""
 RELOAD = "reload"
 """The service that ends first: it would start what is being stopped."""
 
@@ -181,9 +183,7 @@ async def assemble(ground: Ground) -> Parts:
         services.add(LoopService("watchdog", ground.systemd.watch), VITAL)
     services.add(ControlServer(config.control_socket, commands.handle), VITAL)
     if ground.http is not None:
-        services.add(
-            LoopService("http", partial(ground.http.serve, webhooks.answer)), ServicePolicy(restart=Restart.NEVER)
-        )
+        services.add(LoopService("http", partial(ground.http.serve, webhooks.answer)), HTTP_POLICY)
     services.add(LoopService(RELOAD, reloader.run), VITAL)
     for name, (factory, params, policy) in ground.extensions.services.items():
         tools = ServiceTools(name=name, params=params, status=status.read, ledger=store, clock=clock)
@@ -231,7 +231,7 @@ def _no_webhooks(http: HttpProcess | None) -> str | None:
     """Why no request arrives; None if one can."""
     if http is None:
         return "no request can arrive: http.enabled = false"
-    return "the http process is gone: restart runnerd" if http.is_lost else None
+    return None if http.is_there else "the http process is gone, and is started again"
 
 
 async def _ledger_id(store: Store) -> bytes:

@@ -1,21 +1,16 @@
-"""The http process, seen from the supervisor: forked before the configuration is read, told only what it needs.
+"""The http process, seen from the supervisor: its empty zygote is told what it needs, and started anew when it ends.
 
-It holds no key, no DSN and no file: a copy of a process that had read nothing yet, given a listening socket and the
-paths of a TLS certificate, and confined before the first stranger is heard. For each answer it asks over a socketpair.
-What it serves is `runnerd.http`, which is imported there alone: the process with the key has no web stack in it.
+For each answer it asks over a socketpair. What is on the other side is in `http_zygote.py`; what it serves is
+`runnerd.http`, which is imported there alone: the process with the key has no web stack in it.
 """
 
-import asyncio
-import importlib
 import logging
 import multiprocessing
 import os
-import signal
 import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
-
-from setproctitle import setproctitle
+from typing import Final
 
 from runnerd.config.model import HttpConfig
 from runnerd.errors import RunnerdError
@@ -24,14 +19,11 @@ from runnerd.http.channel import Answering, AnsweringEnd, ChannelBroken
 from runnerd.http.records import LOGGER, RecordHandler
 from runnerd.http.words import Settings
 from runnerd.log import fields
-from runnerd.process import die_with_parent, protect_memory
+from runnerd.services.http_zygote import END, LAST_ANSWERS_DEADLINE_S, run_zygote
 
 logger = logging.getLogger("runnerd.services.http")
 
-END_DEADLINE_S = 2.0
-MAX_SETTINGS_BYTES = 65_536
-NICENESS = 5
-"""A flood of requests is not to be in the way of the supervisor and the ledger."""
+END_DEADLINE_S: Final = LAST_ANSWERS_DEADLINE_S + 1.0
 
 
 class HttpError(RunnerdError):
@@ -39,75 +31,104 @@ class HttpError(RunnerdError):
 
 
 class HttpGone(RunnerdError):
-    """The http process has ended. It was forked before the key was there, and cannot be made again: restart runnerd."""
+    """The http process has ended, or said what no honest one says."""
 
 
 @dataclass(slots=True)
 class HttpProcess:
-    """The running process, seen from the supervisor."""
+    """The http process of the moment: there may be another after it, on the same address."""
 
-    process: "multiprocessing.process.BaseProcess"
-    connection: socket.socket
+    zygote: "multiprocessing.process.BaseProcess"
+    control: socket.socket
+    """To the zygote."""
     address: str = ""
-    is_lost: bool = False
-    """It has ended by itself: nobody is answered any more."""
+    _settings: bytes = b""
+    _listener: socket.socket | None = None
+    """Kept: who connects while no process is there waits for the next one."""
+    _channel: socket.socket | None = None
+    """To the process; None while there is none."""
 
     def open(self, config: HttpConfig, log_level: str = "info") -> None:
         """Let it listen, and return when strangers can connect. Raises HttpError when the address cannot be bound."""
         try:
-            listener = socket.create_server((config.host, config.port), family=_family(config.host), reuse_port=False)
+            self._listener = socket.create_server(
+                (config.host, config.port), family=_family(config.host), reuse_port=False
+            )
         except OSError as error:
             raise HttpError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
-        host, port = listener.getsockname()[:2]
-        settings = Settings(
-            tls_cert=None if config.tls_cert is None else str(config.tls_cert),
-            tls_key=None if config.tls_key is None else str(config.tls_key),
-            log_level=log_level,
+        host, port = self._listener.getsockname()[:2]
+        self._settings = words.encode(
+            Settings(
+                tls_cert=None if config.tls_cert is None else str(config.tls_cert),
+                tls_key=None if config.tls_key is None else str(config.tls_key),
+                log_level=log_level,
+            )
         )
-        with listener:
-            try:
-                socket.send_fds(self.connection, [words.encode(settings)], [listener.fileno()])
-            except OSError as error:
-                raise HttpError(f"the http process ended before it was told to listen: {error.strerror}") from error
-        self.connection.setblocking(False)
         scheme = "https" if config.tls_cert is not None else "http"
         self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        self._channel = self._start()
         if config.tls_cert is None and not _is_loopback(host):
             logger.warning(
                 "%s is not on loopback and has no TLS: keys and payloads can be read on the way", self.address,
                 extra=fields("http_plaintext", address=self.address),
             )  # fmt: skip
 
+    @property
+    def is_there(self) -> bool:
+        """False between the end of one process and the start of the next: nobody is answered."""
+        return self._channel is not None
+
     async def serve(self, answer: Answering) -> None:
-        """Answer its questions, until cancelled. Raises HttpGone when it has ended by itself."""
+        """Answer its questions, until cancelled; start it first, if it is not there. Raises HttpGone when it ends."""
+        if self._channel is None:
+            self._channel = self._start()
         try:
-            await AnsweringEnd(self.connection, answer).run()
+            await AnsweringEnd(self._channel, answer).run()
         except ChannelBroken as error:
-            self.is_lost = True
-            self.process.kill()  # one that says what it cannot mean is ended, too
+            self._channel.close()
+            self._channel = None
+            self._tell(END, [])  # one that says what it cannot mean is ended, too
             raise HttpGone(
-                f"the http process is gone: no metrics, no health and no webhooks until runnerd is restarted ({error})"
+                f"the http process is gone, and no request is answered until the next is there ({error})"
+            ) from error
+
+    def _start(self) -> socket.socket:
+        assert self._listener is not None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            self._tell(self._settings, [self._listener.fileno(), theirs.fileno()])
+        ours.setblocking(False)
+        return ours
+
+    def _tell(self, message: bytes, descriptors: list[int]) -> None:
+        try:
+            socket.send_fds(self.control, [message], descriptors)
+        except OSError as error:
+            raise HttpGone(
+                f"the http process's zygote is gone, which starts it: restart runnerd ({error.strerror})"
             ) from error
 
     def close(self) -> None:
-        """End it and wait for it."""
-        self.connection.close()
-        self.process.terminate()
-        self.process.join(END_DEADLINE_S)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        """End it and its zygote, and wait for them."""
+        for each in (self._channel, self._listener, self.control):
+            if each is not None:
+                each.close()
+        self.zygote.join(END_DEADLINE_S)
+        if self.zygote.is_alive():
+            self.zygote.kill()
+            self.zygote.join()
 
 
 def fork_http() -> HttpProcess:
-    """Fork. Call before anything is read that strangers must not know, and before any loop or thread runs."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    """Fork the zygote. Call before anything is read that strangers must not know, and before any loop or thread is."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
     _install_forwarding()
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=_main, args=(ours, theirs, os.getpid()), name="http", daemon=True)
-    process.start()
+    zygote = context.Process(target=run_zygote, args=(ours, theirs, os.getpid()), name="http", daemon=True)
+    zygote.start()
     theirs.close()
-    return HttpProcess(process, ours)
+    return HttpProcess(zygote, ours)
 
 
 def _install_forwarding() -> None:
@@ -124,39 +145,3 @@ def _family(host: str) -> socket.AddressFamily:
 
 def _is_loopback(host: str) -> bool:
     return ip_address(host).is_loopback
-
-
-# --- in the http process ---------------------------------------------------------------------------------------------
-
-
-def _main(parents: socket.socket, connection: socket.socket, parent: int) -> None:
-    # Blocked until somebody listens for it: one that ended us in the middle of a record would leave the supervisor's
-    # log waiting for the rest.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    parents.close()
-    die_with_parent(parent)
-    setproctitle("runnerd: http")
-    protect_memory()  # callers' keys pass through it
-    os.nice(NICENESS)
-    os.environ.clear()  # what is in it is not for us: `AWS_…` for instance
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us in its order
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # Whatever any library logs here goes the same way as our own records.
-    logging.getLogger().handlers = logging.getLogger(LOGGER).handlers
-    server = importlib.import_module("runnerd.http.server")  # while the supervisor reads its configuration
-    message, listeners, _, _ = socket.recv_fds(connection, MAX_SETTINGS_BYTES, 1)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    if not listeners:
-        return  # nobody wants us: `enabled = false`, or a configuration that cannot be used
-    settings = words.decode_settings(message)
-    logging.getLogger().setLevel(settings.log_level.upper())
-    connection.setblocking(False)
-    try:
-        # Not `asyncio.run`: it would cancel what is not answered yet, and uvicorn answer 500 in our name.
-        loop = asyncio.new_event_loop()
-        loop.run_until_complete(server.serve(socket.socket(fileno=listeners[0]), connection, settings))
-    except Exception as error:  # the supervisor sees the end, the operator this
-        logger.error("the http process cannot go on: %s", error, exc_info=error, extra=fields("http_failed"))
-    finally:
-        # No more than that: what Python does at its end may need what we are not allowed any more.
-        os._exit(0)

@@ -31,9 +31,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from runnerd.config.model import HttpConfig
 from runnerd.http import reading, server
 from runnerd.http.words import Answer, GetPage, Page, Question, Refusal, Why
-from runnerd.services.http import HttpError, fork_http
+from runnerd.services.http import HttpError, HttpGone, HttpProcess, fork_http
 from runnerd.services.metrics import Metrics
-from tests.support.leaks import wait_until_gone
+from tests.support.leaks import find_descendants, wait_until_gone
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -102,14 +102,15 @@ def _main(mode: str, port: int) -> None:
         _say(http_error=str(error))
         process.close()
         return
-    _say(address=process.address, pid=os.getpid(), http_pid=process.process.pid)
+    _say(address=process.address, pid=os.getpid(), zygote_pid=process.zygote.pid)
 
     async def serve() -> None:
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: None)
         loop.add_reader(sys.stdin.fileno(), stopped.set)
-        serving = loop.create_task(process.serve(_Supervisor(mode).answer))
+        loop.add_signal_handler(signal.SIGUSR1, _break, process)
+        serving = loop.create_task(_keep_serving(process, _Supervisor(mode)))
         await stopped.wait()
         serving.cancel()
         await asyncio.wait([serving])
@@ -117,6 +118,21 @@ def _main(mode: str, port: int) -> None:
     asyncio.run(serve())
     process.close()
     logging.shutdown()
+
+
+def _break(process: HttpProcess) -> None:
+    assert process._channel is not None
+    process._channel.shutdown(socket.SHUT_RDWR)
+
+
+async def _keep_serving(process: HttpProcess, supervisor: _Supervisor) -> None:
+    while True:
+        try:
+            await process.serve(supervisor.answer)
+        except HttpGone as error:
+            _say(gone=str(error), is_there=process.is_there)
+            if process.zygote.exitcode is not None:
+                return
 
 
 # --- from outside ----------------------------------------------------------------------------------------------------
@@ -131,8 +147,18 @@ class Parent:
     _rest: bytes = b""
 
     @property
-    def http_pid(self) -> int:
-        return int(self.hear(lambda line: "http_pid" in line)["http_pid"])
+    def zygote_pid(self) -> int:
+        return int(self.hear(lambda line: "zygote_pid" in line)["zygote_pid"])
+
+    def http_pid(self, other_than: int = 0) -> int:
+        """Of the process that serves, as soon as there is one."""
+        end = time.monotonic() + DEADLINE_S
+        while True:
+            below = find_descendants(self.zygote_pid)
+            pids = [pid for pid, name in below.items() if name == "runnerd: http" and pid != other_than]
+            if pids:
+                return pids[0]
+            assert time.monotonic() < end, below
 
     @property
     def address(self) -> str:
@@ -217,10 +243,10 @@ def test_its_log_records_are_handled_in_the_parent(program: Parent) -> None:
     assert record == {
         "message": f"listening on {program.address.removeprefix('http://')}",
         "logger": "runnerd.http",
-        "made_in": program.http_pid,
+        "made_in": program.http_pid(),
         "handled_in": program.process.pid,
     }
-    assert program.http_pid != program.process.pid
+    assert program.http_pid() not in (program.process.pid, program.zygote_pid)
 
 
 def test_silent_supervisor_is_unavailable_within_three_seconds_and_recovers(program: Parent) -> None:
@@ -259,9 +285,9 @@ def test_it_dies_with_its_parent() -> None:
     """SIGKILL gives the parent no chance to end it; the port is free afterwards."""
     with parent() as own:
         assert own.get("/healthz")[0] == 200
-        http_pid, port = own.http_pid, int(own.address.rpartition(":")[2])
+        pids, port = [own.http_pid(), own.zygote_pid], int(own.address.rpartition(":")[2])
         own.process.kill()
-        wait_until_gone([http_pid])
+        wait_until_gone(pids)
         until = time.monotonic() + DEADLINE_S
         while _is_taken(port):  # its last thread may end a moment after the process is gone
             assert time.monotonic() < until
@@ -270,11 +296,48 @@ def test_it_dies_with_its_parent() -> None:
 def test_close_ends_it_at_once() -> None:
     """In order: the parent leaves with 0 and its http process is gone before it, also right after the start."""
     with parent() as own:
-        http_pid = own.http_pid
+        zygote_pid = own.zygote_pid
+        below = find_descendants(zygote_pid)
         began = time.monotonic()
     assert own.process.returncode == 0
     assert time.monotonic() - began < 3
-    assert not Path(f"/proc/{http_pid}").exists()
+    assert [pid for pid in (zygote_pid, *below) if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_one_that_is_killed_has_a_successor_on_the_same_address() -> None:
+    """Who connects between the two waits, and is served; so it goes as often as it happens."""
+    with parent() as own:
+        pid = own.http_pid()
+        for _ in range(3):
+            assert own.get("/healthz")[0] == 200
+            os.kill(pid, signal.SIGKILL)
+            wait_until_gone([pid])
+            assert own.get("/healthz") == (200, "text/plain", "healthy\n")
+            pid = own.http_pid(other_than=pid)
+        said = own.hear(lambda line: "gone" in line)
+        assert said["is_there"] is False
+        assert "no request is answered until the next is there" in said["gone"]
+
+
+def test_one_that_goes_on_after_its_channel_is_broken_is_ended() -> None:
+    """It could be anything that took it over: stopped here, so that it cannot end by itself."""
+    with parent() as own:
+        assert own.get("/healthz")[0] == 200
+        pid = own.http_pid()
+        os.kill(pid, signal.SIGSTOP)
+        own.process.send_signal(signal.SIGUSR1)  # its parent breaks the channel
+        wait_until_gone([pid])
+        assert own.get("/healthz")[0] == 200
+        assert own.http_pid(other_than=pid) != pid
+
+
+def test_without_its_zygote_it_is_gone_for_good_and_that_is_said() -> None:
+    """What is forked of the supervisor now would have the key in it."""
+    with parent() as own:
+        pid = own.http_pid()
+        os.kill(own.zygote_pid, signal.SIGKILL)
+        wait_until_gone([pid])
+        assert "restart runnerd" in own.hear(lambda line: "restart" in str(line.get("gone")))["gone"]
 
 
 def test_what_does_not_finish_is_hung_up_on() -> None:
