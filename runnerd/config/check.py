@@ -28,6 +28,7 @@ from runnerd.config.wallets import check_wallets
 from runnerd.triggers.chain_check import chain_problem
 from runnerd.triggers.schedule import ScheduleError
 from runnerd.triggers.schedule import check as check_trigger
+from runnerd.triggers.source import TWICE, doubled, source_of
 
 MAX_SOCKET_PATH = 107
 LINK_TAIL = len("/links/") + 64 + len(".99999999/link")
@@ -171,6 +172,24 @@ def _keeper(key: str, keeper: KeeperConfig, config: Config) -> Iterator[Problem]
         yield from check_action(f"{key}.actions.{name}", action)
 
 
+def _triggers(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]:
+    triggers, place = plugin.triggers or (), config.places.get(plugin.place)
+    for i, trigger in enumerate(triggers):
+        try:
+            check_trigger(trigger)
+        except ScheduleError as error:
+            yield Problem(key, str(error))
+        wrong = chain_problem(trigger, config.chains)
+        if wrong is not None:
+            yield Problem(f"{key}[{i}].{wrong[0]}", wrong[1])
+        if isinstance(trigger, Metric) and place is not None:
+            yield from _known(f"{key}[{i}].read.name", trigger.read.name, place.reads,
+                              f"{plugin.place_kind}s.{plugin.place}.reads")  # fmt: skip
+    twice = doubled(triggers)
+    if twice is not None:
+        yield Problem(key, f"{source_of(twice)} {TWICE}")
+
+
 def _counts(key: str, budget: BudgetConfig | Place) -> Iterator[Problem]:
     per_hour, per_day = budget.max_transactions_per_hour, budget.max_transactions_per_day
     if per_hour is not None and per_day is not None and per_hour > per_day:
@@ -214,17 +233,7 @@ def _plugin(key: str, plugin: PluginConfig, config: Config) -> Iterator[Problem]
         yield Problem(f"{key}.venv", f"is not a virtual environment, it has no lib: {plugin.venv}")
     if plugin.python is not None and not os.access(plugin.python, os.X_OK):
         yield Problem(f"{key}.python", f"is not a program: {plugin.python}")
-    for i, trigger in enumerate(plugin.triggers or ()):
-        try:
-            check_trigger(trigger)
-        except ScheduleError as error:
-            yield Problem(f"{key}.triggers", str(error))
-        wrong = chain_problem(trigger, config.chains)
-        if wrong is not None:
-            yield Problem(f"{key}.triggers[{i}].{wrong[0]}", wrong[1])
-        if isinstance(trigger, Metric) and place is not None:
-            yield from _known(f"{key}.triggers[{i}].read.name", trigger.read.name, place.reads,
-                              f"{what}s.{plugin.place}.reads")  # fmt: skip
+    yield from _triggers(f"{key}.triggers", plugin, config)
     try:
         encode(Welcome(params=plugin.params))
     except ProtocolError:

@@ -91,6 +91,8 @@ class Executor:
         self._usage = usage
         self._clock = clock
         self._tasks = Tasks()
+        self._deciding: set[int] = set()
+        """Calls whose Actions are being judged and stored."""
         book.on_ended(self._on_ended)
 
     async def accept(self, decided: Decided) -> None:
@@ -99,18 +101,26 @@ class Executor:
         The work is the executor's own and outlives its caller: a plugin that is reloaded ends its host in the middle of
         a commit, which takes effect all the same. Raises StoreError; then nothing of the Decision stands.
         """
-        outcome = decided.outcome
-        if decided.call.is_dry_run:
+        outcome, call = decided.outcome, decided.call
+        if call.is_dry_run:
             await self._rehearse(decided)
+            return
+        if call.id in self._deciding or call.id in self._book.open:
+            logger.error(
+                "call %d was decided before; its second Decision counts for nothing", call.id,
+                extra=fields("decided_twice", plugin=call.plugin, call=call.id),
+            )  # fmt: skip
             return
         if isinstance(outcome, Noop):
             await self._end_noop(decided, outcome)
             return
-        work = self._tasks.spawn(self._settle(decided, outcome), f"decision:{decided.call.id}")
+        self._deciding.add(call.id)
+        work = self._tasks.spawn(self._settle(decided, outcome), f"decision:{call.id}")
+        work.add_done_callback(lambda _: self._deciding.discard(call.id))
         try:
             error = await asyncio.shield(work)
         except asyncio.CancelledError:
-            self._tasks.spawn(self._end_orphan(work, decided.call), f"orphan:{decided.call.id}")
+            self._tasks.spawn(self._end_orphan(work, call), f"orphan:{call.id}")
             raise
         if error is not None:
             raise error

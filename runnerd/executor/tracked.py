@@ -231,7 +231,7 @@ class Book:
         if before.attempts:
             raise AlreadySigned(before.call_id)
         state = IntentState.EXPIRED if outcome is JobOutcome.EXPIRED else IntentState.DENIED
-        change = intents.set_state(before.call_id, state, self.clock.now(), reason)
+        change = intents.give_up(before.call_id, state, self.clock.now(), reason)
         tracked.intent = replace(before, state=state)
         try:
             await self._results.finish(tracked.call, outcome, reason[:MAX_REASON], change)

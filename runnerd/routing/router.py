@@ -71,10 +71,11 @@ class Router:
         """Commit the calls and their copies for `always` routes together with the producer's cursors; hand them on.
 
         Returns those that are new, without the copies: one whose identity stands in the ledger already is dropped
-        without a word. What is not to be made beside an older call, and what a trigger wants beyond its plugin's
-        bounds, is counted and dropped before it costs a commit; the cursors are moved.
+        without a word, and so is the second of two with one. What is not to be made beside an older call, and what a
+        trigger wants beyond its plugin's bounds, is counted and dropped before it costs a commit;
+        the cursors are moved.
         """
-        originals = self._wanted([self.addressed(call) for call in new_calls])
+        originals = self._wanted([self.addressed(call) for call in _distinct(new_calls)])
         new_calls = [*originals, *self._wanted(self._copies(originals))]
         if not new_calls and not cursors:
             return []
@@ -234,3 +235,12 @@ class Router:
     async def _finish_orphans(self, found: Sequence[JobCall]) -> None:
         for call in [call for call in found if call.plugin not in self.hosts]:
             await self._results.finish(call, JobOutcome.FAILED, f"no plugin {call.plugin!r} is configured")
+
+
+def _distinct(new_calls: Sequence[NewCall]) -> list[NewCall]:
+    """Of several with one identity the first: in one commit the second would find the first one's row, as if it had
+    come from a commit whose answer was lost."""
+    first: dict[tuple[str, str], NewCall] = {}
+    for call in new_calls:
+        first.setdefault((call.plugin, call.identity), call)
+    return list(first.values())

@@ -32,29 +32,36 @@ class DecisionRecord:
     decide_ms: float
 
 
+_ONE: Final = """
+    on conflict (call_id) do update set attempt = case
+        when (decisions.decided_at, decisions.generation, decisions.attempt)
+             = (excluded.decided_at, excluded.generation, excluded.attempt) then excluded.attempt
+        else (select 0 from require(false, 'the call was decided before')) end
+"""
+"""There is one Decision of a call: this very one may come again after a lost answer, another is refused."""
 _INSERT: Final = Form(
-    """
+    f"""
     insert into decisions (call_id, plugin, generation, digest, attempt, context, outcome, decided_at, decide_ms)
     select * from unnest(%(call_id)s::bigint[], %(plugin)s::text[], %(generation)s::bigint[], %(digest)s::text[],
                          %(attempt)s::int[], %(context)s::text[], %(outcome)s::text[], %(decided_at)s::timestamptz[],
                          %(decide_ms)s::float8[])
-    on conflict (call_id) do nothing
-    """,
+    {_ONE}
+    """,  # noqa: S608  # a constant
     DecisionRecord.__slots__,
 )
 
 
 def insert(record: DecisionRecord) -> Statement:
-    """Store the Decision of a call. There is one; a second is refused by the key."""
+    """Store the Decision of a call. Rolls the commit back if another one stands."""
     parameters = {name: getattr(record, name) for name in _INSERT.columns}
     weight = len(record.context) + len(record.outcome)
     return Statement(
-        """
+        f"""
         insert into decisions (call_id, plugin, generation, digest, attempt, context, outcome, decided_at, decide_ms)
         values (%(call_id)s, %(plugin)s, %(generation)s, %(digest)s, %(attempt)s, %(context)s, %(outcome)s,
                 %(decided_at)s, %(decide_ms)s)
-        on conflict (call_id) do nothing
-        """,
+        {_ONE}
+        """,  # noqa: S608  # a constant
         parameters,
         is_independent=True,
         bulk=Bulk(_INSERT, (tuple(parameters.values()),), record.call_id, weight),

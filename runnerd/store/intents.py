@@ -57,6 +57,20 @@ def set_state(call_id: int, state: IntentState, at: datetime, reason: str | None
     )
 
 
+def give_up(call_id: int, state: IntentState, at: datetime, reason: str) -> Statement:
+    """End an intent of which nothing that is signed can take effect. Rolls the commit back if it has a nonce."""
+    return Statement(
+        f"""
+        with ended as (
+            update intents set state = %(state)s, updated_at = %(at)s, reason = %(reason)s
+            where call_id = %(call_id)s and nonce is null and state not in {_ENDED} returning 1
+        )
+        select require((select nonce is null from intents where call_id = %(call_id)s), 'the intent was signed')
+        """,  # noqa: S608  # a constant
+        {"call_id": call_id, "state": state.value, "at": at, "reason": storable(reason)},
+    )
+
+
 _ADD_ATTEMPTS: LiteralString = """
     insert into attempts (hash, call_id, nonce, raw, max_fee_per_gas_wei, max_priority_fee_wei, gas_limit, signed_at,
                           signed_block, kind)

@@ -9,7 +9,7 @@ from runnerd.supervisor.context import Snapshots
 from runnerd.supervisor.machine import WorkerState
 from runnerd.triggers import schedule
 from runnerd.triggers.chain_check import chain_problem
-from runnerd.triggers.source import source_of
+from runnerd.triggers.source import TWICE, doubled, source_of
 
 
 def hello_problem(
@@ -39,6 +39,9 @@ def hello_problem(
     for trigger in hello.triggers if config.triggers is None else config.triggers:
         if trigger.job not in hello.jobs:
             return f"{source_of(trigger)}: the class has no job {trigger.job!r}; it has {', '.join(hello.jobs)}"
+    twice = doubled(hello.triggers if config.triggers is None else config.triggers)
+    if twice is not None:
+        return f"the trigger {source_of(twice)} {TWICE}"
     for trigger in hello.triggers if config.triggers is None else ():
         try:
             schedule.check(trigger)

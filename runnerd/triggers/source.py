@@ -1,7 +1,7 @@
 """The stable name of a trigger: part of its calls' identities and of its cursor, and what `status` shows."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -10,6 +10,7 @@ from protocol.trigger import DEFAULT_JOB
 from protocol.triggers import Block, Cron, Custom, Event, Log, Metric, Trigger, Webhook
 from runnerd.triggers.schedule import key_of
 
+TWICE: Final = "stands twice: leave one out, or let them differ by job or filter"
 MAX_LENGTH: Final = 400
 """Filters and addresses may be long; an identity must fit into an entry of an index, and an origin into a frame."""
 
@@ -20,6 +21,17 @@ def source_of(trigger: Trigger) -> str:
     if len(source) <= MAX_LENGTH:
         return source
     return f"{source[:MAX_LENGTH]} … {hashlib.sha256(source.encode()).hexdigest()[:16]}"
+
+
+def doubled(triggers: Sequence[Trigger]) -> Trigger | None:
+    """One that stands twice, if any does: each call of it would come twice. `overlap` and the like tell none apart."""
+    seen: set[str] = set()
+    for trigger in triggers:
+        source = source_of(trigger)
+        if source in seen:
+            return trigger
+        seen.add(source)
+    return None
 
 
 def _of(trigger: Trigger) -> str:

@@ -205,6 +205,10 @@ ACTION = "vaults.main.actions.mint"
         (plugin('pin = "sha256:1"'), "plugins.alpha.pin: "),
         (plugin('sandbox.readable_paths = ["none"]'), "plugins.alpha.sandbox.readable_paths: no such file: DIR/none"),
         (plugin("restart = { backoff_first_s = 5, backoff_max_s = 2 }"), "plugins.alpha.restart: backoff_max_s is below backoff_first_s"),
+        (
+            plugin('triggers = [{ kind = "event", topic = "t" }, { kind = "event", topic = "t", overlap = "queue" }]'),
+            "plugins.alpha.triggers: event t stands twice: leave one out, or let them differ by job or filter",
+        ),
         (plugin('triggers = [{ kind = "cron", expression = "61 * * * *" }]'), "plugins.alpha.triggers: bad cron expression '61 * * * *'"),
         (
             plugin('triggers = [{ kind = "block" }, { kind = "block", chain = "elsewhere" }]'),

@@ -107,6 +107,28 @@ def test_refused_commit_gives_the_budget_back_and_stores_nothing(ground: Ground)
     run_async(scenario())
 
 
+def test_a_second_decision_of_a_call_counts_for_nothing(ground: Ground) -> None:
+    """Whoever brings it, while the first is stored, signed or mined: one effect, and the wallet goes on."""
+
+    async def scenario() -> None:
+        async with running(ground) as process:
+            call = await process.call()
+            await asyncio.gather(*(process.accept(call, Act(actions=(mint(value),))) for value in (3, 4)))
+            await process.accept(call, Act(actions=(mint(5),)))
+            await process.until_state(call, "sent")
+            await process.accept(call, Act(actions=(mint(6),)))
+            await process.mine_until_ended(call)
+            assert process.outcome(call).startswith("acted")
+            with pytest.raises(CommitRefused, match="the call was decided before"):
+                await process.accept(call, Act(actions=(mint(7),)))
+            later = await process.act(mint(8))
+            await process.mine_until_ended(later)
+        assert [effect["value"] for effect in ground.effects()] == [3, 8]
+        assert ground.rows("select outcome from job_calls") == [{"outcome": "acted"}] * 2
+
+    run_async(scenario())
+
+
 def test_decision_whose_caller_is_gone_is_carried_out(ground: Ground) -> None:
     """A plugin is reloaded while its Decision is being committed: the commit takes effect, and so does the Decision."""
 

@@ -75,7 +75,7 @@ def test_a_key_in_kms_acts_and_its_credentials_go_no_further(
 
 
 def _assert_only_trusted_memory(scene: Scene) -> None:
-    """The http process and its zygote are forks of the supervisor, with its first environment. No other has ever seen them."""
+    """The http process and its zygote are forks of the supervisor, with its first environment; no other is."""
     assert find_in_memory(scene.daemon.process.pid, AWS_SECRETS) == AWS_SECRETS.keys()
     for pid, title in processes_below(scene).items():
         if title not in ("runnerd: http", "runnerd: http zygote"):

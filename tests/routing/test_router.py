@@ -122,6 +122,23 @@ def test_call_of_a_plugin_that_is_gone_keeps_no_other_from_its_plugin() -> None:
     run(scenario())
 
 
+def test_a_call_that_is_asked_for_twice_at_once_is_made_once() -> None:
+    """The second would find the first one's row as its own, and the plugin would be asked twice."""
+
+    async def scenario() -> None:
+        router, _, hosts = make_router()
+        found = [new_call("alpha", 1), new_call("beta", 1), new_call("alpha", 2), new_call("alpha", 1)]
+        accepted = await router.submit(found)
+        assert [(call.plugin, call.identity) for call in accepted] == [
+            ("alpha", "n 1"),
+            ("beta", "n 1"),
+            ("alpha", "n 2"),
+        ]
+        assert (len(hosts["alpha"].offered), len(hosts["beta"].offered)) == (2, 1)
+
+    run(scenario())
+
+
 def test_what_a_former_run_left_has_its_places_again() -> None:
     """Offered as calls that were accepted, not as new ones that a full queue refuses."""
 

@@ -266,12 +266,18 @@ def record(call_id: int, outcome: str = '{"kind":"noop"}') -> DecisionRecord:
 
 
 def test_call_has_one_decision(run: Callable[[Scenario], None]) -> None:
-    """The first stands."""
+    """The same may come again, after an answer that was lost; another is refused, with what is committed beside it."""
 
     async def scenario(ledger: Ledger) -> None:
         call = await ledger.call()
-        await ledger.run(decisions.insert(record(call.id)))
-        await ledger.run(decisions.insert(record(call.id, "other")))
+        for _ in range(2):
+            await ledger.run(decisions.insert(record(call.id)))
+        for changes in ({"decided_at": LATER}, {"generation": 4}, {"attempt": 2}):
+            other = replace(record(call.id, "other"), **changes)
+            for also in ([], [decisions.put_state("alpha", "a", "1")]):  # alone, it may go in a statement with others
+                with pytest.raises(CommitRefused, match="the call was decided before"):
+                    await ledger.run(decisions.insert(other), *also)
+        assert await ledger.rows("select * from plugin_state") == []
         (row,) = await ledger.rows("select * from decisions")
         assert (row["outcome"], row["context"], row["decide_ms"]) == ('{"kind":"noop"}', '{"a":1}', 1.5)
 
@@ -519,6 +525,24 @@ def test_death_frees_the_intent_and_keeps_what_was_signed(run: Callable[[Scenari
         again = await ledger.open_intent(call)
         assert (again.nonce, again.attempts) == (7, (an_attempt(4),))
         assert [row["hash"] for row in await ledger.store.fetch(foreign.attempts_at(31337, WALLET, 5))] == []
+
+    run(scenario)
+
+
+def test_intent_that_has_a_nonce_is_not_given_up(run: Callable[[Scenario], None]) -> None:
+    """What is signed may take effect. Without a nonce, or when nothing with it can be mined any more, it ends."""
+
+    async def scenario(ledger: Ledger) -> None:
+        intent = await ledger.intent(await ledger.call())
+        await ledger.run(intents.set_wallet(31337, WALLET, 5))
+        await ledger.run(intents.allot_nonces([intent], 5, [an_attempt()], AT))
+        with pytest.raises(CommitRefused, match="the intent was signed"):
+            await ledger.run(intents.give_up(intent.call_id, IntentState.DENIED, LATER, "no"))
+        await ledger.run(intents.died(intent.call_id, STRANGER, AT))
+        for _ in range(2):
+            await ledger.run(intents.give_up(intent.call_id, IntentState.DENIED, LATER, "no"))
+        (row,) = await ledger.rows("select state, reason from intents")
+        assert row == {"state": "denied", "reason": "no"}
 
     run(scenario)
 

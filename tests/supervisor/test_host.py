@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from protocol.actions import Noop
 from protocol.messages import Decision, LogLevel, LogRecord, Pong, Refused
-from protocol.triggers import Trigger
+from protocol.triggers import Event, Trigger
 from runnerd.config.plugins import PluginConfig, RestartPolicy, SandboxConfig
 from runnerd.store.calls import JobResult
 from runnerd.supervisor.birth import BirthFailed, BirthRefused, ZygoteGone
@@ -127,10 +127,14 @@ def test_hello_makes_it_ready_and_a_crash_starts_the_next_at_once(run: Callable[
     "wrong, reason",
     [
         ({"generation": 7}, "bad protocol: Hello of generation 7, this is 1"),
+        (
+            {"triggers": (Event(topic="t"), Event(topic="t", overlap="queue"))},
+            "the trigger event t stands twice: leave one out, or let them differ by job or filter",
+        ),
         ({"plugin": "beta"}, "the class calls itself 'beta': set class_name = 'beta' under [plugins.alpha]"),
         ({"vault": "other"}, "the class is written for vault 'other', the configuration gives it 'main'"),
     ],
-    ids=["generation", "name", "vault"],
+    ids=["generation", "trigger twice", "name", "vault"],
 )
 def test_wrong_hello_is_quarantined(run: Callable[..., None], wrong: dict[str, Any], reason: str) -> None:
     """With what is wrong, and what to do about it."""

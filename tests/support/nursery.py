@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from protocol.messages import FromWorker, Hello
 from protocol.zygote import Exited, Spawn
+from protocol.triggers import Trigger
 from runnerd.supervisor.birth import BornWorker
 from runnerd.supervisor.host import PluginHost
 
@@ -110,14 +111,21 @@ def say(host: PluginHost, *messages: FromWorker) -> None:
         worker._on_message(message)
 
 
-def hello(host: PluginHost, *, generation: int | None = None, plugin: str = "alpha", vault: str = "") -> Hello:
+def hello(
+    host: PluginHost,
+    *,
+    generation: int | None = None,
+    plugin: str = "alpha",
+    vault: str = "",
+    triggers: tuple[Trigger, ...] = (),
+) -> Hello:
     """A Hello of the host's present worker."""
     return Hello(
         version=2,
         generation=generation or host.state.generation,
         plugin=plugin,
         vault=vault,
-        triggers=(),
+        triggers=triggers,
         reads=(),
         digest=DIGEST,
     )
