@@ -10,8 +10,8 @@ import signal
 from dataclasses import dataclass, field
 
 from protocol.messages import FromWorker, Hello
-from protocol.zygote import Exited, Spawn
 from protocol.triggers import Trigger
+from protocol.zygote import Exited, Spawn
 from runnerd.supervisor.birth import BornWorker
 from runnerd.supervisor.host import PluginHost
 
