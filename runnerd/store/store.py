@@ -9,12 +9,11 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool
 
 from runnerd.crash_points import reached
 from runnerd.log import fields
@@ -22,6 +21,7 @@ from runnerd.store.errors import CommitRefused, StateOverLimit, StoreUnavailable
 from runnerd.store.ledger import Rows
 from runnerd.store.migrate import lock_database, migrate
 from runnerd.store.plan import empty_answers, plan
+from runnerd.store.readers import CONNECT_TIMEOUT_S, SOCKET, Readers
 from runnerd.store.reason import connect_reason, first_line
 from runnerd.store.statement import Statement
 
@@ -31,18 +31,9 @@ Connection: TypeAlias = AsyncConnection[DictRow]
 
 MAX_GROUP = 256
 """Commits in one transaction: bounds the latency of the first and the work that is repeated if one is refused."""
-READERS = 4
 RECONNECT_S = (0.05, 2.0)
-CONNECT_TIMEOUT_S = 5
 CLOSE_PATIENCE_S = 10.0
 """How long `close` lets waiting commits try: a database that is away must not keep a process that was told to stop."""
-_SOCKET: Final[dict[str, Any]] = {
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
-"""A connection that is only half there is noticed in seconds, not in hours. Unix sockets ignore these."""
 _KEEPALIVE: Final = """
 select set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),
        set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '10000', false)
@@ -84,15 +75,7 @@ class Store:
         self._is_closed = False
         self._writer: Connection | None = None
         self._task: asyncio.Task[None] | None = None
-        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            dsn,
-            connection_class=AsyncConnection[DictRow],
-            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": CONNECT_TIMEOUT_S, **_SOCKET},
-            min_size=1,
-            max_size=READERS,
-            open=False,
-            name="readers",
-        )
+        self._readers = Readers(dsn)
         self.is_connected = False
 
     async def open(self) -> None:
@@ -101,7 +84,7 @@ class Store:
             self._writer = await self._connect()
             await migrate(self._writer)
             await self._writer.execute(_LIMITS)  # only now: a migration may take its time
-            await self._pool.open(wait=True, timeout=CONNECT_TIMEOUT_S * 2)
+            await self._readers.open()
         except psycopg.Error as error:
             raise StoreUnavailable(connect_reason(error)) from None
         self._task = asyncio.get_running_loop().create_task(self._write(), name="store:writer")
@@ -119,7 +102,7 @@ class Store:
                     await self._idle.wait()
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._pool.close()
+        await self._readers.close()
         if self._writer is not None:
             await self._writer.close()
 
@@ -144,18 +127,7 @@ class Store:
 
     async def fetch(self, statement: Statement) -> Rows:
         """The rows of one query, on a reader. Raises StoreUnavailable."""
-        stale = 0
-        while True:
-            connection: Connection | None = None
-            try:
-                async with self._pool.connection(timeout=CONNECT_TIMEOUT_S) as connection:
-                    cursor = await connection.execute(statement.sql, statement.parameters)
-                    return await cursor.fetchall()
-            except psycopg.Error as error:
-                # The pool learns only by use that its connections died with the server: each of them may fail once.
-                if connection is None or not connection.closed or stale == READERS:
-                    raise StoreUnavailable(connect_reason(error)) from error
-                stale += 1
+        return await self._readers.fetch(statement)
 
     # --- the writer --------------------------------------------------------------------------------------------------
 
@@ -264,12 +236,13 @@ class Store:
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, longest_s)
             else:
+                await self._readers.renew()
                 logger.info("the database is back", extra=fields("store_connected"))
                 return
 
     async def _connect(self, patience_s: float | None = None) -> Connection:
         connection = await AsyncConnection.connect(
-            self._dsn, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S, **_SOCKET
+            self._dsn, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S, **SOCKET
         )
         try:
             await connection.execute(_KEEPALIVE)

@@ -247,7 +247,7 @@ class Caller:
         except Exception as error:
             return self._defect(call, error)
         limit_s = self.layers.effective(seat.name, call.job).decide_deadline_s or seat.config.decide_deadline_s
-        overdue = Deadline(limit_s, partial(self._overdue, call.id, limit_s), seat.watch)
+        overdue = Deadline(limit_s, partial(self._overdue, call.id, limit_s), seat.watch, lambda: seat.is_held_up)
         deciding = Deciding(call, clock.monotonic())
         self._open[call.id] = Opened(deciding, frame.decode(), seat.state.generation, overdue, ahead)
         seat.send_frame(frame)

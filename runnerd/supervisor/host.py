@@ -185,6 +185,11 @@ class PluginHost:
         """Of the worker's process; None while there is none."""
         return self.worker.watch if self.worker is not None else None
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether its worker waits for an answer of the ledger, which is away or slow."""
+        return self._state_desk.is_held_up
+
     def send_frame(self, frame: bytes) -> None:
         """Give it to the worker."""
         if self.worker is not None:
@@ -241,7 +246,9 @@ class PluginHost:
             case Decision() | DecideFailed():
                 problem = self._caller.on_answer(message)
             case StateGet() | StateCompareAndSet() if self.worker is not None and self._state_desk.has_room:
-                self._tasks.spawn(self._state_desk.answer(message, self.worker.send), f"state:{self.name}")
+                worker = self.worker
+                answer = self._state_desk.answer(message, worker.send, lambda: self.worker is worker)
+                self._tasks.spawn(answer, f"state:{self.name}")
             case StateGet() | StateCompareAndSet():
                 problem = "too many state requests at once"
             case _:

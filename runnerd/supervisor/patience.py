@@ -1,8 +1,9 @@
 """Deadlines for workers that tell slow from dead: what this host did not give a worker does not count against it.
 
 A deadline is lived through in short sleeps, its heartbeat. Each counts for no more than it asked for, so that time in
-which the supervisor itself stood still (stopped, suspended, overloaded) is nobody's fault; and it counts for less by
-the share in which the worker waited for a CPU. Before it strikes the loop reads once more what waits in the kernel.
+which the supervisor itself stood still (stopped, suspended, overloaded) is nobody's fault; it counts for less by the
+share in which the worker waited for a CPU, and for nothing while it waits for the ledger. Before it strikes the loop
+reads once more what waits in the kernel.
 `Allowance` is the pure core; `Deadline` the shell, used by `worker`, `caller` and `host`.
 """
 
@@ -52,13 +53,20 @@ class Deadline:
     """Calls `strike` once, when the allowance is used up, unless it is cancelled before.
 
     `watch` is of the process that it is for. Nothing is read of it during the first sleep: a deadline that is kept
-    costs a timer.
+    costs a timer. While `is_held_up` its time is not its own.
     """
 
-    def __init__(self, limit_s: float, strike: Callable[[], object], watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        limit_s: float,
+        strike: Callable[[], object],
+        watch: Watch | None = None,
+        is_held_up: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._strike = strike
         self._watch = watch
+        self._is_held_up = is_held_up
         self._allowance = Allowance(limit_s)
         self._seen: Look | None = None
         self._timer: asyncio.Handle | None = None
@@ -80,7 +88,8 @@ class Deadline:
             seen = self._watch.look()
             starved = starved_share(self._seen, seen)
             self._seen = seen
-        self._allowance = self._allowance.slept(asked_s, starved)
+        if not self._is_held_up():
+            self._allowance = self._allowance.slept(asked_s, starved)
         if self._allowance.is_used_up:
             self._turn(TURNS)
         else:

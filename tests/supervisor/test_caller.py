@@ -484,10 +484,13 @@ def test_overdue_call_ends_its_worker_and_only_it_is_counted() -> None:
     async def scenario() -> None:
         bench = CallerBench(decide_deadline_s=5.0)
         bench.worker_ready()
+        bench.seat.is_held_up = True  # the ledger is away, and the worker waits for it: its time begins afterwards
         bench.caller.offer(job_call(1))
-        await bench.until(lambda: bench.clock.monotonic() >= 0.5)
+        await bench.until(lambda: bench.clock.monotonic() >= 20.0)
+        bench.seat.is_held_up = False
+        await bench.until(lambda: bench.clock.monotonic() >= 20.5)
         bench.caller.offer(job_call(2))
-        await bench.until(lambda: bench.clock.monotonic() >= 5.8)
+        await bench.until(lambda: bench.clock.monotonic() >= 25.8)
         assert bench.seat.aborts == ["decide of call 1 took longer than 5 s"]
         bench.worker_ends()
         bench.say_hello()

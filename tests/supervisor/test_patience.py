@@ -78,6 +78,24 @@ def test_deadline_strikes_once_and_not_after_it_was_cancelled() -> None:
     on_virtual_time(scenario)
 
 
+def test_time_in_which_the_worker_waits_for_the_ledger_is_not_counted() -> None:
+    """However long that is; and afterwards it has what was left."""
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        struck: list[float] = []
+        held_up = False
+        Deadline(2.0, lambda: struck.append(loop.time()), is_held_up=lambda: held_up)
+        await asyncio.sleep(1.0)
+        held_up = True
+        await asyncio.sleep(100)
+        held_up = False
+        await asyncio.sleep(10)
+        assert struck == [pytest.approx(102.0, abs=0.25)]
+
+    on_virtual_time(scenario)
+
+
 def test_time_in_which_the_loop_stood_still_is_not_counted() -> None:
     """A stop of 5 s costs one sleep of a deadline of 1 s, not all of it."""
 

@@ -8,7 +8,9 @@ from msgspec import structs
 from protocol.limits import MAX_STATE_REQUESTS_PER_S, STATE_BURST, STATE_COMMIT_COST
 from protocol.messages import Message, StateCompareAndSet, StateGet, StateRefused, StateReply
 from runnerd.store.decisions import StateLimits
-from runnerd.store.errors import CommitRefused, StateOverLimit, StoreError
+from runnerd.store.errors import CommitRefused, StateOverLimit, StoreError, StoreUnavailable
+from runnerd.store.ledger import Rows
+from runnerd.store.statement import Statement
 from runnerd.supervisor.state_desk import StateDesk
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger
@@ -82,5 +84,39 @@ def test_who_asks_without_end_is_answered_at_a_pace_and_in_order() -> None:
         requests = [StateGet(request_id=number + 1, key="k") for number in range(100)]
         await asyncio.gather(*(desk.answer(request, sent.append) for request in requests))
         assert [reply.request_id for reply in sent if isinstance(reply, StateReply)] == list(range(1, 101))
+
+    run_async(scenario(), loop_factory=VirtualTimeLoop)
+
+
+class AwayLedger(FakeLedger):
+    """Answers no query until it is back; each takes a while to fail."""
+
+    is_away = True
+
+    async def fetch(self, statement: Statement) -> Rows:
+        await asyncio.sleep(5.0 if self.is_away else 0.0)
+        if self.is_away:
+            raise StoreUnavailable("away")
+        return [{"value": "1"}]
+
+
+def test_who_reads_while_the_ledger_is_away_waits_and_is_not_to_blame() -> None:
+    """As long as it takes, and as long as there is who asked."""
+
+    async def scenario() -> None:
+        sent: list[Message] = []
+        ledger, loop = AwayLedger(), asyncio.get_running_loop()
+        desk = StateDesk("alpha", ledger, StateLimits(max_bytes=10, max_keys=1), lambda _: None)
+        asking = loop.create_task(desk.answer(StateGet(request_id=1, key="k"), sent.append))
+        await asyncio.sleep(0.2)
+        assert not desk.is_held_up
+        await asyncio.sleep(20)
+        assert (desk.is_held_up, sent) == (True, [])
+        ledger.is_away = False
+        await asking
+        assert (desk.is_held_up, sent) == (False, [StateReply(request_id=1, value="1")])
+        ledger.is_away = True
+        await desk.answer(StateGet(request_id=2, key="k"), sent.append, lambda: False)
+        assert sent[1:] == [StateRefused(request_id=2, reason="away")]
 
     run_async(scenario(), loop_factory=VirtualTimeLoop)

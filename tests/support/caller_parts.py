@@ -142,6 +142,7 @@ class FakeSeat:
     asked: list[Decide] = field(default_factory=list)
     aborts: list[str] = field(default_factory=list)
     watch: Watch | None = None
+    is_held_up: bool = False
 
     @property
     def has_worker(self) -> bool:
