@@ -73,7 +73,8 @@ def test_crash_before_or_after_the_commit_loses_and_doubles_nothing(name: str, p
 
 
 @pytest.mark.parametrize(
-    "name, point", [("outbox", "call.storing"), ("outbox", "call.stored"), ("block", "store.committed")]
+    "name, point",
+    [("outbox", "outbox.read"), ("outbox", "call.storing"), ("outbox", "call.stored"), ("block", "store.committed")],
 )
 def test_a_copy_stands_exactly_where_its_original_does_whatever_crashes(name: str, point: str, run: Run) -> None:
     """One for each event that others got, which two of them take: none is lost with the process, none is doubled."""
