@@ -65,10 +65,6 @@ class WebhookProducer:
         """The trigger for this job of a plugin; None if it has not declared one."""
         return self._taken.get(plugin, {}).get(job)
 
-    def jobs(self, plugin: str) -> list[str]:
-        """The jobs of a plugin that webhooks call."""
-        return sorted(self._taken.get(plugin, {}))
-
     def count(self) -> None:
         """A request became a call."""
         self._count += 1

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from protocol.messages import TriggerKind
+from protocol.triggers import Webhook
 from runnerd.clock import Clock
 from runnerd.http.words import MakeCall, Refusal, Signature, Why
 from runnerd.routing.router import Router
@@ -48,9 +49,6 @@ class CallMaker:
         plugin = question.plugin
         if plugin not in key.plugins:  # the same whether there is such a plugin or not
             return Refusal(why=Why.FORBIDDEN, detail=f"this key is for {', '.join(key.plugins)}")
-        taken = self._taken(question)
-        if isinstance(taken, Refusal) and not (taken.why is Why.NOT_FOUND and self._has_fallback(question)):
-            return taken
         identity = _identity(question, key)
         # One at a time for each identity: two requests with one key at once are one call and its repetition.
         while (before := self._under_way.get((plugin, identity))) is not None:
@@ -59,7 +57,7 @@ class CallMaker:
                 return LEDGER_AWAY
         done = self._under_way[plugin, identity] = asyncio.get_running_loop().create_future()
         # A task of its own: once committed it has to get to its plugin, even if nobody waits here any more.
-        task = self._tasks.spawn(self._make_once(question, key, taken, identity), f"webhook:{plugin}")
+        task = self._tasks.spawn(self._make_once(question, key, identity), f"webhook:{plugin}")
 
         def on_made(_: object) -> None:
             del self._under_way[plugin, identity]
@@ -72,59 +70,58 @@ class CallMaker:
         made: JobCall | int | Refusal = task.result()
         return made
 
-    def _taken(self, question: MakeCall) -> Taken | Refusal:
-        """The trigger that the plugin has declared."""
-        host = self._router.hosts.get(question.plugin)
-        if host is None:
-            return Refusal(why=Why.NOT_FOUND, detail=f"there is no plugin {question.plugin!r} now")
-        taken = self._producer.find(question.plugin, question.job)
-        if taken is not None:
-            return taken
-        if self._router.is_draining or (host.declared is None and host.config.triggers is None):
-            return Refusal(why=Why.UNAVAILABLE, detail=f"{question.plugin} has not started yet", retry_after_s=5)
-        jobs = ", ".join(self._producer.jobs(question.plugin))
-        advice = f"jobs that it takes: {jobs}" if jobs else "it declares no webhook trigger"
-        return Refusal(why=Why.NOT_FOUND, detail=f"{question.plugin} takes no webhook for {question.job!r}; {advice}")
-
-    def _has_fallback(self, question: MakeCall) -> bool:
-        """Whether what nobody takes of this is for another job."""
-        route = self._router.routes.fallback
-        return route is not None and (route.plugin, route.job) != (question.plugin, question.job)
-
-    async def _make_once(
-        self, question: MakeCall, key: ApiKey, taken: Taken | Refusal, identity: str
-    ) -> JobCall | int | Refusal:
+    async def _make_once(self, question: MakeCall, key: ApiKey, identity: str) -> JobCall | int | Refusal:
         """The call, if it is new; else the id of the one that stands there. What nobody takes is for the fallback."""
-        new_call = self._build(question, key, taken, identity)
-        find = calls.find(new_call.plugin, new_call.identity)
-        # Before the queue is asked: what was made is found again, whatever there is room for. Nobody repeats a uuid.
-        rows = await self._store.fetch(find) if _is_repeatable(question) else []
-        if not rows:
-            refusal = self._not_now(new_call.plugin)
-            if refusal is not None:
-                return refusal
-            accepted = await self._router.submit([new_call])
-            if accepted:
-                self._producer.count()
-                return accepted[0]
-            rows = await self._store.fetch(find)
-        if not rows:
-            return Refusal(
-                why=Why.UNAVAILABLE,
-                detail=f"{new_call.plugin} has as many calls as it may (queue, max_calls_per_s); none was made",
-                retry_after_s=1,
+        asked = self._build(question, key, identity)
+        otherwise = self._router.routes.otherwise(asked)
+        # Before anybody is asked who takes it: what was made is found again, whatever has started, stopped or filled up
+        # since. It may have been the fallback's then and be its plugin's now, or the other way round.
+        if _is_repeatable(question):  # nobody repeats a uuid
+            for before in (asked, otherwise):
+                made = await self._find(question, before) if before is not None else None
+                if made is not None:
+                    return made
+        taken = self._taken(question)
+        new_call: NewCall | None
+        if isinstance(taken, Taken):
+            new_call = replace(
+                asked,
+                deadline_at=asked.fired_at + taken.terms.call_deadline,
+                source=source_of(taken.trigger),
+                overlap=taken.trigger.overlap,
             )
-        if (rows[0]["payload"], rows[0]["job"]) != (question.payload, new_call.job):
+        elif taken.why is not Why.NOT_FOUND or (new_call := self._router.fallen_back(asked)) is None:
+            return taken
+        refusal = self._not_now(new_call.plugin)
+        if refusal is not None:
+            return refusal
+        accepted = await self._router.submit([new_call])
+        if accepted:
+            self._producer.count()
+            return accepted[0]
+        return await self._find(question, new_call) or Refusal(
+            why=Why.UNAVAILABLE,
+            detail=f"{new_call.plugin} has as many calls as it may (queue, max_calls_per_s); none was made",
+            retry_after_s=1,
+        )
+
+    async def _find(self, question: MakeCall, call: NewCall) -> int | Refusal | None:
+        """The id of the call with this identity, if this question made it; None if there is none."""
+        rows = await self._store.fetch(calls.find(call.plugin, call.identity))
+        if not rows:
+            return None
+        call_id: int = rows[0]["id"]
+        if (rows[0]["payload"], rows[0]["job"]) != (question.payload, call.job):
             return Refusal(
                 why=Why.KEY_REUSED,
-                detail=f"this Idempotency-Key made call {rows[0]['id']} with another payload or job; take a new key",
+                detail=f"this Idempotency-Key made call {call_id} with another payload or job; take a new key",
             )
-        call_id: int = rows[0]["id"]
         return call_id
 
-    def _build(self, question: MakeCall, key: ApiKey, taken: Taken | Refusal, identity: str) -> NewCall:
+    def _build(self, question: MakeCall, key: ApiKey, identity: str) -> NewCall:
+        """What is asked for, before anybody has taken it."""
         now = self._clock.now()
-        new_call = NewCall(
+        return NewCall(
             plugin=question.plugin,
             trigger=TriggerKind.WEBHOOK,
             identity=identity,
@@ -135,16 +132,28 @@ class CallMaker:
             payload=question.payload,
             job=question.job,
         )
-        if isinstance(taken, Refusal):
-            fallback = self._router.fallen_back(new_call)
-            assert fallback is not None  # or it would have been refused
-            return fallback
-        return replace(
-            new_call,
-            deadline_at=now + taken.terms.call_deadline,
-            source=source_of(taken.trigger),
-            overlap=taken.trigger.overlap,
-        )
+
+    def _taken(self, question: MakeCall) -> Taken | Refusal:
+        """The trigger that the plugin has declared. NOT_FOUND only of one that will not have it after a start either:
+        to the fallback goes what its own plugin would never get."""
+        plugin = question.plugin
+        host = self._router.hosts.get(plugin)
+        if host is None:
+            return Refusal(why=Why.NOT_FOUND, detail=f"there is no plugin {plugin!r} now")
+        taken = self._producer.find(plugin, question.job)
+        if taken is not None:
+            return taken
+        is_known = host.config.triggers is not None or host.declared is not None
+        jobs = sorted(trigger.job for trigger in host.triggers if isinstance(trigger, Webhook))
+        if self._router.is_draining or not is_known or question.job in jobs:
+            if not host.config.enabled:
+                return Refusal(
+                    why=Why.UNAVAILABLE, detail=f"{plugin} is switched off by its operator", retry_after_s=60
+                )
+            refusal = self._not_now(plugin)
+            return refusal or Refusal(why=Why.UNAVAILABLE, detail=f"{plugin} has not started yet", retry_after_s=5)
+        advice = f"jobs that it takes: {', '.join(jobs)}" if jobs else "it declares no webhook trigger"
+        return Refusal(why=Why.NOT_FOUND, detail=f"{plugin} takes no webhook for {question.job!r}; {advice}")
 
     def _not_now(self, plugin: str) -> Refusal | None:
         if self._router.is_draining:

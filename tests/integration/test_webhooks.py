@@ -169,6 +169,8 @@ def test_the_same_idempotency_key_is_the_same_call(hooked: Scene, key: str) -> N
     other = send(hooked, "POST", CALLS, key, do(do="noop", reason="twice"), Idempotency_Key="same")
     assert (other.status, other.json["type"]) == (422, "urn:runnerd:problem:idempotency-key-reused")
     job = send(hooked, "POST", f"{CALLS}?job=settle", key, body, Idempotency_Key="same")
+    assert job.status == 422
+    job = send(hooked, "POST", f"{CALLS}?job=settle", key, body, Idempotency_Key="for-settle")
     assert job.status == 404  # this plugin takes no such job
     assert len(hooked.rows("select 1 from job_calls where identity = 'webhook tester key same'")) == 1
 

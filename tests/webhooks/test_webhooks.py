@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from protocol.triggers import Webhook
+from protocol.triggers import Trigger, Webhook
 from runnerd.config.plugins import PluginConfig
 from runnerd.config.routing import FallbackRoute, RouterConfig
 from runnerd.http.words import (
@@ -76,6 +76,10 @@ class Host:
 
     config: PluginConfig = field(default_factory=lambda: plugin_config(triggers=()))
     state: State = field(default_factory=State)
+
+    @property
+    def triggers(self) -> tuple[Trigger, ...]:
+        return self.config.triggers or ()
 
     def refusal(self, call: NewCall, coming: int = 0) -> str | None:
         return self.refused
@@ -227,6 +231,63 @@ def test_a_plugin_that_is_not_there_or_not_ready_or_not_open(ledger_dsn: str) ->
             assert [answer.why for answer in answers if isinstance(answer, Refusal)] == [
                 Why.NOT_FOUND, Why.UNAVAILABLE, Why.NOT_FOUND,
             ]  # fmt: skip
+
+    run_async(scenario())
+
+
+def test_before_its_worker_has_said_hello_nothing_is_the_fallbacks(ledger_dsn: str) -> None:
+    """Also where its triggers stand in the file. A retry is then the one call, of the plugin that was named."""
+
+    async def scenario() -> None:
+        async with bench(ledger_dsn) as house:
+            house.router.routes = Routes(RouterConfig(fallback=FallbackRoute(plugin="beta")))
+            beta = house.router.hosts["beta"] = cast("Any", Host())
+            house.producer.forget("alpha")
+            for changes, phase, retry_after_s in (
+                ({}, Phase.STARTING, 5),
+                ({}, Phase.QUARANTINED, 60),
+                ({"enabled": False}, Phase.STOPPED, 60),
+            ):
+                house.host.config = plugin_config(triggers=(Webhook(),), **changes)
+                house.host.state.phase = phase
+                answer = await house.make("order-7")
+                assert isinstance(answer, Refusal), phase
+                assert (answer.why, answer.retry_after_s) == (Why.UNAVAILABLE, retry_after_s), phase
+            house.host.config, house.host.state.phase = plugin_config(triggers=(Webhook(),)), Phase.READY
+            await house.producer.declare("alpha", [Webhook()], terms())
+            made = await house.made("order-7")
+            assert (len(house.host.offered), beta.offered) == (1, [])
+            house.producer.forget("alpha")  # as after a restart: what was made is told, not refused
+            again = await house.make("order-7")
+            assert isinstance(again, CallView)
+            assert again.id == made.id
+
+    run_async(scenario())
+
+
+def test_a_call_is_found_again_whoever_would_get_it_now(ledger_dsn: str) -> None:
+    """The fallback's when its plugin was not there, and the plugin's when it has gone: one key is one call."""
+
+    async def scenario() -> None:
+        async with bench(ledger_dsn) as house:
+            house.router.routes = Routes(RouterConfig(fallback=FallbackRoute(plugin="beta")))
+            beta = house.router.hosts["beta"] = cast("Any", Host())
+            alpha = house.router.hosts.pop("alpha")
+            fallen = await house.make("early")
+            house.router.hosts["alpha"] = alpha
+            again = await house.make("early")
+            assert isinstance(fallen, CallView)
+            assert isinstance(again, CallView)
+            assert (again.id, again.plugin, again.is_new) == (fallen.id, "beta", False)
+            own = await house.made("late")
+            del house.router.hosts["alpha"]
+            again = await house.make("late")
+            assert isinstance(again, CallView)
+            assert (again.id, again.plugin, again.is_new) == (own.id, "alpha", False)
+            other = await house.make("late", payload="[]")
+            assert isinstance(other, Refusal)
+            assert other.why is Why.KEY_REUSED
+            assert [len(host.offered) for host in (house.host, beta)] == [1, 1]
 
     run_async(scenario())
 
