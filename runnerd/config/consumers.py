@@ -5,7 +5,6 @@ Looks whether files are there, and what is installed.
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol, assert_never
 from urllib.parse import urlsplit
@@ -26,6 +25,7 @@ from runnerd.config.consumer_model import (
 from runnerd.config.extensions import CONSUMERS, check_installed
 from runnerd.config.model import Config
 from runnerd.config.problem import Problem
+from runnerd.consumers.address import find_host_problem
 from runnerd.consumers.answer import reference_problem
 
 
@@ -93,16 +93,11 @@ def _url(key: str, consumer: WebhookConsumerConfig) -> Iterator[Problem]:
         return
     if "@" in urlsplit(consumer.url).netloc:
         yield Problem(key, "holds credentials: what signs is in secret_file or secret_credential")
-    if consumer.allow_private:
-        return
-    if not url.is_tls:
+    if not url.is_tls and not consumer.allow_private:
         yield Problem(key, "would cross the internet in the clear: write https://, or allow_private = true")
-    try:
-        is_inside = not ip_address(url.host).is_global
-    except ValueError:
-        is_inside = url.host == "localhost"
-    if is_inside:
-        yield Problem(key, f"{url.host} is not on the internet; allow_private = true lets it")
+    problem = find_host_problem(url.host, allow_private=consumer.allow_private)
+    if problem is not None:
+        yield Problem(key, problem)
 
 
 def _channel(key: str, consumer: NotifyConsumerConfig, config: Config) -> Iterator[Problem]:

@@ -5,24 +5,17 @@ another one (DNS rebinding).
 """
 
 import asyncio
-import ipaddress
 import socket
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from runnerd.consumers.address import is_public
 from runnerd.errors import RunnerdError
 
 
 class PrivateAddress(RunnerdError):
     """The name leads to an address inside: loopback, private, link-local. `allow_private = true` lets it."""
-
-
-def is_public(address: str) -> bool:
-    """Whether it belongs to the internet at large."""
-    parsed = ipaddress.ip_address(address)
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_global and not parsed.is_multicast
 
 
 class PublicResolver(AbstractResolver):

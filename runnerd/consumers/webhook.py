@@ -7,7 +7,6 @@ heard.
 
 import hashlib
 import hmac
-import ipaddress
 import uuid
 from http import HTTPStatus
 from typing import Final
@@ -16,8 +15,9 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from runnerd.clock import Clock
+from runnerd.consumers.address import find_host_problem
 from runnerd.consumers.consumer import ConsumerRefused, ConsumerUnavailable
-from runnerd.consumers.destination import PrivateAddress, PublicResolver, is_public
+from runnerd.consumers.destination import PrivateAddress, PublicResolver
 from runnerd.consumers.message import message_of
 from runnerd.store.calls import JobResult
 
@@ -91,12 +91,9 @@ class WebhookConsumer:
 
     def _check_host(self) -> None:
         """An address that stands in the URL itself is looked up by nobody."""
-        try:
-            ipaddress.ip_address(self._host)
-        except ValueError:
-            return
-        if not self._allow_private and not is_public(self._host):
-            raise PrivateAddress(f"{self._host} is not on the internet; allow_private = true lets it")
+        problem = find_host_problem(self._host, allow_private=self._allow_private)
+        if problem is not None:
+            raise PrivateAddress(problem)
 
     def _connect(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from runnerd.clock import SystemClock
+from runnerd.consumers.address import is_public
 from runnerd.consumers.consumer import ConsumerRefused, ConsumerUnavailable
-from runnerd.consumers.destination import is_public
 from runnerd.consumers.webhook import HEADER, WebhookConsumer
 from runnerd.store.calls import JobOutcome, JobResult
 from tests.support.aio import run_async
@@ -100,7 +100,7 @@ def test_the_answer_decides(status: int, error: type[Exception] | None) -> None:
     run_async(scenario())
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0x7f.0.0.1", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "localhost.", "[::ffff:127.0.0.1]"])
 def test_nothing_is_sent_into_the_own_network_unless_that_is_allowed(host: str) -> None:
     """Written as an address, or as a name that leads there. The control is the test above."""
 
@@ -111,6 +111,18 @@ def test_nothing_is_sent_into_the_own_network_unless_that_is_allowed(host: str) 
                 with pytest.raises(ConsumerRefused, match="not on the internet; allow_private"):
                     await one.consume(RESULT)
             assert receiver.requests == []
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0177.0.0.1", "0x7f.0.0.1", "0", "127.0.0.1."])
+def test_an_old_spelling_of_an_address_is_refused_at_once(host: str) -> None:
+    """The C library would connect to it, and no resolver is asked."""
+
+    async def scenario() -> None:
+        async with consumer(f"http://{host}:1/hook", allow_private=False) as one:
+            with pytest.raises(ConsumerRefused, match="old spelling of an address: write"):
+                await one.consume(RESULT)
 
     run_async(scenario())
 
@@ -133,7 +145,10 @@ def test_nobody_there_is_a_reason_to_try_again() -> None:
     ("8.8.8.8", True), ("2001:4860:4860::8888", True), ("127.0.0.1", False), ("10.1.2.3", False),
     ("192.168.0.1", False), ("172.16.0.1", False), ("169.254.169.254", False), ("100.64.0.1", False),
     ("0.0.0.0", False), ("224.0.0.1", False), ("::1", False), ("fe80::1", False), ("fc00::1", False),
-    ("::ffff:10.0.0.1", False), ("::ffff:8.8.8.8", True)])  # fmt: skip
+    ("::ffff:10.0.0.1", False), ("::ffff:8.8.8.8", True), ("::127.0.0.1", False), ("::ffff:0:127.0.0.1", False),
+    ("64:ff9b::169.254.169.254", False), ("64:ff9b::8.8.8.8", True), ("64:ff9b:1::8.8.8.8", False),
+    ("2002:7f00:1::", False), ("2002:808:808::", True), ("2001:0:7f00:1::", False), ("fec0::1", False),
+    ("fe80::1%lo", False), ("ff02::1", False)])  # fmt: skip
 def test_what_the_internet_is(address: str, *, public: bool) -> None:
-    """Metadata services, carrier networks and mapped addresses are the usual holes."""
+    """Metadata services, carrier networks, and addresses within addresses are the usual holes."""
     assert is_public(address) == public
