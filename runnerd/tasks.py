@@ -2,12 +2,47 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any, TypeVar
 
 from runnerd.log import fields
 
 logger = logging.getLogger(__name__)
+
+END_DEADLINE_S = 5.0
+"""How long who was cancelled may take to end. Code of third parties runs here as well, and may take no notice."""
+T = TypeVar("T")
+
+
+async def end(tasks: Collection[asyncio.Task[Any]], deadline_s: float | None = None) -> None:
+    """Cancel them and wait until they are gone. What has not ended by then is named in the log, and left behind."""
+    deadline_s = END_DEADLINE_S if deadline_s is None else deadline_s
+    for task in tasks:
+        task.cancel()
+    left = (await asyncio.wait(tasks, timeout=deadline_s))[1] if tasks else ()
+    for task in left:
+        logger.error(
+            "task %s did not end within %g s of its cancellation, and is left behind", task.get_name(), deadline_s,
+            extra=fields("task_stuck", task=task.get_name()),
+        )  # fmt: skip
+
+
+async def within(deadline_s: float, work: Awaitable[T], name: str) -> T:
+    """What `work` returns or raises. TimeoutError when it takes longer, and also when it takes no notice of its end:
+    `asyncio.timeout` would go on waiting for that."""
+
+    async def body() -> T:
+        return await work
+
+    task = asyncio.get_running_loop().create_task(body(), name=name)
+    try:
+        await asyncio.wait([task], timeout=deadline_s)
+    finally:
+        if not task.done():
+            await end([task])
+    if not task.done() or task.cancelled():
+        raise TimeoutError
+    return task.result()
 
 
 class Tasks:
@@ -45,11 +80,8 @@ class Tasks:
         await self.cancel()
 
     async def cancel(self) -> None:
-        """Cancel all and wait until they are gone."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancel all and wait until they are gone; see `end`."""
+        await end(list(self._tasks))
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from runnerd.tasks import Tasks
+from runnerd.tasks import END_DEADLINE_S, Tasks, end, within
 from tests.support.aio import run_async
 from tests.support.virtual_time import VirtualTimeLoop
 
@@ -98,5 +98,49 @@ def test_finish_cancels_what_takes_too_long() -> None:
         await tasks.finish(3)
         assert task.cancelled()
         assert asyncio.get_running_loop().time() == pytest.approx(3, abs=0.1)
+
+    run_async(scenario(), loop_factory=VirtualTimeLoop)
+
+
+async def ignore_one_cancellation() -> None:
+    """As code does that tells a peer goodbye who is away."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await asyncio.Event().wait()
+
+
+def test_what_does_not_end_when_it_is_cancelled_is_named_and_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    """It keeps nobody from his own end; what does end is waited for, and not named."""
+
+    async def scenario() -> None:
+        tasks = Tasks()
+        stuck = tasks.spawn(ignore_one_cancellation(), "producer:slow")
+        tasks.spawn(asyncio.Event().wait(), "producer:quick")
+        await asyncio.sleep(0)
+        await tasks.cancel()
+        assert not stuck.done()
+        stuck.cancel()
+        assert asyncio.get_running_loop().time() == pytest.approx(END_DEADLINE_S, abs=0.1)
+
+    run_async(scenario(), loop_factory=VirtualTimeLoop)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["task producer:slow did not end within 5 s of its cancellation, and is left behind"]
+
+
+def test_a_deadline_holds_for_what_takes_no_notice_of_it() -> None:
+    """`asyncio.timeout` alone would wait for ever."""
+
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            await within(3, ignore_one_cancellation(), "hook:slow")
+        assert asyncio.get_running_loop().time() == pytest.approx(3 + END_DEADLINE_S, abs=0.1)
+        await end(asyncio.all_tasks() - {asyncio.current_task()})  # the second time it does
+        assert await within(3, asyncio.sleep(1, "done"), "hook:quick") == "done"
+        with pytest.raises(OSError, match="gone"):
+            await within(3, fail(), "hook:failing")
+
+    async def fail() -> None:
+        raise OSError("gone")
 
     run_async(scenario(), loop_factory=VirtualTimeLoop)

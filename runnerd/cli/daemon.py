@@ -28,6 +28,7 @@ from runnerd.process import bound_recursion
 from runnerd.runner.app import run_daemon
 from runnerd.services.http import HttpProcess, fork_http
 from runnerd.services.systemd import Systemd
+from runnerd.tasks import end
 
 NAME: Final = "runnerd"
 logger = logging.getLogger(NAME)
@@ -105,8 +106,11 @@ def _run(config: Config, http: HttpProcess) -> int:
         else:
             http.close()
         setproctitle("runnerd: supervisor")
-        with _runner() as runner:
+        runner = _runner()
+        try:
             return runner.run(run_daemon(config, http if config.http.enabled else None, systemd))
+        finally:
+            close_loop(runner)
     except ConfigError as error:  # what only the open keys could tell
         for problem in error.problems:
             logger.critical("%s: %s", error.file, problem, extra=fields("start_refused"))
@@ -119,3 +123,15 @@ def _run(config: Config, http: HttpProcess) -> int:
 def _runner() -> asyncio.Runner:
     """An asyncio runner on uvloop: half the latency of a ZeroMQ round trip."""
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+def close_loop(runner: asyncio.Runner) -> None:
+    """Close it, if all that is left in it ends when it is cancelled: else that would be waited for without limit."""
+
+    async def end_rest() -> bool:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        await end(left)
+        return all(task.done() for task in left)
+
+    if runner.run(end_rest()):
+        runner.close()

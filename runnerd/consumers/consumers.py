@@ -22,7 +22,7 @@ from runnerd.store import deliveries
 from runnerd.store.calls import JobResult
 from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger
-from runnerd.tasks import Tasks
+from runnerd.tasks import Tasks, within
 
 logger = logging.getLogger("runnerd.consumers")
 
@@ -178,8 +178,7 @@ class Consumers:
 
     async def _close(self, name: str, delivery: Delivery) -> None:
         try:
-            async with asyncio.timeout(CLOSE_DEADLINE_S):
-                await delivery.close()
+            await within(CLOSE_DEADLINE_S, delivery.close(), f"consumer-close:{name}")
         except Exception:  # of a third party as well: the stop goes on
             logger.exception("consumer %s does not close", name, extra=fields("consumer_not_closed", consumer=name))
 

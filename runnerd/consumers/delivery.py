@@ -127,7 +127,7 @@ class Delivery:
                 rows = await self._store.fetch(statement)
             except StoreError as error:
                 self.trouble = f"the ledger cannot be read: {error}"
-            # asyncio.wait_for of Python 3.11, which psycopg waits with, may swallow it (gh-86296).
+            # asyncio.wait_for of Python 3.11, with which psycopg_pool waits for a reader, may swallow it (gh-86296).
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise asyncio.CancelledError
             if rows is not None:

@@ -7,18 +7,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from runnerd.executor.tracked import Book
 from runnerd.executor.wanted import IntentState
 from runnerd.log import fields
-from runnerd.tasks import Tasks
+from runnerd.tasks import end
 
 logger = logging.getLogger("runnerd")
 
 LOOK_EVERY_S = 0.1
 MOVING = frozenset({IntentState.PLANNED, IntentState.SIGNED, IntentState.SENT, IntentState.INCLUDED})
 """What gets on by itself while a stop waits for it."""
+T = TypeVar("T")
 
 
 async def in_order(*steps: Callable[[], Awaitable[None]]) -> None:
@@ -76,17 +77,13 @@ class Drain:
         """Until somebody asks."""
         await self._asked.wait()
 
+    async def unless_asked(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What `work` returns; None if somebody asks for the end first: then it is cancelled. Raises what it raises."""
+        return await _unless(self._asked, work)
+
     async def patiently(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for `work`, unless somebody is in a hurry: then it is cancelled. Raises what it raises."""
-        tasks = Tasks()
-        working = tasks.spawn(work, "drain:work")
-        hurrying = tasks.spawn(self._hurried.wait(), "drain:hurry")
-        try:
-            await asyncio.wait([working, hurrying], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await tasks.cancel()
-        if not working.cancelled():
-            working.result()
+        await _unless(self._hurried, work)
 
     async def settle(self, book: Book, notify: Callable[[str], None]) -> None:
         """Wait for transactions in flight until they are final, or patience ends; then say what is left."""
@@ -101,6 +98,17 @@ class Drain:
             logger.info(
                 "%d transactions in flight go on with the next start", left, extra=fields("parked", intents=left)
             )  # fmt: skip
+
+
+async def _unless(rung: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    loop = asyncio.get_running_loop()
+    working = loop.create_task(work, name="drain:work")
+    waiting = loop.create_task(rung.wait(), name="drain:wait")
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end([task for task in (working, waiting) if not task.done()])
+    return working.result() if working.done() and not working.cancelled() else None
 
 
 def count_moving(book: Book) -> int:

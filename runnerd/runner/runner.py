@@ -28,6 +28,7 @@ from runnerd.runner.unlock import close_signers
 from runnerd.services.http import HttpProcess
 from runnerd.services.systemd import Systemd
 from runnerd.store.store import Store
+from runnerd.tasks import within
 from runnerd.vaults.keepers import refuse_shared_keys
 from runnerd.wallets.signer import Signer
 from runnerd.zygotes import Zygotes
@@ -36,6 +37,8 @@ logger = logging.getLogger("runnerd")
 
 ADMISSION_PATIENCE_S: Final = 5.0
 """How long readiness waits for the chains: a node that is down must not keep the operator from a running daemon."""
+
+HOOK_DEADLINE_S: Final = 10.0
 
 
 class RunnerMisused(RunnerdError):
@@ -82,7 +85,7 @@ class Runner:
     # --- for whoever embeds it ---------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start everything, and return when it is ready. Once in its life.
+        """Start everything, and return when it is ready, or has ended because somebody asked for that first. Once.
 
         Raises what keeps it from running, RunnerdError or OSError, and RunnerMisused when it was started before.
         """
@@ -165,21 +168,19 @@ class Runner:
             store, zygotes = Store(dsn), Zygotes()
             signers: dict[str, Signer] = {}
             try:
-                await open_parts(config.wallets, zygotes, store, signers)
-                refuse_shared_keys(config, signers)
-                clear_links(config)
                 trail = Trail(store, clock, config)
-                await trail.record_start()
                 ground = Ground(
                     config=config, extensions=extensions, store=store, dsn=dsn, signers=signers, zygotes=zygotes,
                     http=self._http, systemd=self._systemd, clock=clock, trail=trail, drain=self._drain,
                     on_failure=self._fail,
                 )  # fmt: skip
-                self._parts = await assemble(ground)
-                try:
-                    await self._serve(self._parts, started)
-                finally:
-                    await _call_hooks(extensions.on_shutdown)
+                # A start waits for others, such as a database that has gone away: who wants its end does not.
+                self._parts = await self._drain.unless_asked(_build(ground))
+                if self._parts is not None:
+                    try:
+                        await self._serve(self._parts, started)
+                    finally:
+                        await _call_hooks(extensions.on_shutdown)
                 await trail.record_stop()
             finally:
                 self._parts = None
@@ -187,25 +188,33 @@ class Runner:
         logger.info("stopped", extra=fields("stopped"))
 
     async def _serve(self, parts: Parts, started: float) -> None:
-        config = self.config
         try:
-            await parts.services.start()
-            parts.producers.start()
-            await self._admit(parts)
-            await parts.router.recover()
-            parts.pages.is_ready = True
-            self._systemd.notify("READY=1", f"STATUS={len(config.plugins)} plugins")
-            logger.info(
-                "ready in %.2f s", time.monotonic() - started,
-                extra=fields("ready", plugins=len(config.plugins), control=str(config.control_socket),
-                             http=self._http.address if self._http else None),
-            )  # fmt: skip
-            self._is_ready.set()
-            if self._is_reload_wanted:
-                parts.reloader.request()
-            await self._drain.wait()
+            if await self._drain.unless_asked(self._start(parts)):
+                self._on_ready(parts, started)
+                await self._drain.wait()
         finally:
             await self._end(parts)
+
+    async def _start(self, parts: Parts) -> bool:
+        """True when everything runs."""
+        await parts.services.start()
+        parts.producers.start()
+        await self._admit(parts)
+        await parts.router.recover()
+        return True
+
+    def _on_ready(self, parts: Parts, started: float) -> None:
+        config = self.config
+        parts.pages.is_ready = True
+        self._systemd.notify("READY=1", f"STATUS={len(config.plugins)} plugins")
+        logger.info(
+            "ready in %.2f s", time.monotonic() - started,
+            extra=fields("ready", plugins=len(config.plugins), control=str(config.control_socket),
+                         http=self._http.address if self._http else None),
+        )  # fmt: skip
+        self._is_ready.set()
+        if self._is_reload_wanted:
+            parts.reloader.request()
 
     async def _admit(self, parts: Parts) -> None:
         """Ask the chains, and wait for them a while."""
@@ -247,12 +256,25 @@ def run(config: Config | Path | str, *, http: HttpProcess | None = None) -> Runn
     return Runner(config if isinstance(config, Config) else load_config(Path(config)), http=http)
 
 
+async def _build(ground: Ground) -> Parts:
+    """All parts over an open ledger; the start is in its audit trail before anything is done."""
+    await open_parts(ground.config.wallets, ground.zygotes, ground.store, ground.signers)
+    refuse_shared_keys(ground.config, ground.signers)
+    clear_links(ground.config)
+    await ground.trail.record_start()
+    return await assemble(ground)
+
+
 async def _call_hooks(hooks: list[ShutdownHook]) -> None:
     """The last first. What one raises is logged, and the others are called."""
     for hook in reversed(hooks):
         try:
             waiting = hook()
             if inspect.isawaitable(waiting):
-                await waiting
+                await within(HOOK_DEADLINE_S, waiting, "hook:shutdown")
+        except TimeoutError:
+            logger.error(
+                "a hook at shutdown took longer than %g s: %r", HOOK_DEADLINE_S, hook, extra=fields("hook_failed")
+            )
         except Exception:
             logger.exception("a hook at shutdown failed", extra=fields("hook_failed"))

@@ -33,9 +33,11 @@ class Trail:
         self._clock = clock
         self._config = config
         """What runnerd works with: of a reload it takes over the plugins."""
+        self._is_begun = False
 
     async def record_start(self) -> None:
         """Before anything else is done. Raises StoreError."""
+        self._is_begun = True
         await self._record("started")
 
     async def record_reload(self, plugins: dict[str, PluginConfig]) -> None:
@@ -44,7 +46,9 @@ class Trail:
         await self._record("reloaded")
 
     async def record_stop(self) -> None:
-        """If the ledger is there. A trail without it says that runnerd was killed."""
+        """If the ledger is there, and the start was to be recorded. A trail without it says that runnerd was killed."""
+        if not self._is_begun:
+            return
         try:
             async with asyncio.timeout(STOP_PATIENCE_S):
                 await self._record("stopped")

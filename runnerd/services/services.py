@@ -13,7 +13,7 @@ from typing import Final
 from runnerd.errors import RunnerdError, explain
 from runnerd.log import fields
 from runnerd.services.service import Restart, Service, ServiceError, ServicePolicy
-from runnerd.tasks import Tasks
+from runnerd.tasks import Tasks, end, within
 
 logger = logging.getLogger("runnerd.services")
 
@@ -56,8 +56,7 @@ class _Kept:
     async def open(self) -> None:
         """Start it. Raises what it raises, TimeoutError when it takes too long."""
         self.state = ServiceState.STARTING
-        async with asyncio.timeout(self.policy.start_deadline_s):
-            await self.service.start()
+        await within(self.policy.start_deadline_s, self.service.start(), f"service-start:{self.service.name}")
         self.is_open = True
         self.state, self.reason = ServiceState.RUNNING, ""
 
@@ -67,8 +66,7 @@ class _Kept:
             return
         self.is_open = False
         try:
-            async with asyncio.timeout(self.policy.stop_deadline_s):
-                await self.service.stop()
+            await within(self.policy.stop_deadline_s, self.service.stop(), f"service-stop:{self.service.name}")
         except Exception as error:
             logger.error(
                 "service %s did not stop in order: %s", self.service.name, _words(error, self.policy.stop_deadline_s),
@@ -134,8 +132,7 @@ class Services:
 
     async def _end(self, kept: _Kept) -> None:
         if kept.task is not None:
-            kept.task.cancel()
-            await asyncio.wait([kept.task])
+            await end([kept.task], kept.policy.stop_deadline_s)
             kept.task = None
         await kept.close()
         if kept.state is not ServiceState.FAILED:

@@ -24,6 +24,7 @@ from runnerd.store.plan import empty_answers, plan
 from runnerd.store.readers import CONNECT_TIMEOUT_S, SOCKET, Readers
 from runnerd.store.reason import connect_reason, first_line
 from runnerd.store.statement import Statement
+from runnerd.tasks import end
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +101,7 @@ class Store:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_PATIENCE_S):
                     await self._idle.wait()
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
         await self._readers.close()
         if self._writer is not None:
             await self._writer.close()

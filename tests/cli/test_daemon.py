@@ -1,11 +1,14 @@
 """`runnerd` on the command line: what it ends with when it is typed wrongly, and how it says so."""
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from runnerd.cli.daemon import main
+from runnerd import tasks
+from runnerd.cli.daemon import close_loop, main
 from runnerd.cli.exits import ExitCode
 from runnerd.errors import RunExit
 from tests.cli.running import invoke
@@ -49,3 +52,33 @@ def test_help_and_version_are_no_errors(option: str) -> None:
     result = CliRunner().invoke(main, [option])
     assert result.exit_code == ExitCode.DONE
     assert option == "--version" or all(f"{code} " in result.stdout for code in RunExit)
+
+
+def test_what_never_ends_keeps_no_process_from_its_exit(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`asyncio.run` would wait for it without limit. The loop is closed once it has ended."""
+    monkeypatch.setattr(tasks, "END_DEADLINE_S", 0.01)
+    release: list[asyncio.Event] = []
+
+    async def never_end() -> None:
+        release.append(asyncio.Event())
+        while not release[0].is_set():
+            with suppress(asyncio.CancelledError):
+                await release[0].wait()
+
+    async def serve() -> asyncio.Task[None]:
+        stubborn = asyncio.get_running_loop().create_task(never_end(), name="service:stubborn")
+        await asyncio.sleep(0)
+        return stubborn
+
+    runner = asyncio.Runner()
+    stubborn = runner.run(serve())
+    close_loop(runner)
+    assert not runner.get_loop().is_closed()
+    assert "task service:stubborn did not end within 0.01 s" in caplog.text
+    release[0].set()
+    close_loop(runner)
+    assert stubborn.done()
+    with pytest.raises(RuntimeError, match="closed"):
+        runner.get_loop()

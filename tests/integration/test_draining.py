@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import pytest
 
 from runnerd.control.messages import ControlError
@@ -74,3 +75,18 @@ def test_a_stop_leaves_what_is_in_flight_to_the_next_start(stage: Stage) -> None
         scene.start("puppet")
         assert scene.wait_run(fired.call_id).outcome == "acted"
         assert len(scene.effects_of(fired.call_id)) == 1
+
+
+def test_a_start_that_waits_for_its_database_ends_when_it_is_told_to(stage: Stage) -> None:
+    """An administrator's lock keeps its first record from the audit trail. It never becomes ready."""
+    with stage.scene({"puppet": PATIENT}) as scene:
+        assert scene.stop() == 0
+        ready = len(scene.log("ready"))
+        with psycopg.connect(scene.dsn) as administrator:
+            administrator.execute("lock table audit_records in access exclusive mode")
+            process = scene.start_unready().process
+            wait_for(lambda: scene.rows("select 1 from pg_locks where not granted"), "it waits for the lock")
+            process.send_signal(signal.SIGTERM)
+            wait_for(lambda: scene.log("audit_stop_missing"), "it does not wait any longer")
+        assert process.wait(DEADLINE_S) == 0
+        assert len(scene.log("ready")) == ready

@@ -89,6 +89,22 @@ def test_a_hurry_ends_every_waiting() -> None:
     assert run_async(scenario())
 
 
+def test_a_start_is_over_when_somebody_asks_for_the_end() -> None:
+    """Whatever it waits for. One that nobody interrupts has its result."""
+
+    async def scenario() -> None:
+        drain = Drain(3_600)
+        assert await drain.unless_asked(asyncio.sleep(0, "started")) == "started"
+        starting = asyncio.get_running_loop().create_task(drain.unless_asked(asyncio.Event().wait()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        drain.ask()
+        async with asyncio.timeout(10):
+            assert await starting is None
+
+    run_async(scenario())
+
+
 def test_what_the_work_raises_is_raised() -> None:
     """A drain hides nothing."""
 

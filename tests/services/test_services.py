@@ -7,8 +7,10 @@ import pytest
 
 from runnerd.services.service import LoopService, Restart, ServiceError, ServicePolicy, ServiceUnavailable
 from runnerd.services.services import Services, ServiceState
+from runnerd.tasks import end
 from tests.support.aio import run_async
 from tests.support.until import until
+from tests.support.virtual_time import VirtualTimeLoop
 
 QUICK = ServicePolicy(backoff_first_s=0.001, backoff_max_s=0.002)
 
@@ -181,6 +183,39 @@ def test_one_that_hangs_is_not_waited_for() -> None:
         await services.close()
 
     run_async(scenario())
+
+
+def test_one_that_takes_no_notice_of_its_end_keeps_no_other_from_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """`stop_deadline_s` holds for the end of its `run` as well as for its `stop`."""
+
+    class Stubborn(Probe):
+        async def run(self) -> None:
+            await self.stay()
+
+        async def stop(self) -> None:
+            await super().stop()
+            await self.stay()
+
+        async def stay(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await asyncio.Event().wait()
+
+    async def scenario() -> list[str]:
+        diary: list[str] = []
+        services = Services(lambda _: None)
+        services.add(Probe("one", diary))
+        services.add(Stubborn("two", diary), ServicePolicy(stop_deadline_s=2))
+        await services.start()
+        await asyncio.sleep(1)
+        await services.close()
+        await end(asyncio.all_tasks() - {asyncio.current_task()})  # the second time it does
+        return [line for line in diary if line.startswith("stop")]
+
+    assert run_async(scenario(), loop_factory=VirtualTimeLoop) == ["stop two", "stop one"]
+    assert "task service:two did not end within 2 s of its cancellation" in caplog.text
+    assert "service two did not stop in order: it took longer than 2 s" in caplog.text
 
 
 def test_what_goes_wrong_at_a_stop_is_logged_and_the_others_stop(caplog: pytest.LogCaptureFixture) -> None:
