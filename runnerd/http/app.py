@@ -155,7 +155,7 @@ class _Api:
         return answer
 
     async def _stream(self, question: Any, found: Events) -> AsyncIterator[bytes]:
-        """The key is checked at each poll: one that is revoked hears nothing more. Asks only when the last is taken."""
+        """The key is checked at each answer: a revoked one hears nothing more. Asks only when the last is taken."""
         until = asyncio.get_running_loop().time() + STREAM_S
         yield b"retry: 2000\n\n"
         while True:

@@ -130,6 +130,10 @@ class KeyRing:
         """The key of this name, whatever its state."""
         return self._keys.get(name)
 
+    def is_valid(self, key: ApiKey, now: datetime) -> bool:
+        """Whether `key`, which was proven, is still worth something."""
+        return self._keys.get(key.name) is key and key.state(now) == "valid"
+
     def every(self) -> list[ApiKey]:
         """In the order of their making."""
         return list(self._keys.values())

@@ -75,19 +75,24 @@ class Webhooks:
             return refusal
         self._waits[key.name] += question.wait_s > 0
         try:
-            match question:
-                case MakeCall():
-                    return await self._make(question, key)
-                case GetCall():
-                    return await self._watch.call(question.call_id, key, question.wait_s)
-                case GetEvents():
-                    return await self._watch.events(question, key)
-                case _:
-                    assert_never(question)
+            answer = await self._answer(question, key)
         except (StoreError, TimeoutError):
-            return LEDGER_AWAY
+            answer = LEDGER_AWAY
         finally:
             self._waits[key.name] -= question.wait_s > 0
+        # Again: a minute may have passed. Not by the credential, for a signature's time may be over by now.
+        return answer if self._keys.is_valid(key, self._clock.now()) else _UNAUTHORIZED
+
+    async def _answer(self, question: MakeCall | GetCall | GetEvents, key: ApiKey) -> Answer:
+        match question:
+            case MakeCall():
+                return await self._make(question, key)
+            case GetCall():
+                return await self._watch.call(question.call_id, key, question.wait_s)
+            case GetEvents():
+                return await self._watch.events(question, key)
+            case _:
+                assert_never(question)
 
     # --- bounds ------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -360,6 +360,33 @@ def test_whoever_waits_at_the_end_is_told_how_far_his_call_is(ledger_dsn: str) -
             assert isinstance(ended, Refusal)
             assert (ended.why, ended.detail) == (Why.UNAVAILABLE, "runnerd is stopping")
             assert isinstance(await house.make("later", wait_s=60), CallView)  # and nobody waits any more
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize("is_expired", [False, True])
+def test_a_key_that_ends_while_its_holder_waits_tells_him_nothing_more(ledger_dsn: str, *, is_expired: bool) -> None:
+    """Neither the outcome of a call nor the next one of a stream. Control: the tests above, whose keys stay valid."""
+
+    async def scenario() -> None:
+        async with bench(ledger_dsn) as house:
+            key = replace(house.ring.every()[0], expires_at=EPOCH + timedelta(hours=1))
+            house.ring.add(key)
+            start = (await house.listen(None)).position
+            events = GetEvents(credential=Bearer(token=house.secret), after=start, wait_s=60)
+            async with asyncio.TaskGroup() as group, asyncio.timeout(20):
+                waits = [
+                    group.create_task(house.make("slow", wait_s=60)),
+                    group.create_task(house.webhooks.answer(events)),
+                ]
+                await until(lambda: bool(house.webhooks._watch._expected))
+                if is_expired:
+                    house.clock.at += timedelta(hours=1)
+                else:
+                    house.ring.revoke("shop", "uid:0", house.clock.at)
+                await house.results.finish(house.host.offered[0], JobOutcome.NOOP, "a secret by now")
+            answers = [wait.result() for wait in waits]
+            assert [answer.why for answer in answers if isinstance(answer, Refusal)] == [Why.UNAUTHORIZED] * 2
 
     run_async(scenario())
 
