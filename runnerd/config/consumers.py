@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Protocol, assert_never
 from urllib.parse import urlsplit
 
-from protocol.triggers import Event
 from runnerd.chain.abi import parse_function
 from runnerd.chain.abi_values import to_abi
 from runnerd.chain.errors import AbiError, NodeUrlInvalid
@@ -27,6 +26,7 @@ from runnerd.config.model import Config
 from runnerd.config.problem import Problem
 from runnerd.consumers.address import find_host_problem
 from runnerd.consumers.answer import reference_problem
+from runnerd.consumers.echo import find_called, find_echo
 
 
 class _Selecting(Protocol):
@@ -38,7 +38,19 @@ def check_consumers(config: Config) -> Iterator[Problem]:
     """All problems of the tables of consumers."""
     for name, consumer in config.consumers.items():
         yield from _consumer(f"consumers.{name}", consumer, config)
+    yield from check_echoes(config)
     yield from _same_answers(config)
+
+
+def check_echoes(config: Config) -> Iterator[Problem]:
+    """Results that would call their own plugin again. What a class listens to is known once its worker runs."""
+    triggers = {name: plugin.triggers or () for name, plugin in config.plugins.items()}
+    for name, consumer in config.consumers.items():
+        if isinstance(consumer, NotifyConsumerConfig):
+            called = find_called(consumer.channel, triggers, config.router)
+            problem = find_echo(consumer.channel, consumer.plugins, called)
+            if problem is not None:
+                yield Problem(f"consumers.{name}.channel", problem)
 
 
 def _consumer(key: str, consumer: ConsumerConfig, config: Config) -> Iterator[Problem]:
@@ -49,7 +61,6 @@ def _consumer(key: str, consumer: ConsumerConfig, config: Config) -> Iterator[Pr
             yield from _url(f"{key}.url", consumer)
         case NotifyConsumerConfig():
             yield from _plugins(key, consumer, config)
-            yield from _channel(f"{key}.channel", consumer, config)
         case AppriseConsumerConfig():
             yield from _plugins(key, consumer, config)
             yield from _secret(key, "url", consumer.url_file, consumer.url_credential)
@@ -98,14 +109,6 @@ def _url(key: str, consumer: WebhookConsumerConfig) -> Iterator[Problem]:
     problem = find_host_problem(url.host, allow_private=consumer.allow_private)
     if problem is not None:
         yield Problem(key, problem)
-
-
-def _channel(key: str, consumer: NotifyConsumerConfig, config: Config) -> Iterator[Problem]:
-    for name, plugin in config.plugins.items():
-        for i, trigger in enumerate(plugin.triggers or ()):
-            is_heard = isinstance(trigger, Event) and trigger.mode == "notify" and trigger.topic == consumer.channel
-            if is_heard and (not consumer.plugins or name in consumer.plugins):
-                yield Problem(key, f"is the topic of plugins.{name}.triggers[{i}]: each result would call it again")
 
 
 def _submit(key: str, consumer: SubmitConsumerConfig, config: Config) -> Iterator[Problem]:

@@ -3,10 +3,12 @@
 A notification is lossless only while somebody listens. Who must not miss one reads `job_calls` by `result_no`.
 """
 
+from collections.abc import Callable
+
 import psycopg
 from psycopg import AsyncConnection
 
-from runnerd.consumers.consumer import ConsumerUnavailable
+from runnerd.consumers.consumer import ConsumerNotReady, ConsumerUnavailable
 from runnerd.consumers.message import message_of
 from runnerd.store.calls import JobResult
 from runnerd.store.reason import connect_reason
@@ -18,10 +20,12 @@ MAX_BYTES = 7_999
 class NotifyConsumer:
     """A Consumer with a connection of its own."""
 
-    def __init__(self, name: str, dsn: str, channel: str) -> None:
+    def __init__(self, name: str, dsn: str, channel: str, find_echo: Callable[[], str | None] = lambda: None) -> None:
+        """`find_echo`: why what is announced now would come back as a call."""
         self.name = name
         self._dsn = dsn
         self._channel = channel
+        self._find_echo = find_echo
         self._connection: AsyncConnection[tuple[object, ...]] | None = None
 
     def wants(self, result: JobResult) -> bool:
@@ -29,7 +33,10 @@ class NotifyConsumer:
         return True
 
     async def consume(self, result: JobResult) -> None:
-        """Announce it; a message that is too long, by the id of its call alone."""
+        """Announce it; a message that is too long, by the id of its call alone. It waits while it would come back."""
+        echo = self._find_echo()
+        if echo is not None:
+            raise ConsumerNotReady(echo)
         text = message_of(result)
         if len(text.encode()) > MAX_BYTES:
             text = f'{{"id":{result.call.id},"is_cut":true}}'

@@ -13,6 +13,7 @@ from runnerd.commands.consumers import ConsumerCommands
 from runnerd.commands.keys import KeyCommands
 from runnerd.commands.safes import SafeCommands
 from runnerd.config.model import Config
+from runnerd.consumers.echo import find_called
 from runnerd.control.server import ControlServer
 from runnerd.executor.executor import Executor, VaultDesk
 from runnerd.executor.tracked import Book, load_book
@@ -131,7 +132,12 @@ async def assemble(ground: Ground) -> Parts:
     )
     _add_producers(producers, ground, router)
     answers = Answers(executor, desks, config.places, router.hosts, pauses, store, metrics, clock, ground.drain)
-    consumers = await open_consumers(config, ground.extensions, ground.dsn, answers, results, store, metrics, clock)
+    consumers = await open_consumers(
+        config, ground.extensions, ground.dsn, answers, results, store, metrics, clock,
+        lambda channel: find_called(
+            channel, {name: host.triggers for name, host in router.hosts.items()}, config.router
+        ),
+    )  # fmt: skip
     plugins = Plugins(
         HostServices(
             clock=clock,

@@ -10,6 +10,7 @@ from typing import Self
 from msgspec import structs
 
 from runnerd.config.check import check
+from runnerd.config.consumers import check_echoes
 from runnerd.config.extensions import BUILT_IN_PRODUCERS, Option
 from runnerd.config.load import ConfigError, load_config
 from runnerd.config.model import Config
@@ -149,8 +150,10 @@ class RunnerBuilder:
             fallback=fallbacks[0] if fallbacks else None,
             layers=tightest(*(router.layers for router in routers)),
         )
+        known = {str(problem) for problem in (*check_routes(config), *check_echoes(config))}
         config = structs.replace(config, router=router)
-        problems.extend(text for problem in check_routes(config) if (text := str(problem)) not in problems)
+        new = [str(problem) for problem in (*check_routes(config), *check_echoes(config))]
+        problems.extend(text for text in new if text not in known)
         return config
 
 

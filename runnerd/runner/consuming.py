@@ -5,6 +5,7 @@ Those of third parties come as factories that were imported with the other exten
 
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias, assert_never
 
@@ -21,6 +22,7 @@ from runnerd.config.model import Config
 from runnerd.consumers.chat import ChatConsumer
 from runnerd.consumers.consumer import Consumer, ConsumerError
 from runnerd.consumers.consumers import Consumers
+from runnerd.consumers.echo import find_echo
 from runnerd.consumers.notify import NotifyConsumer
 from runnerd.consumers.selection import EVERYTHING, Selection
 from runnerd.consumers.submit import AnswerDesk, SubmitConsumer
@@ -46,9 +48,11 @@ async def open_consumers(
     store: Ledger,
     metrics: Metrics,
     clock: Clock,
+    called_by: Callable[[str], list[str]],
 ) -> Consumers:
     """All of them, ringing with each result, and not running. Raises ConsumerError, ExtensionBroken.
 
+    `called_by` a notification on a channel: the plugins, as their workers have said by then.
     `dsn` is the ledger's: events are announced there, unless the configuration names another database for them.
     """
     consumers = Consumers(store, metrics, clock)
@@ -56,7 +60,7 @@ async def open_consumers(
     for name, table in config.consumers.items():
         if isinstance(table, EntryPointConsumerConfig):
             continue
-        consumer = await _open(name, table, config.database.event_dsn or dsn, desk, row["id"], clock)
+        consumer = await _open(name, table, config.database.event_dsn or dsn, desk, row["id"], clock, called_by)
         consumers.add(consumer, str(table.__struct_config__.tag), _selection_of(table))
     for name, (factory, params) in extensions.consumers.items():
         consumer = build_consumer(name, factory, ConsumerTools(name=name, params=params, clock=clock))
@@ -68,7 +72,13 @@ async def open_consumers(
 
 
 async def _open(
-    name: str, config: BuiltIn, event_dsn: str, desk: AnswerDesk, ledger: uuid.UUID, clock: Clock
+    name: str,
+    config: BuiltIn,
+    event_dsn: str,
+    desk: AnswerDesk,
+    ledger: uuid.UUID,
+    clock: Clock,
+    called_by: Callable[[str], list[str]],
 ) -> Consumer:
     match config:
         case WebhookConsumerConfig():
@@ -77,7 +87,8 @@ async def _open(
                 raise ConsumerError(f"consumer {name}: its secret is shorter than {MIN_SECRET_BYTES} bytes")
             return WebhookConsumer(name, config.url, secret, clock, ledger, allow_private=config.allow_private)
         case NotifyConsumerConfig():
-            return NotifyConsumer(name, event_dsn, config.channel)
+            channel, heard = config.channel, config.plugins
+            return NotifyConsumer(name, event_dsn, channel, lambda: find_echo(channel, heard, called_by(channel)))
         case AppriseConsumerConfig():
             url = _secret(name, config.url_file, config.url_credential)
             return await ChatConsumer.open(name, url.decode("utf-8", "replace").strip())

@@ -98,7 +98,8 @@ def test_a_wrong_key_is_named_with_what_is_allowed(place: Place, text: str, expe
     (GOOD + ANSWER + submit(ARGUMENTS.replace('"$log.args.id"', '"7"')), "consumers.oracle.arguments.id: argument id: text ('7') given, uint256 takes an integer"),
     (GOOD + ANSWER + submit(f'trigger = "webhook"\n{ARGUMENTS}'), "consumers.oracle.trigger: Invalid enum value 'webhook'"),
     (GOOD + ANSWER + submit() + submit(name="other"), "consumers.other.outcomes: acted of a log is answered by consumers.oracle already: one answer to a call"),
-    (GOOD + 'triggers = [{ kind = "event", topic = "results" }]\n[consumers.bell]\nkind = "notify"\nchannel = "results"\n', "consumers.bell.channel: is the topic of plugins.alpha.triggers[0]: each result would call it again"),
+    (GOOD + 'triggers = [{ kind = "event", topic = "results" }]\n[consumers.bell]\nkind = "notify"\nchannel = "results"\n', "consumers.bell.channel: results calls alpha again with each of its results, without end: take another channel"),
+    (GOOD + '[router.fallback]\nplugin = "alpha"\ntopics = ["results"]\n[consumers.bell]\nkind = "notify"\nchannel = "results"\n', "consumers.bell.channel: results calls alpha again with each of its results"),
 ])  # fmt: skip
 def test_keys_that_do_not_go_together_are_named(place: Place, text: str, expected: str) -> None:
     """Also with the rest of the file; no text repeats a secret."""

@@ -18,6 +18,17 @@ from tests.support.scene import Scene, Stage, puppet, wait_for
 pytestmark = pytest.mark.integration
 
 CALLS = 20
+ECHO = """
+from workers.sdk import Context, Noop, Plugin
+from workers.sdk.triggers import Event
+
+class Echo(Plugin):
+    name = "echo"
+    triggers = (Event(topic="trades"),)
+
+    def decide(self, ctx: Context) -> Noop:
+        return Noop("heard")
+"""
 
 
 def configure(scene: Scene, **consumers: dict[str, object] | Receiver) -> None:
@@ -168,3 +179,15 @@ def a_kill_between_delivery_and_cursor_brings_the_same_delivery_again(crowd: Cro
     heard = list(dict.fromkeys(post.json["id"] for post in posts))
     assert sorted(heard) == sorted(ids)
     assert heard == sorted(heard, key=lambda call: numbers[call])
+
+
+def test_a_consumer_whose_channel_a_class_listens_to_is_held(stage: Stage) -> None:
+    """The plugin goes on. Announced, each of its results would bring the next; that of another one called it once."""
+    with stage.scene({"echo": {"path": "echo.py"}}, start=False) as scene:
+        (scene.directory / "echo.py").write_text(ECHO)
+        configure(scene, loop={"kind": "notify", "channel": "trades"})
+        daemon = scene.start("echo")
+        fired = scene.fire("echo")
+        said = f"consumer loop: call {fired.call_id} waits: trades calls echo again with each of its results"
+        daemon.wait_until(lambda status: any(problem.startswith(said) for problem in status.problems))
+        assert [run.trigger for run in scene.runs()] == ["manual"]

@@ -59,6 +59,7 @@ class Parts:
 
     def __init__(self) -> None:
         self.rings: list[Any] = []
+        self.called_by: dict[str, list[str]] = {}
 
     async def fetch(self, statement: Any) -> list[dict[str, Any]]:
         return [{"id": uuid.UUID(int=1)}]
@@ -72,7 +73,9 @@ class Parts:
         )
         parts = cast("Any", self)
         extensions = load_extensions(config)
-        return await open_consumers(config, extensions, "dsn", parts, parts, parts, Metrics([]), SystemClock())
+        return await open_consumers(
+            config, extensions, "dsn", parts, parts, parts, Metrics([]), SystemClock(), self.called_by.__getitem__
+        )
 
 
 @pytest.fixture
