@@ -12,7 +12,7 @@ from runnerd.commands.commands import Commands
 from runnerd.commands.consumers import ConsumerCommands
 from runnerd.commands.keys import KeyCommands
 from runnerd.commands.safes import SafeCommands
-from runnerd.config.model import Config
+from runnerd.config.model import Config, HttpConfig
 from runnerd.consumers.echo import find_called
 from runnerd.control.server import ControlServer
 from runnerd.executor.executor import Executor, VaultDesk
@@ -126,7 +126,7 @@ async def assemble(ground: Ground) -> Parts:
     ring = KeyRing(await store.fetch(keys.every()))
     networks = {name: chain.network for name, chain in chains.items()}
     snapshots = open_snapshots(config, catalogues, networks, ground.signers)
-    webhook = WebhookProducer(lambda: _no_webhooks(ground.http))
+    webhook = WebhookProducer(lambda: why_no_webhooks(config.http, ground.http))
     producers, outbox = open_producers(
         config.database.event_dsn or ground.dsn, router, store, metrics, clock, webhook, networks, snapshots
     )
@@ -233,10 +233,12 @@ def _add_producers(producers: Producers, ground: Ground, router: Router) -> None
         producers.add(build_producer(name, factory, tools))
 
 
-def _no_webhooks(http: HttpProcess | None) -> str | None:
+def why_no_webhooks(config: HttpConfig, http: HttpProcess | None) -> str | None:
     """Why no request arrives; None if one can."""
-    if http is None:
+    if http is None and not config.enabled:
         return "no request can arrive: http.enabled = false"
+    if http is None:  # in an application
+        return "no request can arrive: this runner was given no http process; see run(config, http=...)"
     return None if http.is_there else "the http process is gone, and is started again"
 
 

@@ -3,6 +3,8 @@
 import asyncio
 
 from protocol.triggers import Cron, Webhook
+from runnerd.config.model import HttpConfig
+from runnerd.runner.assembly import why_no_webhooks
 from runnerd.triggers.producers import Producers, ProducerState
 from runnerd.triggers.webhook import WebhookProducer
 from tests.support.aio import run_async
@@ -37,6 +39,13 @@ def test_it_knows_what_was_declared_last_and_forgets() -> None:
         assert producer.find("alpha", "decide") is None
 
     run_async(scenario())
+
+
+def test_why_no_request_arrives_is_what_is_so() -> None:
+    """An application that was given none may well have it enabled."""
+    assert "http.enabled = false" in (why_no_webhooks(HttpConfig(enabled=False), None) or "")
+    said = why_no_webhooks(HttpConfig(), None)
+    assert said == "no request can arrive: this runner was given no http process; see run(config, http=...)"
 
 
 def test_it_runs_until_it_is_closed_and_its_trouble_is_a_problem_only_if_somebody_misses_it() -> None:
