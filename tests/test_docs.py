@@ -1,8 +1,10 @@
 """The pages in docs/ are complete and current: keys, metrics, log events, limits, states, decisions."""
 
 import re
+import sys
 import tomllib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -25,6 +27,7 @@ from tests.support.markdown import REPOSITORY, read_page, run_tests_of
 from workers import sdk, testing
 
 PLUGINS = read_page("docs/plugins.md")
+EMBEDDING = read_page("docs/embedding.md")
 OPERATIONS = read_page("docs/operations.md")
 
 
@@ -112,6 +115,31 @@ def test_every_log_call_of_the_supervisor_has_an_action_and_a_level() -> None:
 def test_the_example_of_the_plugin_guide_and_its_test_run(tmp_path: Path) -> None:
     """A reader copies two blocks into two files and types pytest."""
     assert "1 passed" in run_tests_of(PLUGINS, tmp_path)
+
+
+def test_the_examples_of_the_page_on_embedding_run_when_they_are_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its Python, each block by itself, with our_package as its reader would have it. No block starts anything
+    here: there is no runnerd.toml. And every name of ours that the page mentions is imported somewhere on it."""
+    (tmp_path / "our_package").mkdir()
+    (tmp_path / "our_package/parts.py").write_text(
+        "def Board(tools): ...\nHeartbeat = Mailbox = Board\ndef close_our_pool(): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    imported: set[str] = set()
+    blocks = EMBEDDING.blocks("python")
+    assert len(blocks) == 3
+    for block in blocks:
+        names: dict[str, object] = {}
+        with suppress(ConfigError, SystemExit):
+            exec(compile(block, "docs/embedding.md", "exec"), names)
+        imported |= names.keys()
+    for name in ("our_package.parts", "our_package"):
+        sys.modules.pop(name)
+    mentioned = set(re.findall(r"`([A-Z]\w+[a-z])\b", EMBEDDING.text)) - {"Authorization"}
+    assert mentioned - imported - {"JobResult", "Config"} == set()
 
 
 def test_the_tables_of_the_plugin_guide_are_plugins() -> None:

@@ -20,7 +20,7 @@ from runnerd.extensions import (
 from runnerd.runner.builder import RunnerBuilder, RunnerIncomplete
 from runnerd.runner.runner import Runner, RunnerMisused
 from runnerd.runner.unlock import open_signer
-from runnerd.services.service import Restart
+from runnerd.services.service import Restart, ServicePolicy
 from runnerd.wallets.errors import SignerMismatch, SignerRefused, SignerUnavailable, WalletError
 from runnerd.wallets.transaction import UnsignedTransaction
 from tests.config.toml_bench import GOOD, Place
@@ -261,6 +261,44 @@ def test_the_builder_lists_everything_that_is_wrong(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert words in text
     assert len(refused.value.problems) == 7
+
+
+def test_the_builder_checks_names_policies_and_routes_as_the_file_is(tmp_path: Path) -> None:
+    """A dataclass or a Struct that is made in code is checked by nobody else."""
+    place = Place(tmp_path)
+    place.file.write_text(GOOD)
+    part: Any = lambda tools: None  # noqa: E731  # never called
+    wrong: Any = ["clock"]
+    no_policy: Any = "no"
+    text: Any = "always"
+    builder = (
+        RunnerBuilder(place.file)
+        .producer("bad name", part)
+        .service("one", part, policy=no_policy)
+        .service("two", part, policy=ServicePolicy(restart=text, stop_deadline_s=-1))
+        .service("three", part, policy=ServicePolicy(backoff_first_s=9, backoff_max_s=1))
+        .service("ledger", part)
+        .router(AlwaysRoute(plugin="alpha", triggers=wrong), layers=RouteLimits(parallel=-1))
+    )
+    with pytest.raises(RunnerIncomplete) as refused:
+        builder.build()
+    for problem, words in zip(
+        refused.value.problems,
+        (
+            "router.always[0].triggers[0]: Invalid enum value 'clock'",
+            "router.layers.parallel: Expected `int` >= 1",
+            "producer 'bad name': a name is 1 to 64 letters",
+            "service 'one': policy is 'no', and no ServicePolicy",
+            "service 'two': policy.restart is 'always'; allowed: Restart.ON_FAILURE, Restart.ALWAYS",
+            "service 'two': policy.stop_deadline_s is -1; allowed: more than 0",
+            "service 'three': policy.backoff_first_s is above policy.backoff_max_s",
+            "service 'ledger': this is the name of one that runnerd has",
+        ),
+        strict=True,
+    ):
+        assert problem.startswith(words)
+    good = RunnerBuilder(place.file).service("one", part, policy=ServicePolicy(restart=Restart.ALWAYS))
+    assert isinstance(good.router(AlwaysRoute(plugin="alpha"), layers=RouteLimits(parallel=1)).build(), Runner)
 
 
 def test_the_order_of_the_calls_does_not_matter(tmp_path: Path) -> None:

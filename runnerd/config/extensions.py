@@ -21,6 +21,7 @@ SIGNERS: Final = "runnerd.signers"
 CONSUMERS: Final = "runnerd.consumers"
 """Groups of entry points."""
 BUILT_IN_PRODUCERS: Final = ("cron", "event", "outbox", "webhook", "block", "log", "metric")
+BUILT_IN_SERVICES: Final = ("lag", "ledger", "consumers", "watchdog", "control", "http", "reload")
 
 
 class _Extension(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +52,8 @@ def check_extensions(
             yield Problem(f"producers.{name}", f"is the name of one that runnerd has: {', '.join(BUILT_IN_PRODUCERS)}")
         yield from check_installed(f"producers.{name}.entry_point", PRODUCERS, producer.entry_point)
     for name, service in services.items():
+        if name in BUILT_IN_SERVICES:
+            yield Problem(f"services.{name}", f"is the name of one that runnerd has: {', '.join(BUILT_IN_SERVICES)}")
         yield from check_installed(f"services.{name}.entry_point", SERVICES, service.entry_point)
         if service.backoff_first_s > service.backoff_max_s:
             yield Problem(f"services.{name}.backoff_first_s", "is above backoff_max_s")

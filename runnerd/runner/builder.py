@@ -11,7 +11,7 @@ from msgspec import structs
 
 from runnerd.config.check import check
 from runnerd.config.consumers import check_echoes
-from runnerd.config.extensions import BUILT_IN_PRODUCERS, Option
+from runnerd.config.extensions import BUILT_IN_PRODUCERS, BUILT_IN_SERVICES, Option
 from runnerd.config.load import ConfigError, load_config
 from runnerd.config.model import Config
 from runnerd.config.routes import check_routes
@@ -27,6 +27,7 @@ from runnerd.extensions import (
     load_extensions,
 )
 from runnerd.routing.layers import tightest
+from runnerd.runner.misfits import find_misfits, find_policy_misfits, read_router
 from runnerd.runner.runner import Runner
 from runnerd.services.http import HttpProcess
 from runnerd.services.service import ServicePolicy
@@ -51,7 +52,7 @@ class RunnerBuilder:
         self._producers: list[tuple[str, ProducerFactory, Mapping[str, Option]]] = []
         self._consumers: list[tuple[str, ConsumerFactory, Mapping[str, Option]]] = []
         self._services: list[tuple[str, ServiceFactory, Mapping[str, Option], ServicePolicy]] = []
-        self._routers: list[RouterConfig] = []
+        self._routers: list[RouterConfig | list[str]] = []
         self._hooks: list[ShutdownHook] = []
         self._http: HttpProcess | None = None
 
@@ -74,7 +75,7 @@ class RunnerBuilder:
         policy: ServicePolicy | None = None,
     ) -> Self:
         """Run it beside the loop. Started after those before it, stopped before them."""
-        self._services.append((name, factory, params or {}, policy or ServicePolicy()))
+        self._services.append((name, factory, params or {}, ServicePolicy() if policy is None else policy))
         return self
 
     def router(
@@ -84,7 +85,7 @@ class RunnerBuilder:
         layers: RouteLimits | None = None,
     ) -> Self:
         """Routes beside those of `[router]`, and limits of all calls: of each the tightest holds."""
-        self._routers.append(RouterConfig(always=always, fallback=fallback, layers=layers or RouteLimits()))
+        self._routers.append(read_router(always, fallback, layers))
         return self
 
     def on_shutdown(self, hook: ShutdownHook) -> Self:
@@ -109,16 +110,17 @@ class RunnerBuilder:
             except ExtensionBroken as error:
                 problems.append(str(error))
         for name, factory, params in self._producers:
-            if name in BUILT_IN_PRODUCERS:
-                problems.append(f"producer {name!r}: this is the name of one that runnerd has")
-            problems.extend(_find_misfit("producer", name, factory, name in extensions.producers))
+            is_taken = name in extensions.producers
+            problems.extend(find_misfits("producer", name, factory, BUILT_IN_PRODUCERS, is_taken=is_taken))
             extensions.producers[name] = factory, params
         for name, hear, params in self._consumers:
             is_taken = name in extensions.consumers or (config is not None and name in config.consumers)
-            problems.extend(_find_misfit("consumer", name, hear, is_taken))
+            problems.extend(find_misfits("consumer", name, hear, (), is_taken=is_taken))
             extensions.consumers[name] = hear, params
         for name, make, params, policy in self._services:
-            problems.extend(_find_misfit("service", name, make, name in extensions.services))
+            is_taken = name in extensions.services
+            problems.extend(find_misfits("service", name, make, BUILT_IN_SERVICES, is_taken=is_taken))
+            problems.extend(find_policy_misfits(name, policy))
             extensions.services[name] = make, params, policy
         hooks: list[object] = [*self._hooks]
         problems.extend(f"on_shutdown: {hook!r} cannot be called" for hook in hooks if not callable(hook))
@@ -141,7 +143,8 @@ class RunnerBuilder:
     def _with_routes(self, config: Config, problems: list[str]) -> Config:
         if not self._routers:
             return config
-        routers = [config.router, *self._routers]
+        problems.extend(text for given in self._routers if isinstance(given, list) for text in given)
+        routers = [config.router, *(given for given in self._routers if isinstance(given, RouterConfig))]
         fallbacks = [router.fallback for router in routers if router.fallback is not None]
         if len(fallbacks) > 1:
             problems.append(f"router: there are {len(fallbacks)} fallbacks, and what nobody takes is for one")
@@ -155,12 +158,3 @@ class RunnerBuilder:
         new = [str(problem) for problem in (*check_routes(config), *check_echoes(config))]
         problems.extend(text for text in new if text not in known)
         return config
-
-
-def _find_misfit(kind: str, name: str, factory: object, is_taken: bool) -> list[str]:
-    problems = []
-    if is_taken:
-        problems.append(f"{kind} {name!r}: there are two of this name")
-    if not callable(factory):
-        problems.append(f"{kind} {name!r}: {factory!r} is no factory to be called with its tools")
-    return problems

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from runnerd.config.extensions import BUILT_IN_SERVICES
 from tests.support.extension_packages import install
 from tests.support.scene import DEADLINE_S, Stage, puppet, wait_for
 
@@ -45,6 +46,7 @@ def test_an_application_with_parts_of_its_own(stage: Stage) -> None:
         wait_for(lambda: sum(run.outcome == "noop" for run in scene.runs("puppet")) == 3, "three calls")
         wait_for(lambda: sum(run.outcome == "noop" for run in scene.runs("other")) == 5, "five calls")
         status = daemon.wait_until(lambda status: any(each.restarts for each in status.services))
+        assert {each.name for each in status.services[:-2]} < {*BUILT_IN_SERVICES}
         assert [(each.name, each.state) for each in status.services[-2:]] == [
             ("gateway", "running"), ("beat", "running"),
         ]  # fmt: skip
