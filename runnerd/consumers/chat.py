@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from runnerd.consumers.blocking import BlockingCalls
-from runnerd.consumers.consumer import ConsumerError, ConsumerUnavailable
+from runnerd.consumers.consumer import ConsumerMisconfigured, ConsumerUnavailable
 from runnerd.store.calls import JobOutcome, JobResult
 from runnerd.text import printable
 
@@ -53,15 +53,17 @@ class ChatConsumer:
 
     @classmethod
     async def open(cls, name: str, url: str) -> "ChatConsumer":
-        """Look whether apprise knows the URL; nothing is sent. Raises ConsumerError, which never repeats the URL."""
+        """Look whether apprise knows the URL; nothing is sent. Raises ConsumerMisconfigured, without the URL."""
         if not is_installed():
-            raise ConsumerError(f"consumer {name}: {INSTALL}")
+            raise ConsumerMisconfigured(f"consumer {name}: {INSTALL}")
         for library in ("apprise", "urllib3"):  # below this they log URLs, and those hold secrets
             logging.getLogger(library).setLevel(logging.WARNING)
         apprise = await asyncio.to_thread(import_module, "apprise")
         target = await asyncio.to_thread(apprise.Apprise.instantiate, url)
         if target is None:
-            raise ConsumerError(f"consumer {name}: apprise does not know such a URL, or a part of it is missing")
+            raise ConsumerMisconfigured(
+                f"consumer {name}: apprise does not know such a URL, or a part of it is missing"
+            )
         return cls(name, apprise, target)
 
     def wants(self, result: JobResult) -> bool:

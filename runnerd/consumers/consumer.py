@@ -2,12 +2,18 @@
 
 from typing import Protocol
 
-from runnerd.errors import RunnerdError, Transient
+from runnerd.errors import RunExit, RunnerdError, Transient
 from runnerd.store.calls import JobResult
 
 
 class ConsumerError(RunnerdError):
     """A result could not be handed over. The text says why."""
+
+
+class ConsumerMisconfigured(ConsumerError):
+    """It cannot be opened as its table has it: mend that, or what it names."""
+
+    exit_code = RunExit.CONFIG
 
 
 class ConsumerUnavailable(ConsumerError, Transient):

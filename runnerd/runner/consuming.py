@@ -5,9 +5,9 @@ Those of third parties come as factories that were imported with the other exten
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 from runnerd.clock import Clock
 from runnerd.config.consumer_model import (
@@ -20,10 +20,11 @@ from runnerd.config.consumer_model import (
 )
 from runnerd.config.model import Config
 from runnerd.consumers.chat import ChatConsumer
-from runnerd.consumers.consumer import Consumer, ConsumerError
+from runnerd.consumers.consumer import Consumer, ConsumerMisconfigured
 from runnerd.consumers.consumers import Consumers
 from runnerd.consumers.echo import find_echo
 from runnerd.consumers.notify import NotifyConsumer
+from runnerd.consumers.secret import read_key, read_secret
 from runnerd.consumers.selection import EVERYTHING, Selection
 from runnerd.consumers.submit import AnswerDesk, SubmitConsumer
 from runnerd.consumers.webhook import WebhookConsumer
@@ -32,11 +33,9 @@ from runnerd.routing.results import Results
 from runnerd.services.metrics import Metrics
 from runnerd.store.ledger import Ledger
 from runnerd.store.statement import Statement
-from runnerd.wallets.errors import PassphraseUnavailable
-from runnerd.wallets.passphrase import PassphraseCredential, PassphraseFile, fetch_passphrase
 
 BuiltIn: TypeAlias = WebhookConsumerConfig | NotifyConsumerConfig | AppriseConsumerConfig | SubmitConsumerConfig
-MIN_SECRET_BYTES: Final = 16
+_Read: TypeAlias = Callable[[Path | None, str | None, Mapping[str, str]], bytes]
 
 
 async def open_consumers(
@@ -50,7 +49,7 @@ async def open_consumers(
     clock: Clock,
     called_by: Callable[[str], list[str]],
 ) -> Consumers:
-    """All of them, ringing with each result, and not running. Raises ConsumerError, ExtensionBroken.
+    """All of them, ringing with each result, and not running. Raises ConsumerMisconfigured, ExtensionBroken.
 
     `called_by` a notification on a channel: the plugins, as their workers have said by then.
     `dsn` is the ledger's: events are announced there, unless the configuration names another database for them.
@@ -82,15 +81,13 @@ async def _open(
 ) -> Consumer:
     match config:
         case WebhookConsumerConfig():
-            secret = _secret(name, config.secret_file, config.secret_credential)
-            if len(secret) < MIN_SECRET_BYTES:
-                raise ConsumerError(f"consumer {name}: its secret is shorter than {MIN_SECRET_BYTES} bytes")
+            secret = _named(name, read_key, config.secret_file, config.secret_credential)
             return WebhookConsumer(name, config.url, secret, clock, ledger, allow_private=config.allow_private)
         case NotifyConsumerConfig():
             channel, heard = config.channel, config.plugins
             return NotifyConsumer(name, event_dsn, channel, lambda: find_echo(channel, heard, called_by(channel)))
         case AppriseConsumerConfig():
-            url = _secret(name, config.url_file, config.url_credential)
+            url = _named(name, read_secret, config.url_file, config.url_credential)
             return await ChatConsumer.open(name, url.decode("utf-8", "replace").strip())
         case SubmitConsumerConfig():
             return SubmitConsumer(name, config, desk)
@@ -103,11 +100,8 @@ def _selection_of(config: ConsumerConfig) -> Selection:
     return Selection(plugins=frozenset(plugins), outcomes=frozenset(config.outcomes))
 
 
-def _secret(name: str, file: Path | None, credential: str | None) -> bytes:
-    assert file is not None or credential is not None  # checked with the configuration
-    source = PassphraseFile(file) if file is not None else PassphraseCredential(credential or "")
+def _named(name: str, read: _Read, file: Path | None, credential: str | None) -> bytes:
     try:
-        return fetch_passphrase(source, os.environ).reveal()
-    except PassphraseUnavailable as error:
-        what = error.reason.replace("the passphrase", "the secret")
-        raise ConsumerError(f"consumer {name}: the secret of {error.source} cannot be read: {what}") from None
+        return read(file, credential, os.environ)
+    except ConsumerMisconfigured as error:
+        raise ConsumerMisconfigured(f"consumer {name}: {error}") from None

@@ -22,13 +22,17 @@ def marks(config: ConsumerConfig) -> dict[str, Mark]:
 
 
 def test_a_secret_is_there_and_not_for_every_user(tmp_path: Path) -> None:
-    """Nobody reads it."""
+    """It is never repeated."""
     secret = tmp_path / "secret"
     config = WebhookConsumerConfig(url=URL, secret_file=secret)
     assert marks(config) == {"secret": Mark.BAD}
     secret.touch(0o600)
     secret.write_text("sixteen bytes and more")
     assert marks(config) == {"secret": Mark.GOOD}
+    secret.write_text("hush\n")
+    (finding,) = examine_consumer(config)
+    assert (finding.mark, finding.text) == (Mark.BAD, "its secret is shorter than 16 bytes")
+    secret.write_text("sixteen bytes and more")
     secret.chmod(0o604)
     (finding,) = examine_consumer(config)
     assert (finding.mark, "open to every user" in finding.text) == (Mark.BAD, True)

@@ -19,9 +19,10 @@ from runnerd.config.consumer_model import (
 )
 from runnerd.config.load import ConfigError
 from runnerd.config.model import Config, DatabaseConfig
-from runnerd.consumers.consumer import ConsumerError
+from runnerd.consumers.consumer import ConsumerMisconfigured
 from runnerd.consumers.consumers import Consumers
 from runnerd.consumers.notify import NotifyConsumer
+from runnerd.errors import RunExit
 from runnerd.extensions import ExtensionBroken, load_extensions
 from runnerd.runner.builder import RunnerBuilder, RunnerIncomplete
 from runnerd.runner.consuming import open_consumers
@@ -132,10 +133,11 @@ def test_each_kind_is_opened_and_hears_nothing_before_the_start(tmp_path: Path) 
     ("a secret of this test", 0o644, "open to every user"),
 ])  # fmt: skip
 def test_a_secret_that_is_none_ends_the_start(tmp_path: Path, text: str, mode: int, why: str) -> None:
-    """With the consumer's name, and never the secret."""
-    with pytest.raises(ConsumerError, match=f"consumer hook: .*{why}") as refused:
+    """With the consumer's name, and never the secret. systemd does not try again what only its operator can mend."""
+    with pytest.raises(ConsumerMisconfigured, match=f"consumer hook: .*{why}") as refused:
         run_async(Parts().open(hook=hook(secret(tmp_path, text, mode))))
     assert "secret of this test" not in str(refused.value)
+    assert refused.value.exit_code == RunExit.CONFIG
 
 
 def test_a_third_partys_consumer_comes_in_by_its_entry_point(installed: None) -> None:

@@ -1,6 +1,5 @@
-"""A file with a secret, such as a passphrase or a token: is it there, plain, and not for every user? It is not read.
-
-Used by `wallets`, `signers` and `consumers`.
+"""A file with a secret, such as a passphrase or a token: is it there, plain, and not for every user? It is not read
+here. Used by `wallets`, `signers` and `consumers`.
 """
 
 import os
