@@ -19,13 +19,14 @@ from runnerd.extensions import (
 )
 from runnerd.runner.builder import RunnerBuilder, RunnerIncomplete
 from runnerd.runner.runner import Runner, RunnerMisused
-from runnerd.runner.unlock import open_signer
+from runnerd.runner.unlock import close_signers, open_signer
 from runnerd.services.service import Restart, ServicePolicy
 from runnerd.wallets.errors import SignerMismatch, SignerRefused, SignerUnavailable, WalletError
 from runnerd.wallets.transaction import UnsignedTransaction
 from tests.config.toml_bench import GOOD, Place
 from tests.support.aio import run_async
 from tests.support.extension_packages import install
+from tests.support.virtual_time import VirtualTimeLoop
 
 SERVICE = """
 class Beat:
@@ -223,6 +224,31 @@ def test_what_a_signer_of_a_package_does_wrong_is_not_used(fault: str, error: ty
             await signer.sign(ASKED)
 
     run_async(scenario())
+
+
+def test_a_signer_that_does_not_close_keeps_no_stop_from_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does one that fails; each is named."""
+
+    class Closing:
+        def __init__(self, close: Any) -> None:
+            self.close = close
+
+    async def fail() -> None:
+        raise OSError("gone")
+
+    closed = asyncio.Event()
+
+    async def close() -> None:
+        closed.set()
+
+    async def scenario() -> bool:
+        signers: Any = {"slow": Closing(asyncio.Event().wait), "broken": Closing(fail), "good": Closing(close)}
+        await close_signers(signers)
+        return closed.is_set()
+
+    assert run_async(scenario(), loop_factory=VirtualTimeLoop)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"the signer of wallet {name} does not close" for name in ("broken", "slow")]
 
 
 def test_a_signer_for_another_address_is_refused(site: Path) -> None:

@@ -4,15 +4,19 @@ After this the keys of keystores exist, in this process and in `runnerd.wallets`
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from runnerd.chain.address import checksum_address
 from runnerd.config.extensions import SIGNERS, Option
 from runnerd.config.model import WalletConfig
 from runnerd.errors import describe
 from runnerd.extensions import SignerTools, find_gaps, load_factory
+from runnerd.log import fields
+from runnerd.tasks import within
 from runnerd.wallets.errors import WalletError
 from runnerd.wallets.extension import ExtensionSigner, RawSigner
 from runnerd.wallets.keystore import unlock_keystore
@@ -20,6 +24,10 @@ from runnerd.wallets.kms import open_kms
 from runnerd.wallets.passphrase import PassphraseCredential, PassphraseFile, PassphraseSource, fetch_passphrase
 from runnerd.wallets.remote import open_remote
 from runnerd.wallets.signer import Signer
+
+logger = logging.getLogger("runnerd")
+
+CLOSE_DEADLINE_S: Final = 5.0
 
 
 async def unlock(wallets: Mapping[str, WalletConfig]) -> dict[str, Signer]:
@@ -36,8 +44,15 @@ async def unlock(wallets: Mapping[str, WalletConfig]) -> dict[str, Signer]:
 
 
 async def close_signers(signers: Mapping[str, Signer]) -> None:
-    """Close the connections that they have."""
-    await asyncio.gather(*(signer.close() for signer in signers.values()))
+    """Close the connections that they have. One that does not is logged: the stop goes on."""
+    await asyncio.gather(*(_close(name, signer) for name, signer in signers.items()))
+
+
+async def _close(name: str, signer: Signer) -> None:
+    try:
+        await within(CLOSE_DEADLINE_S, signer.close(), f"signer-close:{name}")
+    except Exception:  # of a third party as well
+        logger.exception("the signer of wallet %s does not close", name, extra=fields("signer_not_closed", wallet=name))
 
 
 async def open_signer(wallet: WalletConfig) -> Signer:
