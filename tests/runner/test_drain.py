@@ -8,7 +8,9 @@ import pytest
 
 from runnerd.executor.wanted import IntentState
 from runnerd.runner.drain import Drain, in_order
+from runnerd.runner.runner import _call_hooks
 from tests.support.aio import run_async
+from tests.support.virtual_time import VirtualTimeLoop
 
 
 class Flight:
@@ -113,6 +115,25 @@ def test_what_the_work_raises_is_raised() -> None:
 
     with pytest.raises(OSError, match="gone"):
         run_async(Drain(0).patiently(fail()))
+
+
+def test_a_hook_that_hangs_keeps_no_other_from_being_called(caplog: pytest.LogCaptureFixture) -> None:
+    """The last one given is the first; what each does wrong is in the log."""
+    called: list[str] = []
+
+    async def hang() -> None:
+        called.append("hangs")
+        await asyncio.Event().wait()
+
+    def fail() -> None:
+        called.append("fails")
+        raise OSError("gone")
+
+    run_async(_call_hooks([lambda: called.append("works"), fail, hang]), loop_factory=VirtualTimeLoop)
+    assert called == ["hangs", "fails", "works"]
+    slow, broken = [record.getMessage() for record in caplog.records]
+    assert slow.startswith("a hook at shutdown took longer than 10 s: <function ")
+    assert broken == "a hook at shutdown failed"
 
 
 def test_a_part_that_ends_badly_keeps_no_other_from_its_end(caplog: pytest.LogCaptureFixture) -> None:
