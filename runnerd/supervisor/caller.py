@@ -6,7 +6,7 @@ here ends in exactly one JobResult, whatever happens to workers meanwhile.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from protocol.codec import encode
@@ -40,11 +40,13 @@ SWEEP_S = 1.0
 class Caller:
     """The calls of one plugin. Everything runs in the loop; `offer` returns at once."""
 
-    def __init__(self, seat: Seat, services: HostServices, tasks: Tasks) -> None:
+    def __init__(self, seat: Seat, services: HostServices, tasks: Tasks, is_held_up: Callable[[], bool]) -> None:
+        """`is_held_up`: whether the worker waits for the ledger, which is away or slow; that time is not its own."""
         self._seat = seat
         self._services = services
         self._tasks = tasks
         self._asking = Tasks()
+        self._is_held_up = is_held_up
         self.layers = layers_of({seat.name: seat.config}, services.all_routes.limits)
         of_jobs = {job: limits.parallel for job, limits in seat.config.jobs.items() if limits.parallel is not None}
         self.desk = Desk(seat.config.parallel, seat.config.queue, of_jobs, services.all_routes.places, self.pump)
@@ -247,7 +249,7 @@ class Caller:
         except Exception as error:
             return self._defect(call, error)
         limit_s = self.layers.effective(seat.name, call.job).decide_deadline_s or seat.config.decide_deadline_s
-        overdue = Deadline(limit_s, partial(self._overdue, call.id, limit_s), seat.watch, lambda: seat.is_held_up)
+        overdue = Deadline(limit_s, partial(self._overdue, call.id, limit_s), seat.watch, self._is_held_up)
         deciding = Deciding(call, clock.monotonic())
         self._open[call.id] = Opened(deciding, frame.decode(), seat.state.generation, overdue, ahead)
         seat.send_frame(frame)

@@ -51,8 +51,8 @@ class PluginHost:
         self._first_generation = last_generation + 1
         self._services = services
         self._tasks = Tasks()
-        self._caller = Caller(self, services, self._tasks)
         self._state_desk = StateDesk(name, services.store, state_limits_of(config), self.end_worker)
+        self._caller = Caller(self, services, self._tasks, self._state_desk.is_held_up)
         self.layers = self._caller.layers
         self._intake = intake_of(config, services.all_routes.rate)
         self.is_awaited = False
@@ -185,11 +185,6 @@ class PluginHost:
         """Of the worker's process; None while there is none."""
         return self.worker.watch if self.worker is not None else None
 
-    @property
-    def is_held_up(self) -> bool:
-        """Whether its worker waits for an answer of the ledger, which is away or slow."""
-        return self._state_desk.is_held_up
-
     def send_frame(self, frame: bytes) -> None:
         """Give it to the worker."""
         if self.worker is not None:
@@ -240,15 +235,14 @@ class PluginHost:
         """Whether what `worker` says counts: it is the present one, and was not refused."""
         return self.worker is worker and self.state.phase in machine.LIVE
 
-    def _on_message(self, message: FromWorker) -> None:
+    def _on_message(self, worker: Worker, message: FromWorker) -> None:
         problem: str | None = None
         match message:
             case Decision() | DecideFailed():
                 problem = self._caller.on_answer(message)
-            case StateGet() | StateCompareAndSet() if self.worker is not None and self._state_desk.has_room:
-                worker = self.worker
-                answer = self._state_desk.answer(message, worker.send, lambda: self.worker is worker)
-                self._tasks.spawn(answer, f"state:{self.name}")
+            case StateGet() | StateCompareAndSet() if self._state_desk.has_room:
+                reply = self._state_desk.answer(message, worker.send, lambda: self.worker is worker)
+                self._tasks.spawn(reply, f"state:{self.name}")
             case StateGet() | StateCompareAndSet():
                 problem = "too many state requests at once"
             case _:
@@ -305,7 +299,6 @@ class PluginHost:
     def _set_alarm(self) -> None:
         if self._wake is not None:
             self._wake.cancel()
-            self._wake = None
         if self.state.wake_at is not None:
             delay_s = self.state.wake_at - self._services.clock.monotonic()
             self._wake = asyncio.get_running_loop().call_later(delay_s, self.dispatch, machine.Woke())
@@ -329,7 +322,7 @@ class PluginHost:
             spawn_request(self.name, generation, self.config, self._services.runtime_dir),
             Listener(
                 on_hello=lambda hello: self._on_hello(hello) if self._hears(worker) else None,
-                on_message=lambda message: self._on_message(message) if self._hears(worker) else None,
+                on_message=lambda message: self._on_message(worker, message) if self._hears(worker) else None,
                 on_refused=lambda reason: self._on_refused(worker, reason),
                 on_end=lambda reason: self._on_end(worker, reason),
                 on_denied=lambda syscall: self._on_denied(worker, syscall),

@@ -28,10 +28,6 @@ class Seat(Protocol):
     def watch(self) -> Watch | None:
         """Of the worker's process; None while there is none."""
 
-    @property
-    def is_held_up(self) -> bool:
-        """Whether the worker waits for an answer of the ledger, which is away or slow."""
-
     def send_frame(self, frame: bytes) -> None:
         """Give it to the worker."""
 

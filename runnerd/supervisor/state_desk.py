@@ -43,7 +43,6 @@ class StateDesk:
         """Whether one more request may be taken."""
         return self._at_once < MAX_AT_ONCE
 
-    @property
     def is_held_up(self) -> bool:
         """Whether the plugin waits for the ledger, which does not answer in time."""
         oldest = min(self._with_ledger.values(), default=None)

@@ -755,7 +755,7 @@ def test_plugins_share_the_places_of_all_routes() -> None:
         shared = AllRoutes(RouteLimits(parallel=1))
         for each in (bench, other):
             each.services = replace(each.services, all_routes=shared)
-            each.caller = Caller(each.seat, each.services, each.tasks)
+            each.caller = Caller(each.seat, each.services, each.tasks, lambda: False)
             each.worker_ready()
         bench.caller.offer(job_call(1))
         other.caller.offer(job_call(2))

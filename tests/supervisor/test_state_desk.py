@@ -109,12 +109,12 @@ def test_who_reads_while_the_ledger_is_away_waits_and_is_not_to_blame() -> None:
         desk = StateDesk("alpha", ledger, StateLimits(max_bytes=10, max_keys=1), lambda _: None)
         asking = loop.create_task(desk.answer(StateGet(request_id=1, key="k"), sent.append))
         await asyncio.sleep(0.2)
-        assert not desk.is_held_up
+        assert not desk.is_held_up()
         await asyncio.sleep(20)
-        assert (desk.is_held_up, sent) == (True, [])
+        assert (desk.is_held_up(), sent) == (True, [])
         ledger.is_away = False
         await asking
-        assert (desk.is_held_up, sent) == (False, [StateReply(request_id=1, value="1")])
+        assert (desk.is_held_up(), sent) == (False, [StateReply(request_id=1, value="1")])
         ledger.is_away = True
         await desk.answer(StateGet(request_id=2, key="k"), sent.append, lambda: False)
         assert sent[1:] == [StateRefused(request_id=2, reason="away")]

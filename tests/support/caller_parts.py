@@ -172,7 +172,7 @@ class CallerBench:
         self.services, self.snapshots, self.executor = build_services(self.clock, ledger or self.ledger)
         self.seat = FakeSeat(PluginConfig(vault="main", **config), self.clock)  # type: ignore[arg-type]  # by name
         self.tasks = Tasks()
-        self.caller = Caller(self.seat, self.services, self.tasks)
+        self.caller = Caller(self.seat, self.services, self.tasks, lambda: self.seat.is_held_up)
         self.results: dict[int, JobResult] = {}
         self.services.results.add_consumer(self._on_result)
 
