@@ -66,7 +66,9 @@ Exit code 0: acted or noop, or fired without --wait; 1: any other outcome; 3: no
     metavar="SECONDS",
     help=f"How long --wait waits.  [default: {DEFAULT_WAIT_S:g}]",
 )
-@click.option("--key", help="Idempotency key: fired again with the same key it is the same call.")
+@click.option(
+    "--key", help="Idempotency key: fired again with it, it is the same call; another job or payload is refused."
+)
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Decide and simulate, sign nothing; waits for the result.")
 @json_option
 @pass_target

@@ -196,6 +196,9 @@ class Commands:
     async def _known(self, new_call: NewCall, wait_s: float, *, is_new: bool) -> messages.Fired:
         find = calls.find(new_call.plugin, new_call.identity)
         row = (await self._store.fetch(find))[0]
+        reuse = calls.reuse(row, new_call, "--key")
+        if reuse is not None:
+            raise ControlError(reuse)
         if row["outcome"] is None and wait_s:
             with self._results.expecting(row["id"]) as result:
                 # Once more: it may have been told between the first look and the listening.

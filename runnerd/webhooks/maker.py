@@ -111,11 +111,9 @@ class CallMaker:
         if not rows:
             return None
         call_id: int = rows[0]["id"]
-        if (rows[0]["payload"], rows[0]["job"]) != (question.payload, call.job):
-            return Refusal(
-                why=Why.KEY_REUSED,
-                detail=f"this Idempotency-Key made call {call_id} with another payload or job; take a new key",
-            )
+        reused = calls.reuse(rows[0], call, "Idempotency-Key")
+        if reused is not None:
+            return Refusal(why=Why.KEY_REUSED, detail=reused)
         return call_id
 
     def _build(self, question: MakeCall, key: ApiKey, identity: str) -> NewCall:

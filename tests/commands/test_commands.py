@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from protocol.trigger import DEFAULT_JOB
 from runnerd.commands.commands import Commands
 from runnerd.control.messages import ControlError, Done, Fire, Fired, Pause, Reduce, Resume
 from runnerd.pauses import Pauses, Scope
@@ -20,6 +21,8 @@ from tests.support.plugins_bench import plugin_config
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
 
 ME = "uid:1000"
+STANDING = {"id": 1, "job": DEFAULT_JOB, "payload": "", "transaction": None}
+"""The call that stands under every key."""
 
 
 class OneHost:
@@ -55,8 +58,8 @@ class LateLedger(FakeLedger):
         self.asked += 1
         if self.asked == 1:
             await self.results.finish(job_call(1), JobOutcome.NOOP, "quiet")
-            return [{"id": 1, "outcome": None, "reason": None, "transaction": None}]
-        return [{"id": 1, "outcome": "noop", "reason": "quiet", "transaction": None}]
+            return [{**STANDING, "outcome": None, "reason": None}]
+        return [{**STANDING, "outcome": "noop", "reason": "quiet"}]
 
 
 class Bench:
@@ -120,6 +123,21 @@ def test_waiting_for_a_known_key_ends_although_its_result_is_told_meanwhile() ->
         assert isinstance(reply, Fired)
         assert (reply.is_new, reply.outcome, reply.reason) == (False, "noop", "quiet")
         assert asyncio.get_running_loop().time() < 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("other", [{"job": "settle"}, {"payload": "7"}])
+def test_a_key_is_refused_for_another_job_or_payload(other: dict[str, str]) -> None:
+    """Nothing was made of it: told the former call, a script would take that for this one. As HTTP has it."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        with pytest.raises(ControlError, match="this --key made call 1 with another payload or job; take a new key"):
+            await bench.commands.handle(Fire(plugin="alpha", key="daily", **other), ME)  # type: ignore[arg-type]
+        again = await bench.commands.handle(Fire(plugin="alpha", key="daily"), ME)
+        assert isinstance(again, Fired)
+        assert (again.call_id, again.is_new) == (1, False)
 
     run(scenario())
 
