@@ -5,6 +5,7 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -140,6 +141,23 @@ def test_the_examples_of_the_page_on_embedding_run_when_they_are_pasted(
         sys.modules.pop(name)
     mentioned = set(re.findall(r"`([A-Z]\w+[a-z])\b", EMBEDDING.text)) - {"Authorization"}
     assert mentioned - imported - {"JobResult", "Config"} == set()
+
+
+def test_every_name_for_authors_that_a_page_shows_is_there() -> None:
+    """What an example imports, and each trigger that stands by its bare name, is where it is said to be."""
+    shown: dict[str, set[str]] = {"workers.sdk": set()}
+    for page in (
+        read_page(name) for name in ("README.md", "docs/plugins.md", "docs/operations.md", "docs/embedding.md")
+    ):
+        for module, names in re.findall(r"^from (workers[.\w]*) import (.+)$", page.text, re.MULTILINE):
+            shown.setdefault(module, set()).update(name.strip() for name in names.split(","))
+        called = set(re.findall(r"(?<![\w.])([A-Z]\w+)\(", page.text))
+        shown["workers.sdk"] |= called & set(sdk.triggers.__all__)
+    assert {"Webhook", "Custom", "Metric", "job"} <= shown["workers.sdk"]
+    assert {
+        f"{module}.{name}" for module, names in shown.items() for name in names
+        if name not in import_module(module).__all__
+    } == set()  # fmt: skip
 
 
 def test_the_tables_of_the_plugin_guide_are_plugins() -> None:

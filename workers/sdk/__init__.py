@@ -8,7 +8,7 @@
 from protocol.actions import Act, Action, Noop
 from protocol.expectations import BalanceChange, MinimumOut, SharePrice
 from protocol.messages import BlockRef, Call, TriggerKind, VaultRef
-from protocol.triggers import Block, Cron, Event, Read
+from protocol.triggers import Block, Cron, Custom, Event, Metric, Read, Webhook
 from workers.sdk import triggers
 from workers.sdk.context import Context, Log
 from workers.sdk.job import job
@@ -25,8 +25,10 @@ __all__ = [
     "Call",
     "Context",
     "Cron",
+    "Custom",
     "Event",
     "Log",
+    "Metric",
     "MinimumOut",
     "Noop",
     "Plugin",
@@ -36,6 +38,7 @@ __all__ = [
     "State",
     "TriggerKind",
     "VaultRef",
+    "Webhook",
     "job",
     "triggers",
 ]
