@@ -106,6 +106,10 @@ class Metric(TriggerBase, frozen=True, tag="metric"):
             MAX_CHANGE_BPS if wanted == ["change_bps"] else INT_MAX,
         )
         check_range("hysteresis", self.hysteresis, 0, INT_MAX)
+        if self.hysteresis and wanted == ["change_bps"]:
+            raise ValueError(
+                "hysteresis is for above and below: change_bps is measured from the value of the last call"
+            )
         check_range("every_blocks", self.every_blocks, 1, MAX_EVERY)
         if self.every_seconds is not None:
             if self.every_blocks != 1:

@@ -65,6 +65,8 @@ class Cron(TriggerBase, frozen=True, tag="cron"):
         if self.expression is not None:
             check_text("expression", self.expression, MAX_EXPRESSION_LENGTH)
         check_text("timezone", self.timezone, MAX_NAME_LENGTH)
+        if self.every_seconds is not None and self.timezone != "UTC":
+            raise ValueError("timezone is for an expression: slots of every_seconds are multiples since the Unix epoch")
         structs.force_setattr(self, "jitter_s", _jitter(self.jitter_s))
         check_choice("misfire", self.misfire, Misfire)
 

@@ -178,10 +178,11 @@ def _triggers(key: str, plugin: PluginConfig, config: Config) -> Iterator[Proble
         try:
             check_trigger(trigger)
         except ScheduleError as error:
-            yield Problem(key, str(error))
+            yield Problem(f"{key}[{i}].{error.key}", str(error))
         wrong = chain_problem(trigger, config.chains)
         if wrong is not None:
-            yield Problem(f"{key}[{i}].{wrong[0]}", wrong[1])
+            missing = f"chains.{getattr(trigger, 'chain', None)}" if wrong[0] == "chain" else ""
+            yield Problem(f"{key}[{i}].{wrong[0]}", wrong[1], missing=missing)
         if isinstance(trigger, Metric) and place is not None:
             yield from _known(f"{key}[{i}].read.name", trigger.read.name, place.reads,
                               f"{plugin.place_kind}s.{plugin.place}.reads")  # fmt: skip
@@ -255,4 +256,5 @@ def _within(key: str, budget: BudgetConfig, place: Place, what: str) -> Iterator
 def _known(key: str, name: str, group: object, group_name: str) -> Iterator[Problem]:
     assert isinstance(group, dict)
     if name not in group:
-        yield Problem(key, f"there is no [{group_name}.{name}]; there are: {', '.join(sorted(group)) or 'none'}")
+        there = ", ".join(sorted(group)) or "none"
+        yield Problem(key, f"there is no [{group_name}.{name}]; there are: {there}", missing=f"{group_name}.{name}")

@@ -83,7 +83,8 @@ def _plugins(key: str, consumer: _Selecting, config: Config) -> Iterator[Problem
 def _known(key: str, group: str, name: str, known: object) -> Iterator[Problem]:
     assert isinstance(known, dict)
     if name not in known:
-        yield Problem(key, f"there is no [{group}.{name}]; there are: {', '.join(sorted(known)) or 'none'}")
+        there = ", ".join(sorted(known)) or "none"
+        yield Problem(key, f"there is no [{group}.{name}]; there are: {there}", missing=f"{group}.{name}")
 
 
 def _secret(key: str, name: str, file: Path | None, credential: str | None) -> Iterator[Problem]:

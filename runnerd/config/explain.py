@@ -1,30 +1,29 @@
 """What is wrong with a table that does not decode: every key of it, by name, with what is allowed there.
 
-msgspec stops at the first error and writes `[...]` for names that the operator chose; this goes through key by key.
+msgspec stops at the first error, writes `[...]` for names that the operator chose, and says neither which values a key
+may have nor its other bound; this goes through key by key.
 """
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
+from enum import Enum
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
-from msgspec import NODEFAULT, Struct, structs
+from msgspec import NODEFAULT, Meta, Struct, structs
 
 from protocol.actions import NAME_RULE
 from protocol.trigger import TriggerBase
-from protocol.triggers import Trigger
-from protocol.zygote import Layer
-from runnerd.config.consumer_model import OutcomeName
 from runnerd.config.grants import WHY_PERMISSIONLESS
 from runnerd.config.problem import Problem
 
 NAME_PROBLEM: Final = f"a name is {NAME_RULE}"
 _AT = re.compile(r"^(?P<text>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
-_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`")
-_NUMBER = re.compile(r"\[(\d+)\]")
-_KINDS: Final = {str(kind.__struct_config__.tag): kind for kind in get_args(Trigger)}
+_RANGE = re.compile(r"Expected `(int|float)` [<>]")
+_LENGTH = re.compile(r"Expected `\w+` of length")
 
 
 def to_path(kind: type, value: object) -> Path:
@@ -43,6 +42,7 @@ def explain(raw: object, kind: Any, where: str) -> list[Problem]:
             what = "is missing" if name is None else f"is {name!r}"
             return [Problem(_join(where, "kind"), f"{what}; allowed: {', '.join(tagged)}")]
         kind = tagged[name]
+    kind = _present(kind)
     return list(_table(raw, kind, where) if _is_struct(kind) and isinstance(raw, dict) else _value(raw, kind, where))
 
 
@@ -60,10 +60,18 @@ def _tagged(kind: object) -> dict[str, type[Struct]]:
     return {str(each.__struct_config__.tag): each for each in structs_}
 
 
+def _present(kind: Any) -> Any:
+    """What `kind` is where a value stands: without the None of what may be left out, if it is one thing then."""
+    members = [each for each in get_args(kind) if each is not NoneType] if NoneType in get_args(kind) else []
+    return members[0] if len(members) == 1 else kind
+
+
 def _table(raw: dict[str, object], kind: type[Struct], where: str) -> Iterator[Problem]:
     fields = {field.name: field for field in structs.fields(kind)}
     tag_field = kind.__struct_config__.tag_field
-    known = [*([tag_field] if tag_field is not None else []), *fields]
+    # Of a trigger its own keys before those that all have.
+    names = sorted(fields, key=lambda name: issubclass(kind, TriggerBase) and name in TriggerBase.__struct_fields__)
+    known = [*([tag_field] if tag_field is not None else []), *names]
     found = [
         Problem(_join(where, key), unknown_key(key, known)) for key in raw if key not in known
     ]  # fmt: skip
@@ -73,52 +81,71 @@ def _table(raw: dict[str, object], kind: type[Struct], where: str) -> Iterator[P
         elif field.default is NODEFAULT and field.default_factory is NODEFAULT:
             found.append(Problem(_join(where, name), "is missing, and has no default"))
     # What several keys of one table must satisfy together is said by the table itself.
-    yield from found or _value(raw, kind, where)
+    yield from found or _leaf(raw, kind, where)
 
 
 def _value(raw: object, kind: Any, where: str) -> Iterator[Problem]:
-    if get_origin(kind) is dict and isinstance(raw, dict):
-        name_kind, item_kind = get_args(kind)
+    bare, found = get_args(kind)[0] if get_origin(kind) is Annotated else kind, list[Problem]()
+    if get_origin(bare) is dict and isinstance(raw, dict):
+        name_kind, item_kind = get_args(bare)
         for name, item in raw.items():
             if not _is_one(name, name_kind):
-                yield Problem(_join(where, name), NAME_PROBLEM)
+                found.append(Problem(_join(where, name), NAME_PROBLEM))
             else:
-                yield from explain(item, item_kind, _join(where, name))
-        return
+                found += explain(item, item_kind, _join(where, name))
+    elif get_origin(bare) is tuple and isinstance(raw, list):
+        for i, item in enumerate(raw):
+            found += explain(item, get_args(bare)[0], f"{where}[{i}]")
+    yield from found or _leaf(raw, kind, where)
+
+
+def _leaf(raw: object, kind: Any, where: str) -> Iterator[Problem]:
+    """What msgspec says of a value whose parts, if it has any, are right each for itself; and all that is allowed."""
     try:
         msgspec.convert(raw, kind, strict=True, dec_hook=to_path)
     except msgspec.ValidationError as error:
-        yield _problem(error, where, raw)
+        match = _AT.match(str(error))
+        text, path = (match["text"], match["path"] or "") if match else (str(error), "")
+        key = (where + path.replace("[...]", ".*")).lstrip(".")
+        if key.endswith(".permissionless"):
+            text = f"{text}; {WHY_PERMISSIONLESS}"
+        elif "got `float`" in text:
+            text += "; a fraction is never exact here: write a whole number of a smaller unit, or text"
+        elif not path:
+            text = _with_allowed(text, raw, kind)
+        yield Problem(key, text)
 
 
-def _problem(error: msgspec.ValidationError, where: str, raw: object) -> Problem:
-    match = _AT.match(str(error))
-    text, path = (match["text"], match["path"] or "") if match else (str(error), "")
-    key = (where + path.replace("[...]", ".*")).lstrip(".")
-    unknown = _UNKNOWN.search(text)
-    if unknown:  # only triggers are reached here: tables in a list
-        return Problem(_join(key, unknown["field"]), unknown_key(unknown["field"], ["kind", *_trigger_keys(raw, path)]))
-    if text.startswith("Invalid value") and key.endswith(".kind"):
-        return Problem(key, f"{text}; allowed: {', '.join(_KINDS)}")
-    if text.startswith("Invalid enum value") and ".require[" in key:
-        return Problem(key, f"{text}; allowed: {', '.join(Layer)}")
-    if key.endswith(".permissionless"):
-        return Problem(key, f"{text}; {WHY_PERMISSIONLESS}")
-    if text.startswith("Invalid enum value") and ".outcomes[" in key:
-        return Problem(key, f"{text}; allowed: {', '.join(get_args(OutcomeName))}")
-    if "got `float`" in text:
-        text += "; a fraction is never exact here: write a whole number of a smaller unit, or text"
-    return Problem(key, text)
+def _with_allowed(text: str, raw: object, kind: Any) -> str:
+    choices = list(kind) if isinstance(kind, type) and issubclass(kind, Enum) else get_args(kind)
+    if text.startswith("Invalid enum value"):
+        return f"{text}; allowed: {', '.join(map(str, choices))}"
+    bounds = next((each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Meta)), Meta())
+    if _RANGE.match(text):
+        return f"is {raw}; allowed: {_range(bounds)}"
+    if _LENGTH.match(text) and isinstance(raw, Sized):
+        lengths = Meta(ge=bounds.min_length or 0, le=bounds.max_length)
+        return f"has length {len(raw)}; allowed: {_range(lengths)}"
+    return text
 
 
-def _trigger_keys(raw: object, path: str) -> list[str]:
-    """The keys of the trigger at `path`: those of its kind, its own before those that all have."""
-    number = _NUMBER.match(path)
-    trigger = raw[int(number[1])] if number and isinstance(raw, list) else None
-    kind = _KINDS.get(str(trigger.get("kind"))) if isinstance(trigger, dict) else None
-    kinds = _KINDS.values() if kind is None else (kind,)
-    names = dict.fromkeys(field.name for each in kinds for field in structs.fields(each))
-    return sorted(names, key=lambda name: name in TriggerBase.__struct_fields__)
+def _range(bounds: Meta) -> str:
+    """All of it: the documented bounds, whichever of them was broken."""
+    match bounds.gt, bounds.ge, bounds.le:
+        case None, None, most:
+            return f"at most {_number(most)}"
+        case None, least, None:
+            return f"{_number(least)} or more"
+        case None, least, most:
+            return f"{_number(least)} to {_number(most)}"
+        case beyond, _, None:
+            return f"more than {_number(beyond)}"
+        case beyond, _, most:
+            return f"more than {_number(beyond)}, at most {_number(most)}"
+
+
+def _number(number: float | None) -> str:
+    return str(number).removesuffix(".0")
 
 
 def _is_one(raw: object, kind: Any) -> bool:

@@ -82,4 +82,5 @@ def check_custom(plugins: Mapping[str, Sequence[Trigger]], producers: Collection
             if isinstance(trigger, Custom) and trigger.producer not in producers:
                 there = ", ".join(sorted(producers)) or "none"
                 key = f"plugins.{name}.triggers[{i}].producer"
-                yield Problem(key, f"there is no [producers.{trigger.producer}]; there are: {there}")
+                missing = f"producers.{trigger.producer}"
+                yield Problem(key, f"there is no [{missing}]; there are: {there}", missing=missing)

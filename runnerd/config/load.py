@@ -6,7 +6,7 @@ Every problem names the file, the key, and what is allowed there. Callers exit w
 import hashlib
 import tomllib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,30 +68,42 @@ class ConfigError(RunnerdError):
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Collects problems while tables are decoded, so that the operator sees all of them together."""
+    """Collects problems while tables are decoded, so that the operator sees all of them together.
 
-    problems: list[Problem]
+    `broken`: the dotted keys of what could not be decoded, and is left out.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
 
     def table(self, raw: object, kind: type[S], where: str) -> S | None:
         try:
             return msgspec.convert(raw, kind, strict=True, dec_hook=to_path)
         except msgspec.ValidationError as error:
-            self.problems.extend(explain(raw, kind, where) or [Problem(where, str(error))])
+            self.refuse(where, *(explain(raw, kind, where) or [Problem(where, str(error))]))
             return None
 
     def group(self, raw: object, kind: type[S], where: str) -> dict[str, S]:
         if not isinstance(raw, dict):
-            self.problems.append(Problem(where, f"must be tables, written as [{where}.NAME]"))
+            self.refuse(where, Problem(where, f"must be tables, written as [{where}.NAME]"))
             return {}
         found: dict[str, S] = {}
         for name, table in raw.items():
             if not is_name(name):
-                self.problems.append(Problem(f"{where}.{name}", NAME_PROBLEM))
+                self.refuse(f"{where}.{name}", Problem(f"{where}.{name}", NAME_PROBLEM))
                 continue
             decoded = self.table(table, kind, f"{where}.{name}")
             if decoded is not None:
                 found[name] = decoded
         return found
+
+    def refuse(self, where: str, *problems: Problem) -> None:
+        self.problems.extend(problems)
+        self.broken.add(where)
+
+    def is_broken(self, table: str) -> bool:
+        """Whether `table` stands in the file, or is part of what does, and was left out."""
+        return any(table == one or table.startswith(f"{one}.") for one in self.broken)
 
 
 def load_config(file: Path, own_producers: Collection[str] = ()) -> Config:
@@ -110,42 +122,46 @@ def load_config(file: Path, own_producers: Collection[str] = ()) -> Config:
         raise ConfigError(file, [Problem("", f"is not valid TOML: {error}")]) from error
     except RecursionError:
         raise ConfigError(file, [Problem("", "is nested too deeply")]) from None
-    reader = _Reader([])
+    reader = _Reader()
     config = _decode(raw, file, reader)
-    if config is None or reader.problems:
-        raise ConfigError(file, reader.problems)
-    problems = check(config, own_producers)
+    # What could be decoded is checked as well. That a table is missing is no problem of its own if it was left out.
+    problems = [
+        *reader.problems,
+        *(found for found in check(config, own_producers) if not reader.is_broken(found.missing)),
+    ]
     if problems:
         raise ConfigError(file, problems)
     return config
 
 
-def _decode(raw: dict[str, Any], file: Path, reader: _Reader) -> Config | None:
+def _decode(raw: dict[str, Any], file: Path, reader: _Reader) -> Config:
+    """What is right of it. For the rest `reader` has problems, and the configuration is not to be used."""
     known = {*_PLAIN, *_SINGLES, *_GROUPS}
     for key in raw.keys() - known:
         reader.problems.append(Problem(key, unknown_key(key, sorted(known))))
     fields: dict[str, Any] = {key: raw[key] for key in _PLAIN if key in raw}
-    for key, kind in _SINGLES.items():
-        if key in raw:
-            fields[key] = reader.table(raw[key], kind, key)
+    for key, single in _SINGLES.items():
+        table = reader.table(raw[key], single, key) if key in raw else None
+        if table is not None:
+            fields[key] = table
     for key, kind in _GROUPS.items():
         fields[key] = reader.group(raw.get(key, {}), kind, key)
     if "data_dir" not in fields:
         reader.problems.append(Problem("data_dir", "is missing; it must name the directory that runnerd may write"))
-    plain = {field.name: field.type for field in structs.fields(Config) if field.name in fields}
-    for key in set(_PLAIN) & plain.keys():
-        reader.problems.extend(explain(fields[key], plain[key], key))
-    if reader.problems:
-        return None
+    plain = {each.name: each.type for each in structs.fields(Config) if each.name in fields}
+    for key in [key for key in _PLAIN if key in plain]:
+        problems = explain(fields[key], plain[key], key)
+        if problems:
+            reader.refuse(key, *problems)
+            del fields[key]
     base = file.parent
-    data_dir = base / str(fields["data_dir"])
+    data_dir = base / str(fields.get("data_dir", "data"))
     fields["source"] = str(file)
     fields["data_dir"] = str(data_dir)
     fields["runtime_dir"] = str(base / str(fields.get("runtime_dir", _default_runtime_dir(data_dir))))
     fields["control_socket"] = str(base / str(fields.get("control_socket", data_dir / "control.sock")))
-    config = reader.table({key: value for key, value in fields.items() if key in _PLAIN or key == "source"}, Config, "")
-    if config is None:
-        return None
+    plain_fields = {key: value for key, value in fields.items() if key in _PLAIN or key == "source"}
+    config = msgspec.convert(plain_fields, Config, strict=True, dec_hook=to_path)
     decoded = {key: value for key, value in fields.items() if key in _SINGLES or key in _GROUPS}
     return _completed(structs.replace(config, **decoded), base)
 
@@ -183,5 +199,5 @@ def _completed(config: Config, base: Path) -> Config:
 
 
 def _with_absolute_files(table: S, base: Path) -> S:
-    files = {field.name: getattr(table, field.name) for field in structs.fields(table)}
+    files = {each.name: getattr(table, each.name) for each in structs.fields(table)}
     return structs.replace(table, **{name: base / file for name, file in files.items() if isinstance(file, Path)})

@@ -46,7 +46,8 @@ def plugin_problems(key: str, plugin: PluginConfig, config: Config) -> Iterator[
     if named is None and wrong is None:
         yield Problem(f"{key}.{fits}", f'is missing: role = "{plugin.role}" needs {allowed}')
     elif named is not None and named not in places:
-        yield Problem(f"{key}.{fits}", f"there is no [{fits}s.{named}]; there are: {_listed(places)}")
+        missing = f"{fits}s.{named}"
+        yield Problem(f"{key}.{fits}", f"there is no [{missing}]; there are: {_listed(places)}", missing=missing)
 
 
 def same_keys(config: Config, addresses: Mapping[str, str]) -> Iterator[Problem]:

@@ -34,5 +34,5 @@ def check_routes(config: Config) -> Iterator[Problem]:
 
 def _plugin_of(key: str, route: AlwaysRoute | FallbackRoute, config: Config) -> Iterator[Problem]:
     if route.plugin not in config.plugins:
-        known = ", ".join(sorted(config.plugins)) or "none"
-        yield Problem(f"{key}.plugin", f"there is no [plugins.{route.plugin}]; there are: {known}")
+        known, missing = ", ".join(sorted(config.plugins)) or "none", f"plugins.{route.plugin}"
+        yield Problem(f"{key}.plugin", f"there is no [{missing}]; there are: {known}", missing=missing)

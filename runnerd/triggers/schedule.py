@@ -38,7 +38,13 @@ _RANDOM = re.compile(r"[rh](\(|/|$)", re.IGNORECASE)
 
 
 class ScheduleError(ValueError):
-    """The trigger names no time: bad expression or unknown time zone. The text says which and what is allowed."""
+    """The trigger names no time: bad expression or unknown time zone. The text says which and what is allowed; `key` is
+    the trigger's key.
+    """
+
+    def __init__(self, key: str, text: str) -> None:
+        self.key = key
+        super().__init__(text)
 
 
 def key_of(trigger: Cron) -> str:
@@ -113,7 +119,8 @@ def _expression(expression: str, timezone: str) -> NextSlot:
     try:
         zone = ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ScheduleError(f"unknown time zone {timezone!r}; use an IANA name such as Europe/Berlin or UTC") from None
+        text = f"unknown time zone {timezone!r}; use an IANA name such as Europe/Berlin or UTC"
+        raise ScheduleError("timezone", text) from None
     columns = expression.split()
     is_second_first = len(columns) == WITH_SECONDS
     is_every_hour = columns[-4:-3] == ["*"]
@@ -124,8 +131,9 @@ def _expression(expression: str, timezone: str) -> NextSlot:
         croniter(expression, datetime(2026, 1, 1, tzinfo=zone), second_at_beginning=is_second_first).get_next()
     except (CroniterError, ValueError) as error:
         raise ScheduleError(
+            "expression",
             f"bad cron expression {expression!r}: {error}; five fields (minute hour day month weekday), "
-            "or six with seconds first"
+            "or six with seconds first",
         ) from None
 
     def after(moment: datetime) -> datetime:

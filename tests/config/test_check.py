@@ -209,7 +209,7 @@ ACTION = "vaults.main.actions.mint"
             plugin('triggers = [{ kind = "event", topic = "t" }, { kind = "event", topic = "t", overlap = "queue" }]'),
             "plugins.alpha.triggers: event t stands twice: leave one out, or let them differ by job or filter",
         ),
-        (plugin('triggers = [{ kind = "cron", expression = "61 * * * *" }]'), "plugins.alpha.triggers: bad cron expression '61 * * * *'"),
+        (plugin('triggers = [{ kind = "cron", expression = "61 * * * *" }]'), "plugins.alpha.triggers[0].expression: bad cron expression '61 * * * *'"),
         (
             plugin('triggers = [{ kind = "block" }, { kind = "block", chain = "elsewhere" }]'),
             "plugins.alpha.triggers[1].chain: there is no chain 'elsewhere'; configured: ",
@@ -232,10 +232,10 @@ ACTION = "vaults.main.actions.mint"
             plugin(f'triggers = [{{ kind = "log", addresses = ["0x{"aB" * 20}"], event = "T(bool a)" }}]'),
             "plugins.alpha.triggers[0].addresses: 0x",
         ),
-        (plugin('triggers = [{ kind = "cron", expression = "0 0 30 2 *" }]'), "plugins.alpha.triggers: bad cron expression '0 0 30 2 *'"),
+        (plugin('triggers = [{ kind = "cron", expression = "0 0 30 2 *" }]'), "plugins.alpha.triggers[0].expression: bad cron expression '0 0 30 2 *'"),
         (
             plugin('triggers = [{ kind = "cron", expression = "* * * * *", timezone = "Mars/Base" }]'),
-            "plugins.alpha.triggers: unknown time zone 'Mars/Base'; use an IANA name such as Europe/Berlin or UTC",
+            "plugins.alpha.triggers[0].timezone: unknown time zone 'Mars/Base'; use an IANA name such as Europe/Berlin or UTC",
         ),
         (plugin(f'params = {{ text = "{"x" * (1 << 20)}" }}'), "plugins.alpha.params: do not fit the 1048576 bytes of one message"),
         # sockets

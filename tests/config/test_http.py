@@ -36,7 +36,7 @@ def test_a_pair_that_fits_is_taken_and_its_paths_are_absolute(place: Place) -> N
         ('tls_cert = "a.pem"\ntls_key = "b.key"', "http.tls_key: cannot be used with tls_cert: "),
         ('tls_cert = "text.pem"\ntls_key = "a.key"', "http.tls_key: cannot be used with tls_cert: "),
         ('tls_cert = "locked.pem"\ntls_key = "locked.key"', "http.tls_key: cannot be used with tls_cert: "),
-        ("requests_per_s = 0", "http.requests_per_s: Expected `float` > 0.0"),
+        ("requests_per_s = 0", "http.requests_per_s: is 0; allowed: more than 0, at most 100000"),
     ],
 )
 def test_what_cannot_be_used_is_said_by_its_key(place: Place, lines: str, problem: str) -> None:

@@ -77,17 +77,17 @@ def test_default_runtime_directory_is_short_and_its_own(place: Place, tmp_path: 
         ("color = 1\n" + GOOD, "color: unknown key; allowed: address_lists, chains, consumers, control_socket, data_dir, database, "),
         ("[plugin.x]\n[webhooks]\n" + GOOD[1:], "data_dir: is missing; it must name the directory that runnerd may write"),
         (plugin('parallel = "3"'), "plugins.alpha.parallel: Expected `int`, got `str`"),
-        (plugin("parallel = 1001"), "plugins.alpha.parallel: Expected `int` <= 1000"),
+        (plugin("parallel = 1001"), "plugins.alpha.parallel: is 1001; allowed: 1 to 1000"),
         (plugin("parallel = true"), "plugins.alpha.parallel: Expected `int`, got `bool`"),
-        (plugin("call_deadline_s = nan"), "plugins.alpha.call_deadline_s: Expected `float` > 0.0"),
-        (plugin("call_deadline_s = inf"), "plugins.alpha.call_deadline_s: Expected `float` <= 31622400.0"),
-        (plugin("call_deadline_s = 0"), "plugins.alpha.call_deadline_s: Expected `float` > 0.0"),
-        (plugin("sandbox = { max_files = 32769 }"), "plugins.alpha.sandbox.max_files: Expected `int` <= 32768"),
+        (plugin("call_deadline_s = nan"), "plugins.alpha.call_deadline_s: is nan; allowed: more than 0, at most 31622400"),
+        (plugin("call_deadline_s = inf"), "plugins.alpha.call_deadline_s: is inf; allowed: more than 0, at most 31622400"),
+        (plugin("call_deadline_s = 0"), "plugins.alpha.call_deadline_s: is 0; allowed: more than 0, at most 31622400"),
+        (plugin("sandbox = { max_files = 32769 }"), "plugins.alpha.sandbox.max_files: is 32769; allowed: 32 to 32768"),
         (
             plugin('sandbox = { require = ["namespaces", "cgroups"] }'),
             "plugins.alpha.sandbox.require[1]: Invalid enum value 'cgroups'; allowed: rlimits, namespaces, privileges, ",
         ),
-        (changed("[vaults.main]\n", "[vaults.main]\nmax_actions = 17\n"), "vaults.main.max_actions: Expected `int` <= 16"),
+        (changed("[vaults.main]\n", "[vaults.main]\nmax_actions = 17\n"), "vaults.main.max_actions: is 17; allowed: 1 to 16"),
         (plugin("enabled = 1"), "plugins.alpha.enabled: Expected `bool`, got `int`"),
         (changed('path = "plugins/alpha.py"', "path = 5"), "plugins.alpha.path: Expected a path as text"),
         (changed('"plugins/alpha.py"', '"a\\u0000b"'), "plugins.alpha.path: Expected a path as text"),
@@ -95,9 +95,9 @@ def test_default_runtime_directory_is_short_and_its_own(place: Place, tmp_path: 
         (changed('data_dir = "data"', ""), "data_dir: is missing; it must name the directory that runnerd may write"),
         (changed('data_dir = "data"', "data_dir = 5"), "data_dir: Expected a path as text"),
         (changed('data_dir = "data"', 'data_dir = ""'), "data_dir: Expected a path as text"),
-        ('log_level = "loud"\n' + GOOD, "log_level: Invalid enum value 'loud'"),
-        ("[http]\nport = 65536\n" + GOOD.replace("data_dir", "[x]\ndata_dir"), "http.port: Expected `int` <= 65535"),
-        (changed("id = 31337", "id = 0"), "chains.local.id: Expected `int` >= 1"),
+        ('log_level = "loud"\n' + GOOD, "log_level: Invalid enum value 'loud'; allowed: debug, info, warning, error"),
+        ("[http]\nport = 65536\n" + GOOD.replace("data_dir", "[x]\ndata_dir"), "http.port: is 65536; allowed: 0 to 65535"),
+        (changed("id = 31337", "id = 0"), "chains.local.id: is 0; allowed: 1 to 9223372036854775807"),
         (
             changed("[plugins.alpha]", '[plugins."al pha"]'),
             "plugins.al pha: a name is 1 to 64 letters, digits or _ . - (ASCII), the first one a letter or _",
@@ -120,7 +120,7 @@ def test_default_runtime_directory_is_short_and_its_own(place: Place, tmp_path: 
         ),
         (
             changed("limits.strike = { min = 1, max = 5 }", "limits.strike = { min = 1.5 }"),
-            "vaults.main.actions.mint.limits.strike.min: Expected `int | null`, got `float`; a fraction is never exact",
+            "vaults.main.actions.mint.limits.strike.min: Expected `int`, got `float`; a fraction is never exact",
         ),
         (
             plugin("params = { threshold = 1.5 }"),
@@ -129,7 +129,7 @@ def test_default_runtime_directory_is_short_and_its_own(place: Place, tmp_path: 
         (plugin("params = { day = 2026-01-01 }"), "plugins.alpha.params.day: Expected `bool | int | str | object"),
         (
             plugin('triggers = [{ kind = "moon" }]'),
-            "plugins.alpha.triggers[0].kind: Invalid value 'moon'; allowed: cron, event, block, log, metric, webhook, custom",
+            "plugins.alpha.triggers[0].kind: is 'moon'; allowed: cron, event, block, log, metric, webhook, custom",
         ),
         (
             plugin('triggers = [{ kind = "event", topic = "a" }, { kind = "cron", every = 5 }]'),
@@ -142,6 +142,51 @@ def test_default_runtime_directory_is_short_and_its_own(place: Place, tmp_path: 
         (
             plugin(f'triggers = [{{ kind = "event", topic = "{"ü" * 32}" }}]'),
             "plugins.alpha.triggers[0]: topic must be at most 63 bytes of UTF-8",
+        ),
+        (plugin("triggers = [{ every_seconds = 5 }]"), "plugins.alpha.triggers[0].kind: is missing; allowed: cron, event, block, log, "),
+        (
+            plugin('triggers = [{ kind = "cron", every_seconds = 5, misfire = "allways" }]'),
+            "plugins.alpha.triggers[0].misfire: Invalid enum value 'allways'; allowed: skip, once, all",
+        ),
+        (
+            plugin('triggers = [{ kind = "webhook", overlap = "drop" }]'),
+            "plugins.alpha.triggers[0].overlap: Invalid enum value 'drop'; allowed: parallel, skip, queue, coalesce",
+        ),
+        (
+            plugin('triggers = [{ kind = "event", topic = "a", mode = "table" }]'),
+            "plugins.alpha.triggers[0].mode: Invalid enum value 'table'; allowed: notify, outbox",
+        ),
+        (plugin('role = "owner"'), "plugins.alpha.role: Invalid enum value 'owner'; allowed: operator, keeper"),
+        (
+            changed("[vaults.main]\n", '[vaults.main]\nadapter = "gnosis"\n'),
+            "vaults.main.adapter: Invalid enum value 'gnosis'; allowed: erc7821, eip7702, safe, safe_multisig, roles",
+        ),
+        (
+            changed("id = 31337", 'id = 31337\nfinality = "safe"'),
+            "chains.local.finality: Invalid enum value 'safe'; allowed: depth, finalized",
+        ),
+        (
+            changed("id = 31337", 'id = 31337\nprivate_method = "send"'),
+            "chains.local.private_method: Invalid enum value 'send'; allowed: eth_sendRawTransaction, eth_sendPrivate",
+        ),
+        (
+            plugin('[services.x]\nentry_point = "x"\nrestart = "yes"'),
+            "services.x.restart: Invalid enum value 'yes'; allowed: on_failure, always, never, vital",
+        ),
+        (
+            plugin('[[router.always]]\nplugin = "alpha"\ntriggers = ["clock"]'),
+            "router.always[0].triggers[0]: Invalid enum value 'clock'; allowed: cron, event, block, log, metric, ",
+        ),
+        (plugin('[router.fallback]\nplugin = "alpha"\njobs = "x"'), "router.fallback.jobs: unknown key; did you mean job?"),
+        (plugin('triggers = [{ kind = "event", topic = "" }]'), "plugins.alpha.triggers[0].topic: has length 0; allowed: 1 to 63"),
+        (plugin("max_calls_per_s = 0"), "plugins.alpha.max_calls_per_s: is 0; allowed: 1 or more"),
+        (
+            plugin('triggers = [{ kind = "cron", every_seconds = 5, timezone = "Europe/Berlin" }]'),
+            "plugins.alpha.triggers[0]: timezone is for an expression: slots of every_seconds are multiples since",
+        ),
+        (
+            plugin('triggers = [{ kind = "metric", read = { name = "spot" }, change_bps = 5, hysteresis = 1 }]'),
+            "plugins.alpha.triggers[0]: hysteresis is for above and below: change_bps is measured from the value",
         ),
         (GOOD.split("[plugins")[0].replace("data_dir", "plugins = 3\ndata_dir"), "plugins: must be tables, written as [plug"),
         (changed("[plugins.alpha]", "[plugins]\nalpha = 3\n[other]"), "plugins.alpha: Expected `object`, got `int`"),
@@ -160,6 +205,20 @@ def test_all_problems_are_told_at_once(place: Place) -> None:
     assert sorted(keys) == sorted([
         "http.port", "http.hots", "chains.local.id", "vaults.main.chain", "plugins.alpha.paralel",
         "plugins.alpha.qeue", "plugins.alpha.parallel", "plugins.alpha.params.a", "plugins.alpha.params.b",
+    ])  # fmt: skip
+
+
+def test_a_wrong_type_hides_no_contradiction_and_makes_none(place: Place) -> None:
+    """What can be read is checked beside it; that a table which cannot is missing, is not told as well."""
+    text = changed("id = 31337", 'id = "1"').replace('vault = "main"', 'vault = "main"\nparallel = "x"')
+    text = 'log_level = "loud"\n' + text.replace("spot() view", "spot( view").replace(
+        'wallet = "hot"', 'wallet = "cold"'
+    )
+    text += '[plugins.beta]\nvault = "mian"\npath = "plugins/alpha.py"\n[router.fallback]\nplugin = "alpha"\n'
+    keys = [problem.split(":")[0] for problem in place.problems(text)]
+    assert sorted(keys) == sorted([
+        "log_level", "chains.local.id", "plugins.alpha.parallel", "vaults.main.reads.spot.function", "vaults.main.wallet",
+        "plugins.beta.vault",
     ])  # fmt: skip
 
 

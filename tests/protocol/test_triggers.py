@@ -86,6 +86,7 @@ def test_a_plugins_decimal_context_changes_no_interval() -> None:
         ("cron", {"expression": 5}, "expression must be text"),
         ("cron", {"every_seconds": 1, "timezone": ""}, "timezone must be text of 1 to 64"),
         ("cron", {"every_seconds": 1, "timezone": "z" * 65}, "timezone must be text of 1 to 64"),
+        ("cron", {"every_seconds": 1, "timezone": "Europe/Berlin"}, "timezone is for an expression"),
         ("event", {"topic": ""}, "topic must be text of 1 to 63"),
         ("event", {"topic": "t" * 64}, "topic must be text of 1 to 63"),
         ("event", {"topic": "é" * 32}, "topic must be at most 63 bytes of UTF-8"),
