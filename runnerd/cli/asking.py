@@ -36,7 +36,7 @@ def fetch(target: Target, request: Request, kind: type[R], timeout_s: float = TI
     try:
         reply = ask(control_socket_of(target), request, timeout_s)
     except NotRunning as error:
-        raise CliError(f"{error}; look at: systemctl status runnerd", ExitCode.DOWN) from error
+        raise CliError(f"{error}; {error.advice}", ExitCode.DOWN) from error
     except ControlError as error:
         raise CliError(printable(str(error))) from error
     if not isinstance(reply, kind):

@@ -32,7 +32,7 @@ Every problem is printed with its file, its key and what is allowed there. Exit 
 It reads the configuration, looks whether files exist, and shows the digest of each plugin's code, which is what
 `pin` takes. Code that is not the pinned one is a problem too. For nodes, database and keys see `runnerctl doctor`."""
 )
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument("file", type=click.Path(readable=False, path_type=Path), required=False)
 @json_option
 @pass_target
 def command(target: Target, file: Path | None, as_json: bool) -> None:

@@ -118,7 +118,7 @@ Examples:
 )
 @click.option(
     "--config",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, readable=False, path_type=Path),  # whoever reads it says why he may not
     default=DEFAULT_CONFIG,
     envvar=CONFIG_VARIABLE,
     show_envvar=True,
@@ -127,7 +127,7 @@ Examples:
 )
 @click.option(
     "--socket",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     help="Its control socket; the configuration is then not read.",
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")

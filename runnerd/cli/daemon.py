@@ -69,7 +69,7 @@ Exit codes:
 @click.option(
     "--config",
     "file",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     default=Path("/etc/runnerd/runnerd.toml"),
     envvar="RUNNERD_CONFIG",
     show_default=True,

@@ -18,6 +18,7 @@ from runnerd.config.check import check
 from runnerd.config.consumer_model import ConsumerConfig
 from runnerd.config.explain import NAME_PROBLEM, explain, to_path, unknown_key
 from runnerd.config.extensions import ProducerConfig, ServiceConfig
+from runnerd.config.locate import why_unreadable
 from runnerd.config.model import (
     ChainConfig,
     Config,
@@ -115,7 +116,7 @@ def load_config(file: Path, own_producers: Collection[str] = ()) -> Config:
     try:
         raw = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(file, [Problem("", f"cannot be read: {error.strerror}")]) from error
+        raise ConfigError(file, [Problem("", why_unreadable(file, error))]) from error
     except UnicodeDecodeError as error:
         raise ConfigError(file, [Problem("", "is not UTF-8 text")]) from error
     except tomllib.TOMLDecodeError as error:

@@ -19,13 +19,25 @@ class SocketNotFound(RunnerdError):
         super().__init__(f"{file}: {problem}")
 
 
+def why_unreadable(file: Path, error: OSError) -> str:
+    """The system's reason, and for a file that this user may not read: who may."""
+    reason = f"cannot be read: {error.strerror}"
+    if not isinstance(error, PermissionError):
+        return reason
+    try:
+        whose = f"it belongs to {file.owner()}, group {file.group()}"
+    except (OSError, KeyError):  # a directory above is closed as well, or nobody has that number
+        whose = "it is not for everybody"
+    return f"{reason}: {whose}; run this as a user who may read it, such as that of runnerd, or with sudo"
+
+
 def control_socket_of(file: Path) -> Path:
     """The control socket that `file` names, or the default in its data directory. Raises SocketNotFound."""
     file = file.absolute()
     try:
         raw = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
-        raise SocketNotFound(file, f"cannot be read: {error.strerror}") from error
+        raise SocketNotFound(file, why_unreadable(file, error)) from error
     except UnicodeDecodeError as error:
         raise SocketNotFound(file, "is not UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:

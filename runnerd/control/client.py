@@ -9,7 +9,18 @@ TIMEOUT_S = 10.0
 
 
 class NotRunning(ControlError):
-    """Nobody listens on the control socket: runnerd is not running, or this user may not reach it."""
+    """Nobody listens on the control socket: runnerd is not running, or this user may not reach it.
+
+    `advice`: what helps.
+    """
+
+    advice = "look at: systemctl status runnerd"
+
+
+class NotAllowed(NotRunning):
+    """This user may not reach the control socket. Be in its group, or use sudo."""
+
+    advice = "run this as the user of runnerd, as one of that group, or with sudo"
 
 
 def ask(control_socket: Path, request: Request, timeout_s: float = TIMEOUT_S) -> Reply:
@@ -22,7 +33,7 @@ def ask(control_socket: Path, request: Request, timeout_s: float = TIMEOUT_S) ->
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NotRunning(f"runnerd is not running (nobody listens on {control_socket})") from error
         except PermissionError as error:
-            raise NotRunning(f"no permission for {control_socket}: its group may use it (mode 0660)") from error
+            raise NotAllowed(f"no permission for {control_socket}: its group may use it (mode 0660)") from error
         except OSError as error:
             raise NotRunning(f"{control_socket} cannot be reached: {error}") from error
         try:

@@ -1,10 +1,13 @@
 """Runs `runnerctl` for tests: in this process through click's runner, or as the process that a user starts."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TypeVar
 
 from click.testing import CliRunner, Result
 
@@ -29,6 +32,8 @@ main()
 """
 RUNNERCTL = (str(Path(sys.executable).with_name("runnerctl")),)
 DEADLINE_S = 60.0
+NOBODY = 65_534
+T = TypeVar("T")
 
 
 def invoke(*args: str, columns: int = 120, env: dict[str, str | None] | None = None) -> Result:
@@ -36,6 +41,30 @@ def invoke(*args: str, columns: int = 120, env: dict[str, str | None] | None = N
     result = CliRunner().invoke(main, args, env={"COLUMNS": str(columns), **(env or {})})
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
+
+
+def as_stranger(work: Callable[[], T]) -> T:
+    """What `work` returns in a fork of this process, as a user who owns nothing. What it needs must be imported."""
+    forking = multiprocessing.get_context("fork")
+    receive, send = forking.Pipe(duplex=False)
+    process = forking.Process(target=_work_as_stranger, args=(work, send))
+    process.start()
+    send.close()
+    with receive:
+        try:
+            assert receive.poll(DEADLINE_S)
+            result: T = receive.recv()
+        finally:
+            process.join(DEADLINE_S)
+    return result
+
+
+def _work_as_stranger(work: Callable[[], object], send: Connection) -> None:
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    send.send(work())
 
 
 def run_process(

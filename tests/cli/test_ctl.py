@@ -1,18 +1,24 @@
 """The command line as a whole: its help, its errors, its exit codes."""
 
+import grp
 import importlib
 import os
+import pwd
 import signal
 import socket as sockets
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
 from runnerd.cli.ctl import SECTIONS
+from runnerd.cli.doctor.finding import Mark
+from runnerd.cli.doctor.places import examine_daemon
 from runnerd.cli.exits import MEANINGS, ExitCode
-from tests.cli.running import DEADLINE_S, RUNNERCTL, invoke, run_process
+from tests.cli.running import DEADLINE_S, RUNNERCTL, as_stranger, invoke, run_process
 from tests.support.fake_daemon import FakeDaemon, fake_daemon
 
 ENTRIES = [entry for _, entries in SECTIONS for entry in entries]
@@ -146,6 +152,49 @@ def test_a_broken_plugin_entry_does_not_keep_the_operator_from_the_status(busy: 
     assert "is degraded" in invoke("--config", str(config), "status").stdout
     assert "is degraded" in invoke("status", env={"RUNNERD_CONFIG": str(config)}).stdout
     assert invoke("--config", str(config), "check").exit_code == ExitCode.CONFIG
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that every user may look into, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_configuration_that_this_user_may_not_read_says_who_may(public: Path) -> None:
+    """78 as for one that is missing, whichever command reads it."""
+    file = public / "runnerd.toml"
+    file.write_text("")
+    file.chmod(0)
+    for command in ("status", "check"):
+        importlib.import_module(f"runnerd.cli.{command}")
+        code, text = as_stranger(lambda: _told("--config", str(file), command))  # noqa: B023  # called at once
+        assert code == ExitCode.CONFIG
+        whose = f"{pwd.getpwuid(os.geteuid()).pw_name}, group {grp.getgrgid(file.stat().st_gid).gr_name}"
+        assert f"{file}: cannot be read: Permission denied: it belongs to {whose}; run this as a user who" in text
+        assert "or with sudo" in text
+
+
+def test_a_socket_that_this_user_may_not_use_says_who_may(public: Path) -> None:
+    """2, as for one where nobody listens; and doctor does not say that runnerd is to be started."""
+    path = public / "control.sock"
+    with sockets.socket(sockets.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        path.chmod(0)
+        code, text = as_stranger(lambda: _told("--socket", str(path), "runs"))
+        (finding,) = as_stranger(lambda: examine_daemon(path))
+    assert code == ExitCode.DOWN
+    assert "its group may use it (mode 0660); run this as the user of runnerd" in text
+    assert finding.mark is Mark.WEAK
+    assert finding.remedy is not None
+    assert finding.remedy.startswith("run this as the user of runnerd")
+
+
+def _told(*args: str) -> tuple[int, str]:
+    result = invoke(*args)
+    return result.exit_code, result.stderr
 
 
 def test_a_missing_configuration_names_the_file_and_the_ways_out(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from runnerd.cli.doctor.finding import Finding, bad, good, weak
 from runnerd.config.check import MAX_SOCKET_PATH
 from runnerd.config.model import Config
-from runnerd.control.client import NotRunning, ask
+from runnerd.control.client import NotAllowed, NotRunning, ask
 from runnerd.control.messages import ControlError
 from runnerd.control.status_messages import GetStatus, Status
 
@@ -29,6 +29,8 @@ def examine_daemon(control_socket: Path) -> list[Finding]:
     """Whether runnerd answers, and what it says of itself. Not running is no fault: doctor works without it."""
     try:
         status = ask(control_socket, GetStatus(), ASK_TIMEOUT_S)
+    except NotAllowed as error:
+        return [weak("runnerd", str(error), cost="what it says of itself is not known", remedy=error.advice)]
     except NotRunning as error:
         return [weak("runnerd", str(error), remedy="start it: systemctl start runnerd")]
     except ControlError as error:
