@@ -126,7 +126,10 @@ def _title(table: type) -> tuple[str, str]:
         name, _, rest = text[1:].partition("`")
         rest = rest.lstrip(":. ")
         return f"`{name}`", rest[:1].upper() + rest[1:]
-    return (f'A trigger of kind `"{tag}"`', text) if tag else ("The top of the file", text)
+    if tag:
+        return f'A trigger of kind `"{tag}"`', text
+    assert table is Config, f"say in meanings.toml where {table.__name__} stands: `[…]`: …"
+    return "The top of the file", text
 
 
 def _type(shape: shapes.Type) -> str:

@@ -54,7 +54,7 @@ def _log_calls() -> Iterator[tuple[str, ast.Call, ast.Module]]:
 @cache
 def find_log_events() -> tuple[LogEvent, ...]:
     """Every log call that names its action."""
-    found = []
+    found = [*_ready_made()]
     for file, call, module in find_log_calls():
         extra = next((keyword.value for keyword in call.keywords if keyword.arg == "extra"), None)
         match extra:
@@ -66,6 +66,24 @@ def find_log_events() -> tuple[LogEvent, ...]:
                 continue
         found.append(LogEvent(action, file, _levels(call, module), tuple(names), _message(call)))
     return tuple(sorted(found))
+
+
+def _ready_made() -> Iterator[LogEvent]:
+    """Records that no logger makes: `logging.makeLogRecord` with a level, a message and an action that stand there."""
+    for file, tree in _modules().items():
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="makeLogRecord"), args=[ast.Dict(keys=keys, values=values)]):
+                    texts = {key.value: str(value.value) for key, value in zip(keys, values, strict=True)
+                             if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)}  # fmt: skip
+                case _:
+                    continue
+            match values[-1]:
+                case ast.Call(func=ast.Name(id="fields"), args=[ast.Constant(value=str(action))], keywords=keywords):
+                    names = tuple(keyword.arg for keyword in keywords if keyword.arg)
+                    yield LogEvent(action, file, (texts["levelname"].lower(),), names, f"`{texts['msg']}`")
+                case _:
+                    pass
 
 
 def _levels(call: ast.Call, module: ast.Module) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from psycopg.rows import DictRow
 
 from runnerd.chain.fees import FeeSettings
 from runnerd.config.model import ChainConfig
+from runnerd.config.table import MAX_BIGINT
 
 
 class Knob(StrEnum):
@@ -22,8 +23,8 @@ class Knob(StrEnum):
 
 
 BOUNDS = {
-    Knob.MAX_FEE_PER_GAS_WEI: (1, 1 << 63),
-    Knob.MIN_PRIORITY_FEE_WEI: (0, 1 << 63),
+    Knob.MAX_FEE_PER_GAS_WEI: (1, MAX_BIGINT),
+    Knob.MIN_PRIORITY_FEE_WEI: (0, MAX_BIGINT),
     Knob.REPLACE_AFTER_BLOCKS: (1, 1_000),
 }
 

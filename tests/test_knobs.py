@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,16 @@ def test_each_knob_is_a_key_of_the_configuration() -> None:
     assert knobs.settings == FeeSettings(max_fee_cap_wei=50 * GWEI, min_tip_wei=GWEI)
 
 
+def test_a_knob_goes_as_far_as_its_key() -> None:
+    """One more would be refused in the configuration, too."""
+    for knob in (CAP, TIP):
+        assert Knobs(CONFIG).find_problem({CAP: 2**63 - 1, knob: 2**63 - 1}) is None
+        assert Knobs(CONFIG).find_problem({CAP: 2**63 - 1, knob: 2**63}) is not None
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"id": 1, "rpc": "x", "max_fee_per_gas_wei": BOUNDS[CAP][1] + 1}, ChainConfig)
+    msgspec.convert({"id": 1, "rpc": "x", "max_fee_per_gas_wei": BOUNDS[CAP][1]}, ChainConfig)
+
+
 def test_what_stands_in_the_ledger_counts_instead() -> None:
     """After a restart as before it, with who turned it."""
     knobs = Knobs(CONFIG)
@@ -55,8 +66,8 @@ def test_what_another_release_wrote_is_left_alone(name: str, value: int) -> None
     [
         ({CAP: 1}, "min_priority_fee_wei = 1000000000 is above max_fee_per_gas_wei = 1"),
         ({TIP: 50 * GWEI + 1}, "min_priority_fee_wei = 50000000001 is above max_fee_per_gas_wei = 50000000000"),
-        ({CAP: 0}, "max_fee_per_gas_wei = 0 is not allowed: 1 to 9223372036854775808"),
-        ({TIP: -1}, "min_priority_fee_wei = -1 is not allowed: 0 to 9223372036854775808"),
+        ({CAP: 0}, "max_fee_per_gas_wei = 0 is not allowed: 1 to 9223372036854775807"),
+        ({TIP: -1}, "min_priority_fee_wei = -1 is not allowed: 0 to 9223372036854775807"),
         ({PATIENCE: 0}, "replace_after_blocks = 0 is not allowed: 1 to 1000"),
         ({PATIENCE: 1_001}, "replace_after_blocks = 1001 is not allowed: 1 to 1000"),
         ({TIP: 50 * GWEI}, None),

@@ -2,13 +2,12 @@
 
 import click
 
+from runnerd.cli.arguments import CallNumber
 from runnerd.cli.asking import fetch
 from runnerd.cli.options import Target, pass_target
 from runnerd.control.chain_messages import Cancel
 from runnerd.control.messages import Done
 from runnerd.text import printable
-
-MAX_CALL = (1 << 63) - 1
 
 
 @click.command(
@@ -21,7 +20,7 @@ signed and not in a block gets a no-op at its nonce, with higher fees: which of 
 is not ours to say, and the call ends as denied or acted accordingly. It returns when this was begun:
 see `runnerctl tx`."""
 )
-@click.argument("call", type=click.IntRange(1, MAX_CALL))
+@click.argument("call", type=CallNumber())
 @pass_target
 def command(target: Target, call: int) -> None:
     """Let a call end without effect, if it still can."""

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import click
 
+from runnerd.cli.arguments import CallNumber
 from runnerd.cli.asking import ConsumerName, fetch
 from runnerd.cli.exits import ExitCode
 from runnerd.cli.json_text import to_json
@@ -136,7 +137,7 @@ def _letter(one: DeadLetter, now: datetime) -> Row:
 
 
 all_option = click.option("--all", "is_all", is_flag=True, help="All that were given up for it.")
-calls_argument = click.argument("call_ids", type=click.IntRange(min=1), nargs=-1, metavar="[CALL]...")
+calls_argument = click.argument("call_ids", type=CallNumber(), nargs=-1, metavar="[CALL]...")
 
 
 @command.command(epilog="""\b

@@ -41,8 +41,9 @@ def show_dry_run(found: DryRun) -> None:
         show("gas", cell(f"{found.gas_limit:,}"))
     if found.max_fee_per_gas_wei is not None:
         cost_wei = (found.gas_limit or 0) * found.max_fee_per_gas_wei
-        show("max fee", cell(f"{gwei(found.max_fee_per_gas_wei)} per gas, {ether(cost_wei)} at most"))
+        show("max fee", cell(f"{gwei(found.max_fee_per_gas_wei)} gwei per gas, {ether(cost_wei)} at most"))
     for limit in found.limits:
-        left = limit.limit - limit.used
-        text = f"{limit.key} of {limit.of}: {limit.asked} of {left} that are left (limit {limit.limit})"
+        show_amount = ether if "_wei" in limit.key else str
+        asked, left, whole = map(show_amount, (limit.asked, limit.limit - limit.used, limit.limit))
+        text = f"{limit.key} of {limit.of}: {asked} of {left} that are left (limit {whole})"
         wrap("limit", text)

@@ -136,4 +136,5 @@ def _show(fired: Fired, plugin: str, wait_s: float) -> None:
         show("transaction", uncut(fired.transaction))
     if fired.outcome is None:
         no_result = f"no result within {wait_s:g} s; " if wait_s else ""
-        click.echo(f"{no_result}see what comes of it: runnerctl why {printable(plugin)}", err=True)
+        taker = fired.fell_back_to.partition("/")[0] if fired.fell_back_to is not None else plugin
+        click.echo(f"{no_result}see what comes of it: runnerctl why {printable(taker)}", err=True)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import click
 
+from runnerd.cli.arguments import Name
 from runnerd.cli.asking import PluginName, fetch
 from runnerd.cli.json_text import to_json
 from runnerd.cli.options import Target, json_option, pass_target
@@ -54,7 +55,7 @@ def command() -> None:
 Examples:
   runnerctl keys create indexer --plugin range-maker --plugin settle --expires-in 90d
   runnerctl keys create shop --plugin settle --signing""")  # fmt: skip
-@click.argument("name")
+@click.argument("name", type=Name())
 @click.option("--plugin", "plugins", type=PluginName(), multiple=True, required=True, help="A plugin that it is for.")
 @click.option("--expires-in", "expires_in_s", type=Span(), metavar="SPAN", help="How long it is good, such as 90d.")
 @click.option("--signing", "is_signing", is_flag=True, help="Its holder signs each request, and never sends it.")
@@ -72,6 +73,10 @@ def create(
     if sys.stderr.isatty() or not sys.stdout.isatty():
         click.echo("shown once, and not kept; hand it over on a safe way:", err=True)
     click.echo(created.secret)
+    for plugin in created.without_webhook:
+        click.echo(
+            f"{printable(plugin)} has no webhook trigger: requests for it make no call of it until it has", err=True
+        )
 
 
 @command.command("list", epilog="""\b

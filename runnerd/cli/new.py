@@ -8,25 +8,13 @@ from typing import Final
 
 import click
 
-from protocol.actions import NAME_RULE, is_name
+from runnerd.cli.arguments import Name
 from runnerd.cli.exits import CliError
 from runnerd.text import printable
 
 _TAKEN: Final = frozenset({"Action", "Context", "Cron", "Noop", "Plugin", "None", "True", "False"})
 """Names that the template uses itself, or that Python does."""
 FILES: Final = ("plugin.py", "test_plugin.py", "README.md")
-
-
-class Name(click.ParamType[str]):
-    """A name as runnerd.toml takes it."""
-
-    name = "name"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """See click.ParamType."""
-        if not is_name(value):
-            self.fail(f"{printable(value)!r} cannot be a name; allowed: {NAME_RULE}", param, ctx)
-        return value
 
 
 @click.command(

@@ -13,6 +13,7 @@ import click
 from runnerd.chain.errors import AbiError
 from runnerd.chain.vaults.multisend import Operation, decode_multi_send
 from runnerd.chain.vaults.safe_tx import SafeTx, parse_signature, recover_owner
+from runnerd.cli.arguments import CallNumber
 from runnerd.cli.asking import fetch
 from runnerd.cli.exits import CliError, ExitCode
 from runnerd.cli.json_text import to_json
@@ -68,7 +69,7 @@ Examples:
 
 Each call that the Safe would make, and the hash that its owners sign: what a hardware wallet shows must be
 the same.""")  # fmt: skip
-@click.argument("call", type=click.IntRange(1))
+@click.argument("call", type=CallNumber())
 @json_option
 @pass_target
 def show(target: Target, call: int, as_json: bool) -> None:
@@ -86,7 +87,7 @@ Examples:
   runnerctl safe sign 4711 --keystore ada.json --passphrase-file ada.passphrase --yes
 
 Shows what is signed and asks. The key is opened and used in this process alone.""")  # fmt: skip
-@click.argument("call", type=click.IntRange(1))
+@click.argument("call", type=CallNumber())
 @click.option("--keystore", type=click.Path(path_type=Path), required=True, help="An owner's encrypted key.")
 @click.option("--passphrase-file", type=click.Path(path_type=Path), help="Read its passphrase from this file.")
 @click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
@@ -115,7 +116,7 @@ Examples:
 
 The file holds one signature in hex: 65 bytes, r, s and v, with or without 0x. v = 27 or 28 is a signature of
 the hash (EIP-712), 31 or 32 one by eth_sign, which hardware wallets make.""")  # fmt: skip
-@click.argument("call", type=click.IntRange(1))
+@click.argument("call", type=CallNumber())
 @click.argument("file", type=click.Path(path_type=Path))
 @pass_target
 def import_(target: Target, call: int, file: Path) -> None:
@@ -137,7 +138,7 @@ Examples:
 
 The call is recorded as denied. Signatures that owners gave stay valid for the Safe's nonce until the Safe uses
 it: whoever holds enough of them could still carry it out.""")  # fmt: skip
-@click.argument("call", type=click.IntRange(1))
+@click.argument("call", type=CallNumber())
 @pass_target
 def reject(target: Target, call: int) -> None:
     """End it without sending it."""

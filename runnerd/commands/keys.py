@@ -1,22 +1,24 @@
 """What `runnerctl keys` asks for: make, list and revoke keys of the HTTP API."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import assert_never
 
+from protocol.triggers import Webhook
 from runnerd.clock import Clock
 from runnerd.control import key_messages, messages
 from runnerd.control.key_messages import CreateKey, GetKeys, KeyCreated, KeyRequest, Keys, KeyStatus, RevokeKey
 from runnerd.control.messages import ControlError, Reply
 from runnerd.store import audit, keys
 from runnerd.store.ledger import Ledger
+from runnerd.supervisor.host import PluginHost
 from runnerd.webhooks.keys import ApiKey, KeyKind, KeyRing, digest_of, make_secret
 
 
 class KeyCommands:
     """Changes the ledger first, then the ring. `plugins` are the configured ones."""
 
-    def __init__(self, ring: KeyRing, plugins: Collection[str], store: Ledger, clock: Clock) -> None:
+    def __init__(self, ring: KeyRing, plugins: Mapping[str, PluginHost], store: Ledger, clock: Clock) -> None:
         self._ring = ring
         self._plugins = plugins
         self._store = store
@@ -57,7 +59,14 @@ class KeyCommands:
         if not added:
             raise ControlError(f"there is, or was, a key {key.name!r}: a name is used once, so take another one")
         self._ring.add(key)
-        return KeyCreated(key=self._status(key), secret=secret)
+        deaf = [name for name in key.plugins if self._is_deaf(name)]
+        return KeyCreated(key=self._status(key), secret=secret, without_webhook=deaf)
+
+    def _is_deaf(self, plugin: str) -> bool:
+        """Whether it is known that no webhook calls it."""
+        host = self._plugins.get(plugin)
+        is_known = host is not None and (host.declared is not None or host.config.triggers is not None)
+        return host is not None and is_known and not any(isinstance(one, Webhook) for one in host.triggers)
 
     async def _revoke(self, name: str, principal: str) -> Reply:
         key = self._ring.find(name)

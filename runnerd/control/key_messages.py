@@ -54,10 +54,11 @@ class Keys(Message, frozen=True, tag="keys_reply"):
 
 
 class KeyCreated(Message, frozen=True, tag="key_created"):
-    """The only time that the secret is shown."""
+    """The only time that the secret is shown. `without_webhook`: those of its plugins that declare no such trigger."""
 
     key: KeyStatus
     secret: str
+    without_webhook: list[str] = []
 
 
 KeyReply: TypeAlias = Keys | KeyCreated

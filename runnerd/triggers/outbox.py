@@ -96,7 +96,9 @@ class OutboxProducer:
         """The last event of all, and who has not seen the last of its topics."""
         if not self._followers:
             return ""
-        head = f"last event {self._head.newest}" if self._head is not None else "not read yet"
+        # What was seen may be pruned: then the table has none of it.
+        seen = [one.position.id for one in self._followers.values() if one.position is not None]
+        head = f"last event {max(self._head.newest, *seen, 0)}" if self._head is not None else "not read yet"
         behind = [
             f"{one.wanted.plugin} at {one.position.id} on {one.wanted.topic}{f' ({why})' if why else ''}"
             for _, one in sorted(self._followers.items())

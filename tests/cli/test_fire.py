@@ -129,7 +129,8 @@ def test_a_dry_run_shows_what_would_be_done_and_where_limits_stand(socket: Path)
     assert "mint(strike=5) with 0.001" in text
     assert "would write last" in text
     assert "cd" * 100 in "".join(result.stdout.split())
-    assert "max_value_wei_per_day of vault main" in text
+    assert "max_value_wei_per_day of vault main: 0.001 ether of 1 ether that are left" in text
+    assert "2 gwei per gas" in text
     assert "123,456" in text
 
 
@@ -149,3 +150,4 @@ def test_what_fell_back_says_who_has_taken_it(socket: Path) -> None:
     with fake_daemon(socket, lambda _: Fired(call_id=1, is_new=True, fell_back_to="catcher/catch")):
         result = invoke("--socket", str(socket), "fire", "typo")
     assert "catcher/catch  (the fallback: typo does not take it)" in result.stdout
+    assert result.stderr.endswith("runnerctl why catcher\n")

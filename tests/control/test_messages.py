@@ -162,6 +162,7 @@ REPLIES: list[Reply] = [
         ]
     ),
     key_messages.KeyCreated(key=KEY, secret="rk1.shop.x"),
+    key_messages.KeyCreated(key=KEY, secret="rk1.shop.x", without_webhook=["drift"]),
     messages.Done(text="paused"),
     messages.Failure(reason="no such plugin"),
 ]

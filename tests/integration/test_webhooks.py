@@ -273,6 +273,10 @@ def test_runnerctl_makes_lists_and_revokes_keys(hooked: Scene) -> None:
     unknown = _runnerctl(hooked, "keys", "create", "x", "--plugin", "pupet")
     assert unknown.returncode == 1
     assert "there is no plugin 'pupet'" in unknown.stderr
+    useless = _runnerctl(hooked, "keys", "create", "useless", "--plugin", "puppet", "--plugin", "deaf")
+    assert useless.returncode == 0
+    assert "deaf has no webhook trigger" in useless.stderr
+    assert "puppet" not in useless.stderr
 
 
 def _runnerctl(scene: Scene, *arguments: str) -> "subprocess.CompletedProcess[str]":

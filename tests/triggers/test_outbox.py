@@ -163,6 +163,23 @@ def test_two_plugins_share_what_is_read_and_one_that_takes_nothing_keeps_nobody(
     run_async(scenario())
 
 
+def test_what_was_pruned_was_seen_all_the_same(ledger_dsn: str, indexer: str) -> None:
+    """After a restart the table is empty; the last event is still the one that the plugin stands at."""
+
+    async def scenario() -> None:
+        async with outbox_bench(ledger_dsn, indexer) as bench:
+            await bench.follow("flow")
+            publish(indexer, *numbers(1, 2))
+            await bench.hears("1", "2")
+        with psycopg.connect(indexer, autocommit=True) as connection:
+            connection.execute("delete from runnerd_outbox.events")
+        async with outbox_bench(ledger_dsn, indexer) as bench:
+            await bench.follow("flow")
+            await until(lambda: bench.outbox.progress() == "last event 2")
+
+    run_async(scenario())
+
+
 def test_nothing_is_taken_before_what_a_former_run_left(ledger_dsn: str, indexer: str) -> None:
     """That is older: the order of a key would be lost over a restart."""
 
