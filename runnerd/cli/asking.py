@@ -10,7 +10,7 @@ from runnerd.cli.exits import CliError, ExitCode
 from runnerd.cli.options import CONFIG_VARIABLE, Target
 from runnerd.config import locate
 from runnerd.control.client import TIMEOUT_S, NotRunning, ask
-from runnerd.control.messages import ControlError, Reply, Request
+from runnerd.control.messages import ControlError, Pending, Reply, Request
 from runnerd.control.status_messages import GetStatus, Status
 from runnerd.text import printable
 
@@ -37,6 +37,8 @@ def fetch(target: Target, request: Request, kind: type[R], timeout_s: float = TI
         reply = ask(control_socket_of(target), request, timeout_s)
     except NotRunning as error:
         raise CliError(f"{error}; {error.advice}", ExitCode.DOWN) from error
+    except Pending as error:
+        raise CliError(printable(str(error)), ExitCode.PENDING) from error
     except ControlError as error:
         raise CliError(printable(str(error))) from error
     if not isinstance(reply, kind):

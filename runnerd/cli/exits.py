@@ -23,7 +23,7 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.DONE: "done; status: healthy; fire: acted, noop, or fired without --wait",
     ExitCode.ATTENTION: "refused or failed; status: degraded; fire: another outcome; doctor: a fault",
     ExitCode.DOWN: "runnerd is not running, cannot be reached, or gives no answer to status",
-    ExitCode.PENDING: "fire --wait: no result in time, the call goes on",
+    ExitCode.PENDING: "not settled in time, and it goes on: fire --wait, drain; any command while the database is away",
     ExitCode.USAGE: "wrong command, option or value; nothing was done",
     ExitCode.CONFIG: "the configuration cannot be used",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",

@@ -14,6 +14,7 @@ from runnerd.commands.chains import ChainCommands
 from runnerd.commands.consumers import ConsumerCommands
 from runnerd.commands.dry_runs import DryRuns
 from runnerd.commands.keys import KeyCommands
+from runnerd.commands.patience import AWAY, Patience, told_when_late
 from runnerd.commands.pauses import PauseCommands
 from runnerd.commands.records import RecordCommands
 from runnerd.commands.safes import SafeCommands
@@ -36,6 +37,7 @@ from runnerd.routing.router import Router
 from runnerd.runner.drain import Drain
 from runnerd.store import audit, calls
 from runnerd.store.calls import NewCall
+from runnerd.store.errors import StoreUnavailable
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.triggers.outbox import OutboxProducer
@@ -75,11 +77,24 @@ class Commands:
         self._consumer_commands = consumer_commands
         self._clock = clock
         self._outbox = outbox
+        self._patience = Patience()
         self._dry_runs = DryRuns(router, results, store, clock)
         self._drain = drain or Drain(0)
 
-    async def handle(self, request: Request, principal: str) -> Reply:  # one for each command
+    async def close(self) -> None:
+        """Nobody asks any more."""
+        await self._patience.close()
+
+    async def handle(self, request: Request, principal: str) -> Reply:
         """Carry out one request of `principal`. Raises ControlError, StoreError."""
+        late = told_when_late(request)
+        try:
+            work = self._carry_out(request, principal)
+            return await (work if late is None else self._patience.wait(work, late))
+        except StoreUnavailable as error:  # of a query: commits wait
+            raise ControlError(f"{AWAY}: see runnerctl status") from error
+
+    async def _carry_out(self, request: Request, principal: str) -> Reply:  # one for each command
         match request:
             case status_messages.GetStatus():
                 return await self._status.read()
@@ -171,13 +186,17 @@ class Commands:
         record = self._trail(
             "fire", principal, plugin=request.plugin, identity=identity, payload_sha256=audit.digest(request.payload)
         )
-        fired = await self._submit_and_wait(new_call, request.wait_s, record)
+        fired = await self._submit_and_wait(new_call, request.wait_s, record, is_repeatable=request.key is not None)
         if new_call.identity == identity:
             return fired
         return structs.replace(fired, fell_back_to=f"{new_call.plugin}/{new_call.job}")
 
-    async def _submit_and_wait(self, new_call: NewCall, wait_s: float, record: Statement) -> messages.Fired:
-        accepted = await self._router.submit([new_call], record)
+    async def _submit_and_wait(
+        self, new_call: NewCall, wait_s: float, record: Statement, *, is_repeatable: bool
+    ) -> messages.Fired:
+        again = "fire again with the same --key" if is_repeatable else "fired again without a --key it is a second one"
+        late = f"the call may have been made, or is when it is back: {again}"
+        accepted = await self._patience.wait(self._router.submit([new_call], record), late)
         # The key was used before; or the plugin was removed meanwhile, and the result is told already.
         if not accepted or new_call.plugin not in self._router.hosts:
             return await self._known(new_call, wait_s, is_new=bool(accepted))

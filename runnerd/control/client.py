@@ -3,7 +3,16 @@
 import socket
 from pathlib import Path
 
-from runnerd.control.messages import MAX_LINE_BYTES, ControlError, Failure, Reply, Request, decode_reply, encode
+from runnerd.control.messages import (
+    MAX_LINE_BYTES,
+    ControlError,
+    Failure,
+    Pending,
+    Reply,
+    Request,
+    decode_reply,
+    encode,
+)
 
 TIMEOUT_S = 10.0
 
@@ -45,7 +54,7 @@ def ask(control_socket: Path, request: Request, timeout_s: float = TIMEOUT_S) ->
             raise ControlError(f"the connection broke: {error}") from error
     reply = decode_reply(line)
     if isinstance(reply, Failure):
-        raise ControlError(reply.reason)
+        raise Pending(reply.reason) if reply.is_pending else ControlError(reply.reason)
     return reply
 
 

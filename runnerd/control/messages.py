@@ -29,6 +29,10 @@ class ControlError(RunnerdError):
     """The supervisor refused a command, or cannot be reached. The text says which and what to do."""
 
 
+class Pending(ControlError):
+    """A command was not settled in time, and goes on. The text says what holds meanwhile, and where to see the end."""
+
+
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
@@ -114,9 +118,10 @@ class Done(Message, frozen=True, tag="done"):
 
 
 class Failure(Message, frozen=True, tag="failure"):
-    """Refused; `reason` says why and what is allowed."""
+    """Refused; `reason` says why and what is allowed. `is_pending`: not settled in time instead, and it goes on."""
 
     reason: str
+    is_pending: bool = False
 
 
 PartReply: TypeAlias = Proposals | Fees | Outbox | KeyReply | ConsumerReply

@@ -9,7 +9,16 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from runnerd.control.messages import MAX_LINE_BYTES, ControlError, Failure, Reply, Request, decode_request, encode
+from runnerd.control.messages import (
+    MAX_LINE_BYTES,
+    ControlError,
+    Failure,
+    Pending,
+    Reply,
+    Request,
+    decode_request,
+    encode,
+)
 from runnerd.errors import RunnerdError, explain
 from runnerd.log import fields
 from runnerd.tasks import Tasks
@@ -99,7 +108,7 @@ class ControlServer:
         try:
             return await self._handle(decode_request(line), principal)
         except RunnerdError as error:
-            return Failure(reason=str(error))
+            return Failure(reason=str(error), is_pending=isinstance(error, Pending))
         except Exception as error:  # a defect in one command must not take the supervisor with it
             logger.exception("a control command failed", extra=fields("control_failed"))
             return Failure(reason=explain(error))

@@ -97,6 +97,7 @@ class Parts:
     plugins: Plugins
     opening: VaultOpening
     webhooks: Webhooks
+    commands: Commands
     status: StatusReader
     pages: Pages
     reloader: Reloader
@@ -203,6 +204,7 @@ async def assemble(ground: Ground) -> Parts:
         plugins=plugins,
         opening=VaultOpening(desks, catalogues, book, executor, plugins, ground.on_failure),
         webhooks=webhooks,
+        commands=commands,
         status=status,
         pages=pages,
         reloader=reloader,

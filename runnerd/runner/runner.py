@@ -238,6 +238,7 @@ class Runner:
             parts.executor.close,
             parts.webhooks.let_go,  # who waited for an outcome has it by now, or is told where to ask for it
             parts.services.close,
+            parts.commands.close,
             *(chain.close for chain in parts.chains.values()),
         )
 

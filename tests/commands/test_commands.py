@@ -8,12 +8,17 @@ import pytest
 
 from protocol.trigger import DEFAULT_JOB
 from runnerd.commands.commands import Commands
-from runnerd.control.messages import ControlError, Done, Fire, Fired, Pause, Reduce, Resume
+from runnerd.commands.patience import LEDGER_DEADLINE_S, told_when_late
+from runnerd.control.client import TIMEOUT_S
+from runnerd.control.messages import ControlError, Done, Fire, Fired, Pause, Pending, Reduce, Resume
+from runnerd.control.record_messages import GetRuns
 from runnerd.pauses import Pauses, Scope
 from runnerd.routing.results import Results
 from runnerd.store.calls import JobOutcome
+from runnerd.store.errors import StoreUnavailable
 from runnerd.store.ledger import Rows
 from runnerd.store.statement import Statement
+from tests.control.test_messages import REQUESTS
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger
 from tests.support.calls import job_call
@@ -35,7 +40,8 @@ class OneHost:
 class KnownCalls:
     """A router that knows every key already."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: FakeLedger) -> None:
+        self.ledger = ledger
         self.hosts = {"alpha": OneHost()}
         self.is_draining = False
 
@@ -43,6 +49,7 @@ class KnownCalls:
         return call
 
     async def submit(self, new_calls: object, *cursors: Statement) -> list[object]:
+        await self.ledger.commit(*cursors)
         return []
 
 
@@ -65,14 +72,14 @@ class LateLedger(FakeLedger):
 class Bench:
     """Commands with a ledger and a router in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[LateLedger] = LateLedger) -> None:
         clock = VirtualClock()
-        self.ledger = LateLedger(clock)
+        self.ledger = kind(clock)
         self.pauses = Pauses()
         self.commands = Commands(
-            cast("Any", KnownCalls()), cast("Any", None), self.ledger.results, self.pauses, cast("Any", self.ledger),
-            cast("Any", None), {"main": {"mint"}}, cast("Any", None), cast("Any", None), cast("Any", None),
-            cast("Any", None), clock,
+            cast("Any", KnownCalls(self.ledger)), cast("Any", None), self.ledger.results, self.pauses,
+            cast("Any", self.ledger), cast("Any", None), {"main": {"mint"}}, cast("Any", None), cast("Any", None),
+            cast("Any", None), cast("Any", None), clock,
         )  # fmt: skip
 
 
@@ -140,6 +147,79 @@ def test_a_key_is_refused_for_another_job_or_payload(other: dict[str, str]) -> N
         assert (again.call_id, again.is_new) == (1, False)
 
     run(scenario())
+
+
+class StuckLedger(LateLedger):
+    """Commits wait until the database is `back`, in their order; queries fail meanwhile."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(clock)
+        self.back = asyncio.Event()
+
+    async def commit(self, *statements: Statement, is_idempotent: bool = True) -> list[Rows]:
+        await self.back.wait()
+        return await super().commit(*statements, is_idempotent=is_idempotent)
+
+    async def fetch(self, statement: Statement) -> Rows:
+        raise StoreUnavailable("couldn't get a connection after 5.00 sec")
+
+
+def test_while_the_database_is_away_a_pause_is_in_force_and_a_resume_waits() -> None:
+    """Each is told in less time than runnerctl waits, and both are stored in their order when it is back."""
+
+    async def scenario() -> None:
+        bench = Bench(StuckLedger)
+        with pytest.raises(
+            Pending, match=r"database is not reachable; vault main is paused in this process, not stored"
+        ):
+            await bench.commands.handle(Pause(scope="vault", name="main"), ME)
+        assert bench.pauses.of("alpha", "main") is not None
+        with pytest.raises(Pending, match=r"database is not reachable; vault main is not resumed yet"):
+            await bench.commands.handle(Resume(scope="vault", name="main"), ME)
+        assert bench.pauses.of("alpha", "main") is not None
+        cast("StuckLedger", bench.ledger).back.set()
+        await bench.commands.close()
+        assert [len(commit) for commit in bench.ledger.commits] == [2, 2]
+        assert bench.pauses.active == {}
+
+    run(scenario())
+
+
+def test_while_the_database_is_away_fire_and_queries_say_so() -> None:
+    """A call may have been made: the same key finds it again. What is refused in any case is refused as ever."""
+
+    async def scenario() -> None:
+        bench = Bench(StuckLedger)
+        with pytest.raises(
+            Pending, match=r"not reachable; the call may have been made, .*fire again with the same --key"
+        ):
+            await bench.commands.handle(Fire(plugin="alpha", key="daily", wait_s=5), ME)
+        with pytest.raises(Pending, match="fired again without a --key it is a second one"):
+            await bench.commands.handle(Fire(plugin="alpha"), ME)
+        with pytest.raises(ControlError, match="the database is not reachable: see runnerctl status") as refused:
+            await bench.commands.handle(GetRuns(plugin="alpha", limit=1), ME)
+        assert not isinstance(refused.value, Pending)
+        with pytest.raises(ControlError, match="there is no plugin 'beta'"):
+            await bench.commands.handle(Pause(scope="plugin", name="beta"), ME)
+        assert LEDGER_DEADLINE_S < TIMEOUT_S
+        await bench.commands.close()
+
+    run(scenario())
+
+
+def test_each_command_that_changes_the_ledger_alone_says_what_holds_meanwhile() -> None:
+    """One that is added and forgotten there would time out without a word of the database."""
+    asking = {
+        "adopt",
+        "fire",
+        "proposals",
+        "reject_proposal",
+        "sign_proposal",
+    }  # others as well, or with words of its own
+    reading = {"consumers", "dead_letters", "fees", "history", "keys", "outbox", "runs", "status", "transactions"}
+    told = {type(request).__struct_config__.tag for request in REQUESTS if told_when_late(request) is not None}
+    tags = {type(request).__struct_config__.tag for request in REQUESTS}
+    assert tags - told == asking | reading
 
 
 def test_reducing_never_loosens_a_pause() -> None:

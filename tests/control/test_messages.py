@@ -165,6 +165,7 @@ REPLIES: list[Reply] = [
     key_messages.KeyCreated(key=KEY, secret="rk1.shop.x", without_webhook=["drift"]),
     messages.Done(text="paused"),
     messages.Failure(reason="no such plugin"),
+    messages.Failure(reason="the database is not reachable", is_pending=True),
 ]
 
 BAD_REPLIES = [b"\xff\n", b"[" * 100_000, b"{}\n", b'{"type": "status"}\n']

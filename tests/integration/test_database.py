@@ -1,11 +1,18 @@
 """The private cluster: made when no DSN is configured, kept alive, and the same ledger after its death."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import SQL, Identifier
 
+from runnerd.cli.exits import ExitCode
+from tests.cli.running import run_process
 from tests.support.leaks import find_descendants
 from tests.support.scene import Scene, Stage, mint, puppet, wait_for
 from tests.support.secrets import find_in_files, secrets_in
@@ -69,6 +76,34 @@ def test_the_files_of_the_cluster_hold_no_secret(scene: Scene) -> None:
 
     assert found == {scene.directory / "passphrase": {"passphrase"}}
     assert find_in_files(scene.directory / "data", {"operator": scene.venue.operator.encode()})
+
+
+def test_while_the_database_is_away_each_command_says_what_holds(house: Scene) -> None:
+    """A pause is in force, a call may have been made, and a query names the cause; with the documented exit codes."""
+    name = str(conninfo_to_dict(house.dsn)["dbname"])
+    asked = [("pause", "bystander"), ("fire", "puppet", "--key", "away", "--wait", "--timeout", "5"), ("runs",)]
+    payload = json.dumps({"do": "noop", "reason": "after all"})
+    asked[1] = (*asked[1], "--payload", payload)
+    with psycopg.connect(make_conninfo(house.dsn, dbname="postgres"), autocommit=True) as admin:
+        admin.execute(SQL("alter database {} allow_connections false").format(Identifier(name)))
+        try:
+            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
+            with ThreadPoolExecutor() as pool:
+                told = list(pool.map(lambda args: run_process("--config", str(house.config), *args), asked))
+            paused = house.plugin("bystander").paused
+        finally:
+            admin.execute(SQL("alter database {} allow_connections true").format(Identifier(name)))
+    assert [one.returncode for one in told] == [ExitCode.PENDING, ExitCode.PENDING, ExitCode.ATTENTION], told
+    pause, fire, runs = (one.stderr for one in told)
+    assert "the database is not reachable; plugin bystander is paused in this process, not stored yet" in pause
+    assert "the database is not reachable; the call may have been made" in fire
+    assert runs == "runnerctl: the database is not reachable: see runnerctl status\n"
+    assert paused is not None
+    wait_for(lambda: house.rows("select from pauses where name = 'bystander'"), "the pause in the ledger")
+    again = run_process("--config", str(house.config), *asked[1], "--json")
+    assert (json.loads(again.stdout)["is_new"], json.loads(again.stdout)["reason"]) == (False, "after all")
+    assert run_process("--config", str(house.config), "resume", "bystander").returncode == ExitCode.DONE
+    house.daemon.wait_until(lambda status: status.health == "healthy")
 
 
 def test_lost_connections_to_a_configured_database_are_made_again(house: Scene) -> None:
