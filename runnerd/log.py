@@ -42,6 +42,8 @@ def configure(level: str) -> None:
     # Libraries that log each request would drown what the operator needs to see; botocore's hold a session's token.
     for noisy in ("web3", "urllib3", "asyncio", "aiohttp", "websockets", "boto3", "botocore", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns at each trial while the database is away: the store says so once, and quotes no connection string.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 
 class JsonFormatter(logging.Formatter):

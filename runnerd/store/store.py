@@ -155,6 +155,7 @@ class Store:
         whose commits are refused again and again must not cost the others a transaction each."""
         waiting = list(group)
         size = len(waiting)
+        stuck_by = None
         delay_s, longest_s = RECONNECT_S
         while waiting:
             if self._writer is None or self._writer.closed:
@@ -168,9 +169,11 @@ class Store:
                     self._on_lost_connection(batch, error)
                     waiting = [commit for commit in waiting if commit.is_idempotent or commit not in batch]
                 elif isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_PASSING):
-                    logger.error(
-                        "the database cannot commit now", extra=fields("store_stuck", reason=first_line(error))
-                    )
+                    reason = first_line(error)
+                    if reason != stuck_by:
+                        logger.error("the database cannot commit now: %s", reason,
+                                     extra=fields("store_stuck", reason=reason))  # fmt: skip
+                        stuck_by = reason
                     self.is_connected = False
                     await asyncio.sleep(delay_s)
                     delay_s = min(delay_s * 2, longest_s)
@@ -217,7 +220,8 @@ class Store:
 
     def _on_lost_connection(self, batch: Sequence[_Commit], error: Exception) -> None:
         """Whether the commit took place cannot be known. What is idempotent is run again, the rest is told so."""
-        logger.error("the database is not reachable", extra=fields("store_lost", reason=first_line(error)))
+        reason = first_line(error)
+        logger.error("the database is not reachable: %s", reason, extra=fields("store_lost", reason=reason))
         self.is_connected = False
         for commit in batch:
             if not commit.is_idempotent:
@@ -225,6 +229,7 @@ class Store:
 
     async def _reconnect(self) -> None:
         delay_s, longest_s = RECONNECT_S
+        told = None
         while True:
             if self._writer is not None:
                 await self._writer.close()
@@ -232,7 +237,10 @@ class Store:
                 self._writer = await self._connect(LOST_LOCK_PATIENCE_S)
                 await self._writer.execute(_LIMITS)
             except (psycopg.Error, StoreUnavailable) as error:
-                logger.warning("no database yet", extra=fields("store_reconnecting", reason=connect_reason(error)))
+                reason = connect_reason(error)
+                if reason != told:  # not at each trial: an outage may be long
+                    logger.warning("no database yet: %s", reason, extra=fields("store_reconnecting", reason=reason))
+                    told = reason
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, longest_s)
             else:

@@ -113,6 +113,7 @@ class EventProducer:
     async def run(self) -> None:
         """Until cancelled: connect, listen, and connect again when the connection is gone."""
         delay_s, longest_s = RECONNECT_S
+        told = ""
         while True:
             try:
                 await self._listen()
@@ -123,13 +124,16 @@ class EventProducer:
                 if self._deaf_since is None and self._channels:
                     # The last that is known to have been heard: what was sent behind that may be lost.
                     self._deaf_since = self._alive_at or lost_at
+                reason = _reason(error)
+                if self.is_connected or reason != told:  # not at each trial: an outage may be long
+                    logger.warning(
+                        "not listening; notifications sent now are lost: %s", reason,
+                        exc_info=None if isinstance(error, psycopg.Error | OSError) else error,
+                        extra=fields("listen_lost", since=lost_at.isoformat(), topics=sorted(self._channels)),
+                    )  # fmt: skip
+                    told = reason
                 self.is_connected = False
                 self._listening.clear()
-                logger.warning(
-                    "not listening; notifications sent now are lost: %s", _reason(error),
-                    exc_info=None if isinstance(error, psycopg.Error | OSError) else error,
-                    extra=fields("listen_lost", since=lost_at.isoformat(), topics=sorted(self._channels)),
-                )  # fmt: skip
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, longest_s)
 

@@ -80,6 +80,7 @@ def test_the_files_of_the_cluster_hold_no_secret(scene: Scene) -> None:
 
 def test_while_the_database_is_away_each_command_says_what_holds(house: Scene) -> None:
     """A pause is in force, a call may have been made, and a query names the cause; with the documented exit codes."""
+    losses = {action: len(house.log(action)) for action in ("listen_lost", "store_reconnecting", "library")}
     name = str(conninfo_to_dict(house.dsn)["dbname"])
     asked = [("pause", "bystander"), ("fire", "puppet", "--key", "away", "--wait", "--timeout", "5"), ("runs",)]
     payload = json.dumps({"do": "noop", "reason": "after all"})
@@ -104,6 +105,11 @@ def test_while_the_database_is_away_each_command_says_what_holds(house: Scene) -
     assert (json.loads(again.stdout)["is_new"], json.loads(again.stdout)["reason"]) == (False, "after all")
     assert run_process("--config", str(house.config), "resume", "bystander").returncode == ExitCode.DONE
     house.daemon.wait_until(lambda status: status.health == "healthy")
+    # Tried again and again meanwhile, and told once for each reason.
+    told_of = {action: [record["message"] for record in house.log(action)[count:]] for action, count in losses.items()}
+    assert [len(told_of[action]) for action in ("store_reconnecting", "library")] == [1, 0], told_of
+    assert "not currently accepting connections" in told_of["store_reconnecting"][0]
+    assert 1 <= len(told_of["listen_lost"]) == len(set(told_of["listen_lost"])), told_of
 
 
 def test_lost_connections_to_a_configured_database_are_made_again(house: Scene) -> None:

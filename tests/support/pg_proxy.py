@@ -28,6 +28,7 @@ class PgProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._is_refusing = False
+        self.refused = 0
 
     async def open(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, str(self._path))
@@ -70,6 +71,7 @@ class PgProxy:
         task.add_done_callback(self._tasks.discard)
         if self._is_refusing:
             writer.transport.abort()
+            self.refused += 1
             return
         self.connections += 1
         there_reader, there_writer = await asyncio.open_unix_connection(self._target)
