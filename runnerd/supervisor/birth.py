@@ -26,6 +26,7 @@ from protocol.zygote import (
     receive_packet,
 )
 from runnerd.errors import RunnerdError
+from runnerd.supervisor.last_words import last_words
 
 PIPE_BYTES: Final = 65_536
 STDERR_TAIL: Final = 2_000
@@ -247,7 +248,7 @@ class Birth:
             written = os.read(self._stderr_fd, PIPE_BYTES)
         except BlockingIOError:
             return ""
-        return written.decode(errors="replace").strip()[-STDERR_TAIL:]
+        return last_words(written.decode(errors="replace").strip().splitlines())[:STDERR_TAIL]
 
 
 def _open_cgroup(directory: str | None) -> tuple[int, ...]:

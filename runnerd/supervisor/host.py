@@ -252,7 +252,7 @@ class PluginHost:
 
     def _on_refused(self, worker: Worker, reason: str) -> None:
         if self.worker is worker:
-            self.dispatch(machine.Refused(reason[-MAX_REASON:]))
+            self.dispatch(machine.Refused(reason[:MAX_REASON]))
 
     def _on_denied(self, worker: Worker, syscall: str) -> None:
         self._services.metrics.denied_syscall(self.name, syscall)

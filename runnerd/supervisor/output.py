@@ -7,7 +7,7 @@ only counted, and the pipe is read ten times a second: then it fills, and the pl
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from protocol.limits import LOG_BURST, MAX_LOG_MESSAGE_LENGTH, MAX_LOG_RECORDS_PER_S
 from runnerd.supervisor.rate import RateLimit
@@ -16,7 +16,6 @@ READ_BYTES = 65_536
 TURN_BYTES = 512
 """Read in one turn of the loop while nothing is cut: to log a line takes 30 µs."""
 TAIL_LINES = 60
-LAST_LINES = 3
 LOG_BURST_S = LOG_BURST // MAX_LOG_RECORDS_PER_S
 PAUSE_S = 0.1
 """After a read that the limit cut. Counting the lines of a full pipe takes about 0.1 ms."""
@@ -114,13 +113,3 @@ class Output:
 
 def _shown(line: bytes) -> str:
     return line[:MAX_LOG_MESSAGE_LENGTH].decode(errors="replace").rstrip()
-
-
-def last_words(tail: Iterable[str]) -> str:
-    """One line out of the end of a stderr: of a faulthandler dump its head and innermost frames, else the end."""
-    lines = [line.strip() for line in tail]
-    dumps = [index for index, line in enumerate(lines) if line.startswith("Fatal Python error")]
-    if not dumps:
-        return " | ".join(lines[-LAST_LINES:])
-    frames = [line for line in lines[dumps[-1] + 1 :] if line.startswith("File ")]
-    return " | ".join([lines[dumps[-1]], *frames[:LAST_LINES]])

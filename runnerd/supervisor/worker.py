@@ -19,8 +19,9 @@ from runnerd.log import fields
 from runnerd.supervisor.birth import BirthFailed, BirthRefused, BornWorker, CodeRefused, ZygoteGone
 from runnerd.supervisor.bounds import Bounds
 from runnerd.supervisor.denials import Denials
+from runnerd.supervisor.last_words import last_words
 from runnerd.supervisor.link import Link
-from runnerd.supervisor.output import Output, last_words
+from runnerd.supervisor.output import Output
 from runnerd.supervisor.patience import Deadline
 from runnerd.supervisor.starvation import Watch
 from runnerd.supervisor.worker_log import REPORT_DROPPED_S, WorkerLog
@@ -236,7 +237,8 @@ class Worker:
                 self._listener.on_hello(message)
             case Refused():
                 self._disarm("hello")
-                self._listener.on_refused(message.reason)
+                self._log.not_loaded(message.reason, self._loop.time())
+                self._listener.on_refused(last_words(message.reason.splitlines()))
             case LogRecord():
                 self._log.record(message, self._loop.time())
             case _ if self._is_aborted:

@@ -47,6 +47,14 @@ class WorkerLog:
                 extra=fields("plugin_log", plugin=self._plugin, generation=self._generation, call=record.call_id),
             )  # fmt: skip
 
+    def not_loaded(self, trace: str, now: float) -> None:
+        """Why the plugin cannot run, all of it: a reason has room for a part of it alone."""
+        if self.limit.allows(now):
+            logger.warning(
+                "%s was not loaded: %s", self._plugin, trace,
+                extra=fields("plugin_not_loaded", plugin=self._plugin, generation=self._generation),
+            )  # fmt: skip
+
     def printed(self, level: int, line: str) -> None:
         """A line of stdout or stderr, which the limit has let through."""
         logger.log(level, "%s", line, extra=fields("plugin_output", plugin=self._plugin, generation=self._generation))

@@ -508,6 +508,31 @@ def test_start_in_backoff_replaces_the_alarm(run: Callable[..., None]) -> None:
     run(scenario, hello_deadline_s=100.0)
 
 
+def test_what_could_not_be_loaded_says_the_error_first(
+    run: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A traceback ends with it; what shows a reason cuts the end. The log has all of it."""
+    trace = "".join([
+        "Traceback (most recent call last):\n",
+        '  File "/opt/workers/loop.py", line 90, in serve\n    plugin = load(code)\n' * 40,
+        '  File "/srv/drift.py", line 3, in <module>\n    import nothing\n',
+        "ModuleNotFoundError: No module named 'nothing'\n",
+    ])  # fmt: skip
+
+    async def scenario(bench: HostBench) -> None:
+        bench.host.start()
+        await bench.settle()
+        say(bench.host, Refused(reason=trace))
+        assert bench.host.state.phase is Phase.QUARANTINED
+        reason = "ModuleNotFoundError: No module named 'nothing' (at /srv/drift.py:3)"
+        assert bench.host.state.reason == f'{reason} | File "/srv/drift.py", line 3, in <module>'
+        (told,) = [each.getMessage() for each in caplog.records if each.getMessage().startswith("alpha was not loaded")]
+        assert told.endswith(trace)
+
+    with caplog.at_level(logging.WARNING):
+        run(scenario)
+
+
 def test_quarantined_plugin_is_probed_and_the_alarm_is_set_again(run: Callable[..., None]) -> None:
     """Every 15 minutes, until it is cleared; a worker that will not die is killed once more instead."""
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 
 from protocol.limits import LOG_BURST, MAX_LOG_MESSAGE_LENGTH
-from runnerd.supervisor.output import PAUSE_S, READ_BYTES, TAIL_LINES, Output, last_words, log_limit
+from runnerd.supervisor.output import PAUSE_S, READ_BYTES, TAIL_LINES, Output, log_limit
 from runnerd.supervisor.rate import RateLimit
 from tests.support.aio import run_async
 from tests.support.until import until
@@ -204,28 +204,3 @@ def test_default_limit_is_the_protocols() -> None:
     """Measured over one burst."""
     limit = log_limit()
     assert sum(limit.allows(1.0) for _ in range(LOG_BURST * 2)) == LOG_BURST
-
-
-def test_last_words_are_the_last_lines() -> None:
-    """In one line, for a reason."""
-    assert last_words(["a", " b", "c", "d "]) == "b | c | d"
-    assert last_words([]) == ""
-
-
-def test_last_words_of_a_dump_are_its_head_and_innermost_frames() -> None:
-    """faulthandler writes many lines; the last ones are the least telling."""
-    dump = [
-        "before",
-        "Fatal Python error: Aborted",
-        "",
-        "Current thread 0x00007f (most recent call first):",
-        '  File "plugin.py", line 7 in spin',
-        '  File "plugin.py", line 3 in decide',
-        '  File "loop.py", line 100 in _call',
-        '  File "loop.py", line 1 in run',
-        "Extension modules: msgspec._core (total: 1)",
-    ]
-    assert last_words(dump) == (
-        'Fatal Python error: Aborted | File "plugin.py", line 7 in spin | File "plugin.py", line 3 in decide'
-        ' | File "loop.py", line 100 in _call'
-    )
