@@ -32,6 +32,7 @@ from runnerd.control import (
 from runnerd.control.messages import ControlError, Reply, Request
 from runnerd.pauses import Pauses
 from runnerd.plugins import Plugins
+from runnerd.routing import repetition
 from runnerd.routing.results import Results
 from runnerd.routing.router import Router
 from runnerd.runner.drain import Drain
@@ -215,9 +216,9 @@ class Commands:
     async def _known(self, new_call: NewCall, wait_s: float, *, is_new: bool) -> messages.Fired:
         find = calls.find(new_call.plugin, new_call.identity)
         row = (await self._store.fetch(find))[0]
-        reuse = calls.reuse(row, new_call, "--key")
-        if reuse is not None:
-            raise ControlError(reuse)
+        reused = repetition.refusal(row, new_call, "--key")
+        if reused is not None:
+            raise ControlError(reused)
         if row["outcome"] is None and wait_s:
             with self._results.expecting(row["id"]) as result:
                 # Once more: it may have been told between the first look and the listening.

@@ -245,14 +245,6 @@ def find(plugin: str, identity: str) -> Statement:
     )
 
 
-def reuse(row: DictRow, asked: NewCall, key: str) -> str | None:
-    """Why the call that `find` has found is not `asked` once more, although its key is; None if it is. `key`: the word
-    for what makes two calls one."""
-    if (row["payload"], row["job"]) == (asked.payload, asked.job):
-        return None
-    return f"this {key} made call {row['id']} with another payload or job; take a new key"
-
-
 def standing(plugin: str, source: str, block_hash: str) -> Statement:
     """The calls that a trigger made of one block and has not taken back, newest first."""
     return Statement(

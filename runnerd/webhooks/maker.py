@@ -9,6 +9,7 @@ from protocol.messages import TriggerKind
 from protocol.triggers import Webhook
 from runnerd.clock import Clock
 from runnerd.http.words import MakeCall, Refusal, Signature, Why
+from runnerd.routing import repetition
 from runnerd.routing.router import Router
 from runnerd.store import calls
 from runnerd.store.calls import JobCall, NewCall
@@ -78,7 +79,7 @@ class CallMaker:
         # since. It may have been the fallback's then and be its plugin's now, or the other way round.
         if _is_repeatable(question):  # nobody repeats a uuid
             for before in (asked, otherwise):
-                made = await self._find(question, before) if before is not None else None
+                made = await self._find(before) if before is not None else None
                 if made is not None:
                     return made
         taken = self._taken(question)
@@ -99,19 +100,19 @@ class CallMaker:
         if accepted:
             self._producer.count()
             return accepted[0]
-        return await self._find(question, new_call) or Refusal(
+        return await self._find(new_call) or Refusal(
             why=Why.UNAVAILABLE,
             detail=f"{new_call.plugin} has as many calls as it may (queue, max_calls_per_s); none was made",
             retry_after_s=1,
         )
 
-    async def _find(self, question: MakeCall, call: NewCall) -> int | Refusal | None:
-        """The id of the call with this identity, if this question made it; None if there is none."""
+    async def _find(self, call: NewCall) -> int | Refusal | None:
+        """The id of the call with this identity, if it is this one; None if there is none."""
         rows = await self._store.fetch(calls.find(call.plugin, call.identity))
         if not rows:
             return None
         call_id: int = rows[0]["id"]
-        reused = calls.reuse(rows[0], call, "Idempotency-Key")
+        reused = repetition.refusal(rows[0], call, "Idempotency-Key")
         if reused is not None:
             return Refusal(why=Why.KEY_REUSED, detail=reused)
         return call_id
