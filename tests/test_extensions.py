@@ -312,7 +312,7 @@ def test_the_builder_checks_names_policies_and_routes_as_the_file_is(tmp_path: P
         refused.value.problems,
         (
             "router.always[0].triggers[0]: Invalid enum value 'clock'",
-            "router.layers.parallel: Expected `int` >= 1",
+            "router.layers.parallel: is -1; allowed: 1 to 1000000",
             "producer 'bad name': a name is 1 to 64 letters",
             "service 'one': policy is 'no', and no ServicePolicy",
             "service 'two': policy.restart is 'always'; allowed: Restart.ON_FAILURE, Restart.ALWAYS",

@@ -42,7 +42,8 @@ def explain(raw: object, kind: Any, where: str) -> list[Problem]:
             what = "is missing" if name is None else f"is {name!r}"
             return [Problem(_join(where, "kind"), f"{what}; allowed: {', '.join(tagged)}")]
         kind = tagged[name]
-    kind = _present(kind)
+    if raw is not None:  # TOML has none; what an embedding application gives may be
+        kind = _present(kind)
     return list(_table(raw, kind, where) if _is_struct(kind) and isinstance(raw, dict) else _value(raw, kind, where))
 
 
