@@ -79,7 +79,7 @@ class Commands:
         self._clock = clock
         self._outbox = outbox
         self._patience = Patience()
-        self._dry_runs = DryRuns(router, results, store, clock)
+        self._dry_runs = DryRuns(router, results, store, clock, self._patience)
         self._drain = drain or Drain(0)
 
     async def close(self) -> None:

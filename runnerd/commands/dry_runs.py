@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from protocol.messages import TriggerKind
 from runnerd.clock import Clock
+from runnerd.commands.patience import Patience
 from runnerd.control.dry_run_messages import DryRun, LimitView
 from runnerd.control.messages import Fire
 from runnerd.routing.rehearsed import Rehearsed
@@ -26,11 +27,12 @@ WOULD_ACT = "would act"
 class DryRuns:
     """Made by `commands`, which has checked the plugin and the job."""
 
-    def __init__(self, router: Router, results: Results, store: Store, clock: Clock) -> None:
+    def __init__(self, router: Router, results: Results, store: Store, clock: Clock, patience: Patience) -> None:
         self._router = router
         self._results = results
         self._store = store
         self._clock = clock
+        self._patience = patience
 
     async def fire(self, request: Fire, principal: str) -> DryRun:
         """Offer it to its plugin, and wait `wait_s` for what comes of it. Raises StoreError."""
@@ -40,7 +42,8 @@ class DryRuns:
             "dry run", principal, now, plugin=request.plugin, identity=identity,
             payload_sha256=audit.digest(request.payload),
         )  # fmt: skip
-        rows = (await self._store.commit(numbers.next_call_id(), audit.append(command)))[0]
+        stored = self._store.commit(numbers.next_call_id(), audit.append(command))
+        rows = (await self._patience.wait(stored, "nothing was decided: try again when it is back"))[0]
         limit_s = host.layers.effective(request.plugin, request.job).call_deadline_s or 0.0
         call = JobCall(
             id=rows[0]["id"],

@@ -196,6 +196,8 @@ def test_while_the_database_is_away_fire_and_queries_say_so() -> None:
             await bench.commands.handle(Fire(plugin="alpha", key="daily", wait_s=5), ME)
         with pytest.raises(Pending, match="fired again without a --key it is a second one"):
             await bench.commands.handle(Fire(plugin="alpha"), ME)
+        with pytest.raises(Pending, match="not reachable; nothing was decided: try again"):
+            await bench.commands.handle(Fire(plugin="alpha", is_dry_run=True, wait_s=60), ME)
         with pytest.raises(ControlError, match="the database is not reachable: see runnerctl status") as refused:
             await bench.commands.handle(GetRuns(plugin="alpha", limit=1), ME)
         assert not isinstance(refused.value, Pending)
