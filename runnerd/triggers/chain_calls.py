@@ -71,7 +71,10 @@ def build_call(
 
 
 def build_retraction(task: Task, call: JobCall, moment: Moment) -> NewCall:
-    """The call that takes `call` back: the same data, and `retracted`."""
+    """The call that takes `call` back: the same data, and `retracted`.
+
+    Its position moves on whatever becomes of it, so none is skipped or superseded: it waits for its turn.
+    """
     return NewCall(
         plugin=call.plugin,
         trigger=call.trigger,
@@ -83,7 +86,7 @@ def build_retraction(task: Task, call: JobCall, moment: Moment) -> NewCall:
         payload=msgspec.json.encode({**msgspec.json.decode(call.payload), "retracted": True}).decode(),
         source=call.source,
         job=task.trigger.job,
-        overlap=task.trigger.overlap,
+        overlap="parallel" if task.trigger.overlap == "parallel" else "queue",
         block=call.block,
         event=RETRACTED + call.identity.removesuffix(task.source).rstrip(),
         is_owed=True,
