@@ -153,6 +153,7 @@ async def assemble(ground: Ground) -> Parts:
             snapshots=snapshots,
             executor=executor,
             chains=config.chains.keys(),
+            producers=ground.extensions.producers.keys(),
             on_declared=lambda plugin, triggers: plugins.on_declared(plugin, triggers),  # noqa: PLW0108  # made here
         ),
         router,
