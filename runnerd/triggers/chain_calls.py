@@ -47,9 +47,16 @@ class Moment:
 
 
 def build_call(
-    task: Task, kind: TriggerKind, block: Block, finding: Finding, times_undone: int, moment: Moment
+    task: Task,
+    kind: TriggerKind,
+    block: Block,
+    finding: Finding,
+    times_undone: int,
+    moment: Moment,
+    *,
+    is_fresh: bool = True,
 ) -> NewCall:
-    """The call for what was found in `block`."""
+    """The call for what was found in `block`. `is_fresh`: none of this block was made before."""
     again = f" again {times_undone}" if times_undone else ""
     return NewCall(
         plugin=task.plugin,
@@ -66,7 +73,7 @@ def build_call(
         block=BlockRef(number=block.number, hash=block.hash, timestamp=block.timestamp),
         event=f"{finding.label}{again}",
         is_owed=True,  # its position is moved with it; and several triggers of a plugin may have found the same room
-        is_fresh=True,  # the same position says that nobody has made it before
+        is_fresh=is_fresh,
     )
 
 
