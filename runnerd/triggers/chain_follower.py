@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
+from protocol.triggers import Trigger
 from runnerd.chain.errors import RpcMalformed
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.past import given
@@ -64,6 +65,11 @@ class ChainFollower(Follower):
     def key(self) -> str:
         """See Follower."""
         return self.task.key
+
+    @property
+    def trigger(self) -> Trigger:
+        """See Follower."""
+        return self.task.trigger
 
     @property
     def _about(self) -> str:
