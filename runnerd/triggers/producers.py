@@ -18,7 +18,7 @@ from runnerd.log import fields
 from runnerd.store.errors import StoreError
 from runnerd.tasks import Tasks
 from runnerd.triggers.errors import ProducerBroken, ProducerError
-from runnerd.triggers.producer import Producer, Terms
+from runnerd.triggers.producer import Producer, Retiring, Terms
 from runnerd.triggers.source import source_of
 
 logger = logging.getLogger("runnerd.producers")
@@ -118,6 +118,13 @@ class Producers:
         for kept in self._kept.values():
             kept.refused.pop(plugin, None)
             kept.producer.forget(plugin)
+
+    def retire(self, plugin: str) -> None:
+        """The operator took `plugin` away or switched it off: as `forget`, and what it misses is no gap."""
+        self.forget(plugin)
+        for kept in self._kept.values():
+            if isinstance(kept.producer, Retiring):
+                kept.producer.retire(plugin)
 
     def next_due(self, plugin: str) -> datetime | None:
         """When `plugin` is called next, as far as that is known."""

@@ -24,10 +24,17 @@ NextSlot: TypeAlias = Callable[[datetime], datetime]
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """The slots of one trigger of one plugin, and when each is fired: at its time, or later by its jitter."""
+    """The slots of one trigger of one plugin, and when each is fired: at its time, or later by the plugin's `phase` and
+    the slot's jitter. Its time alone names a slot: what is changed in when it is fired makes it no other one.
+    """
 
     after: NextSlot
     fire_at: Callable[[datetime], datetime]
+    phase: timedelta = timedelta(0)
+
+    def coming(self, moment: datetime) -> datetime:
+        """The first slot that is fired after `moment`, jitter apart."""
+        return self.after(moment - self.phase)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,35 +63,30 @@ def check(trigger: Trigger) -> None:
         next_slot(trigger)
 
 
-def next_slot(trigger: Cron, phase: timedelta = timedelta(0)) -> NextSlot:
-    """The slots of `trigger`, each later by `phase`. Raises ScheduleError."""
+def next_slot(trigger: Cron) -> NextSlot:
+    """The slots of `trigger`. Raises ScheduleError."""
     if trigger.every_seconds is not None:
-        after = _interval(trigger.every_seconds)
-    else:
-        after = _expression(trigger.expression or "", trigger.timezone)
-    return (lambda moment: after(moment - phase) + phase) if phase else after
+        return _interval(trigger.every_seconds)
+    return _expression(trigger.expression or "", trigger.timezone)
 
 
 def times_of(plugin: str, trigger_key: str, trigger: Cron, spread_s: float = 0.0) -> Times:
     """All of a trigger, as one plugin has it. Raises ScheduleError."""
-    after = next_slot(trigger, phase_of(plugin, trigger_key, spread_s))
+    after, phase = next_slot(trigger), phase_of(plugin, trigger_key, spread_s)
     longest = timedelta(seconds=float(trigger.jitter_s))
-    if not longest:
-        return Times(after, _itself)
 
     def fire_at(slot: datetime) -> datetime:
-        # Never as late as the next slot: each is fired in its turn, and at most one waits.
-        return slot + part_of(f"{plugin}\0{trigger_key}\0{slot.isoformat()}", min(longest, after(slot) - slot))
+        if not longest:
+            return slot + phase
+        # Never as late as the next slot: each is fired in its turn.
+        jitter = part_of(f"{plugin}\0{trigger_key}\0{slot.isoformat()}", min(longest, after(slot) - slot))
+        return slot + phase + jitter
 
-    return Times(after, fire_at)
-
-
-def _itself(slot: datetime) -> datetime:
-    return slot
+    return Times(after, fire_at, phase)
 
 
 def phase_of(plugin: str, trigger_key: str, spread_s: float) -> timedelta:
-    """How much later than its trigger says `plugin` is called: always the same part of `spread_s`, in microseconds.
+    """How much later than its slots `plugin` is called: always the same part of `spread_s`, in microseconds.
 
     From its name alone: it stays over restarts, and does not depend on which other plugins there are.
     """
