@@ -109,12 +109,14 @@ class Plugins:
         self._leave(host)
         self.add(host.name, config)
         successor = self.hosts[host.name]
-        if successor.state.phase in (Phase.STOPPED, Phase.QUARANTINED) and not successor.is_awaited:
-            self._forget_triggers(host.name)
+        if not config.enabled:
+            self._producers.retire(host.name)
+        elif successor.state.phase in (Phase.STOPPED, Phase.QUARANTINED) and not successor.is_awaited:
+            self._producers.forget(host.name)
         successor.offer_again(host.take_waiting())
 
     async def _remove(self, host: PluginHost, reason: str) -> None:
-        self._forget_triggers(host.name)
+        self._producers.retire(host.name)
         await host.stop(reason)
         self._leave(host)
 
@@ -123,9 +125,6 @@ class Plugins:
         self._generations = {**self._generations, host.name: host.state.generation}
         del self.hosts[host.name]
         self._metrics.forget(host.name)
-
-    def _forget_triggers(self, name: str) -> None:
-        self._producers.forget(name)
 
     async def rest(self) -> None:
         """Give no worker anything any more, and return when all have decided what they have: within their deadlines."""

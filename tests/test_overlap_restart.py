@@ -4,16 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 
 from protocol.messages import TriggerKind
 from protocol.trigger import Overlap
+from protocol.triggers import Block as BlockTrigger
+from runnerd.chain.types import Block
 from runnerd.routing.router import Router
 from runnerd.store.calls import JobCall, NewCall
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
+from runnerd.triggers.blocks import BlockSource
+from runnerd.triggers.chain_calls import Moment, Task, build_call, build_retraction
 from tests.support.aio import run_async
 from tests.support.caller_parts import CallerBench
 from tests.support.until import until
@@ -39,6 +43,9 @@ class BenchHost:
 
     def offer(self, call: JobCall, *, is_owed: bool = False) -> None:
         self._bench.caller.offer(call, is_owed=is_owed)
+
+    def offer_ahead(self, call: JobCall) -> None:
+        return None
 
     def offer_again(self, calls: Sequence[JobCall]) -> None:
         self._bench.caller.offer_again(calls, is_awaited=True)
@@ -93,6 +100,54 @@ async def process(dsn: str, number: int, overlap: Overlap) -> AsyncIterator[Run]
     finally:
         await run.bench.tasks.cancel()
         await store.close()
+
+
+async def decide_all(run: Run, decided: list[int]) -> None:
+    """Answer whatever the worker has been asked, and is asked then."""
+    while waiting := [i for i in run.asked if i not in decided]:
+        run.bench.answer(waiting[0])
+        decided.append(waiting[0])
+        await until(lambda: waiting[0] in run.bench.results)  # awaited here
+        await run.bench.settle()
+
+
+@pytest.mark.parametrize("overlap", get_args(Overlap))
+def test_what_a_reorg_takes_back_is_decided_whatever_the_overlap(ledger_dsn: str, overlap: Overlap) -> None:
+    """Three blocks were decided; they are replaced while nothing else is, the process is cut off, and more follow."""
+    source = BlockSource(chain="local", every=1)
+    task = Task(producer="block", plugin="alpha", trigger=BlockTrigger(overlap=overlap), chain="local")
+
+    async def fire(run: Run, number: int) -> list[JobCall]:
+        block = Block(number=number, hash=f"0x{number}", timestamp=1, base_fee_wei=None, gas_limit=1)
+        (found,) = await source.look([block])
+        return await run.router.submit([build_call(task, source.kind, block, found.items[0], 0, moment(run))])
+
+    def moment(run: Run) -> Moment:
+        return Moment(now=run.bench.clock.now(), call_deadline=timedelta(hours=1))
+
+    async def scenario() -> None:
+        async with process(ledger_dsn, 1, overlap) as run:
+            made: list[JobCall] = []
+            decided: list[int] = []
+            for number in (1, 2, 3):
+                made += await fire(run, number)
+                await run.bench.settle()
+                await decide_all(run, decided)
+            assert len(made) == 3
+            for call in reversed(made):
+                await run.router.submit([build_retraction(task, call, moment(run))])
+            await fire(run, 4)
+        async with process(ledger_dsn, 2, overlap) as run:
+            await fire(run, 5)
+            await run.bench.settle()
+            await decide_all(run, [])
+            named = Statement("select identity from job_calls where outcome = 'noop' order by id")
+            found = [row["identity"] for row in await run.store.fetch(named)]
+            assert [name for name in found if name.startswith("retracted")] == [
+                f"retracted {call.identity}" for call in reversed(made)
+            ]
+
+    run_async(scenario())
 
 
 def first_and_last(rows: dict[int, str]) -> tuple[list[int], list[int]]:

@@ -14,6 +14,8 @@ from tests.support.plugins_bench import PluginsBench, plugin_config, run
 
 SIZED = {"params": {"size": 2}}
 
+DROPPED = "delete from trigger_cursors"
+
 
 async def start(bench: PluginsBench, **keys: object) -> None:
     """`alpha` is configured, its vault admitted, its worker ready."""
@@ -77,6 +79,7 @@ def test_plugin_that_is_switched_off_is_called_no_more_and_its_calls_end(tmp_pat
         await bench.settle()
         assert (bench.topics(), bench.cron.next_due("alpha")) == (set(), None)
         assert bench.results[1].reason == "plugin is stopped: enabled = false"
+        assert bench.ledger.written(DROPPED) == [{"plugin": "alpha", "kept": []}], "no slot of now is missed later"
 
     run(scenario, tmp_path)
 
@@ -116,6 +119,7 @@ def test_vault_that_is_refused_while_its_plugin_is_replaced_stops_the_new_one_on
         await reloading
         assert (bench.host().state.phase, bench.topics()) == (Phase.QUARANTINED, set())
         assert bench.host().state.reason == "its operator is somebody else"
+        assert bench.ledger.written(DROPPED) == [], "slots that pass now are made up for"
         assert len(bench.nursery.asked) == 1
 
     run(scenario, tmp_path)
@@ -147,6 +151,7 @@ def test_removed_plugin_ends_its_calls_and_is_called_no_more(tmp_path: Path) -> 
         assert await reloading == ["stopped alpha"]
         assert (bench.plugins.hosts, bench.topics()) == ({}, set())
         assert bench.results[1].reason == "the plugin was removed from the configuration"
+        assert bench.ledger.written(DROPPED) == [{"plugin": "alpha", "kept": []}]
 
     run(scenario, tmp_path)
 

@@ -68,6 +68,7 @@ def keeper_plugins(upkeep: Upkeep) -> dict[str, Mapping[str, object]]:
         "kind": "log",
         "addresses": [upkeep.venue.market.address],
         "event": "event SpotMoved(uint256 previous, uint256 current)",
+        "overlap": "coalesce",
     }
     return {
         "nav-refresh": {

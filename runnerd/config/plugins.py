@@ -93,7 +93,8 @@ class PluginConfig(Table, frozen=True):
     triggers: tuple[Trigger, ...] | None = None
     """Replaces the triggers that the class declares."""
     cron_spread_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
-    """Every cron slot comes later by a fixed part of this, another one for each plugin: not all are called at once."""
+    """Every cron slot is fired later by a fixed part of this, another one for each plugin: not all are called at once.
+    """
     parallel: Annotated[int, Meta(ge=1, le=1_000)] = 16
     queue: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
     max_calls_per_s: Positive = 50

@@ -38,7 +38,7 @@ from runnerd.services.metrics import Metrics
 from runnerd.services.service import LoopService, Restart, ServicePolicy
 from runnerd.services.services import Services
 from runnerd.services.systemd import Systemd
-from runnerd.store import intents, keys, workers
+from runnerd.store import cursors, intents, keys, workers
 from runnerd.store.statement import Statement
 from runnerd.store.store import Store
 from runnerd.supervisor.cgroups import open_cgroups
@@ -132,6 +132,8 @@ async def assemble(ground: Ground) -> Parts:
         config.database.event_dsn or ground.dsn, router, store, metrics, clock, webhook, networks, snapshots
     )
     _add_producers(producers, ground, router)
+    enabled = [name for name, plugin in config.plugins.items() if plugin.enabled]
+    await store.commit(cursors.drop_of_others(enabled))  # taken away, or switched off, while runnerd was down
     answers = Answers(executor, desks, config.places, router.hosts, pauses, store, metrics, clock, ground.drain)
     consumers = await open_consumers(
         config, ground.extensions, ground.dsn, answers, results, store, metrics, clock,
@@ -154,6 +156,7 @@ async def assemble(ground: Ground) -> Parts:
             snapshots=snapshots,
             executor=executor,
             chains=config.chains.keys(),
+            producers=ground.extensions.producers.keys(),
             on_declared=lambda plugin, triggers: plugins.on_declared(plugin, triggers),  # noqa: PLW0108  # made here
         ),
         router,

@@ -160,14 +160,6 @@ _FINISH: Final = Form(
     """,
     ("id", "outcome", "reason", "at"),
 )
-_MOVE_CURSOR: Final = Form(
-    """
-    insert into trigger_cursors (plugin, trigger_key, due_at)
-    select * from unnest(%(plugin)s::text[], %(key)s::text[], %(due_at)s::timestamptz[])
-    on conflict (plugin, trigger_key) do update set due_at = greatest(trigger_cursors.due_at, excluded.due_at)
-    """,
-    ("plugin", "key", "due_at"),
-)
 
 
 def insert(call: NewCall, call_id: int | None = None) -> Statement:
@@ -207,30 +199,6 @@ def to_call(call: NewCall, call_id: int, attempts: int = 0) -> JobCall:
         deadline_at=call.deadline_at, attempts=attempts, source=call.source, job=call.job, overlap=call.overlap,
         block=call.block,
     )  # fmt: skip
-
-
-def move_cursor(plugin: str, trigger_key: str, due_at: datetime) -> Statement:
-    """Remember the last slot that became a JobCall; committed together with it."""
-    return Statement(
-        """
-        insert into trigger_cursors (plugin, trigger_key, due_at) values (%(plugin)s, %(key)s, %(due_at)s)
-        on conflict (plugin, trigger_key) do update set due_at = greatest(trigger_cursors.due_at, excluded.due_at)
-        """,
-        {"plugin": plugin, "key": trigger_key, "due_at": due_at},
-        is_independent=True,
-        bulk=Bulk(_MOVE_CURSOR, ((plugin, trigger_key, due_at),), ("cursor", plugin, trigger_key)),
-    )
-
-
-def cursors_of(triggers: Sequence[tuple[str, str]]) -> Statement:
-    """The last slots of these triggers (plugin, trigger key) that became JobCalls."""
-    return Statement(
-        """
-        select plugin, trigger_key, due_at from trigger_cursors
-        join unnest(%(plugin)s::text[], %(key)s::text[]) as asked (plugin, trigger_key) using (plugin, trigger_key)
-        """,
-        {"plugin": [plugin for plugin, _ in triggers], "key": [key for _, key in triggers]},
-    )
 
 
 def find(plugin: str, identity: str) -> Statement:

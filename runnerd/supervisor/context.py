@@ -106,3 +106,5 @@ class HostServices:
     """Called with the plugin's triggers each time a worker is ready."""
     chains: Collection[str] | None = None
     """The names of those that are configured, where that is known."""
+    producers: Collection[str] | None = None
+    """Those of third parties, in the same way."""

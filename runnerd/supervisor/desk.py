@@ -48,8 +48,8 @@ class _Lane:
 
     waiting: list[int] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
-    newest: int = 0
-    """The newest that waits and coalesces, which is older than all others that wait; 0 if there is none."""
+    coalescing: int = 0
+    """The one that waits and coalesces: a newer one takes its place. 0 if there is none."""
 
 
 class Desk:
@@ -57,7 +57,8 @@ class Desk:
     run; and of all plugins together, as many as there are `places`: `on_place` is called when there may be one again.
 
     The oldest call comes first. Beside that, of one trigger (`Overlap`): a call that is not `parallel` waits until no
-    older one is open; and one that is `coalesce` takes the place of all older ones that wait.
+    older one is open; and one that is `coalesce` takes the place of an older one that waits and is so too. Nothing
+    supersedes a call that is not `coalesce`, such as one that takes another back.
     """
 
     def __init__(
@@ -102,9 +103,10 @@ class Desk:
         return (source, job) in self._lanes
 
     def waiting_beside(self, source: str, job: str, overlap: Overlap) -> int:
-        """Calls that would wait beside a new one of this trigger: all but those whose place it takes."""
+        """Calls that would wait beside a new one of this trigger: all but the one whose place it takes."""
         lane = self._lanes.get((source, job))
-        return len(self._waiting) - (len(lane.waiting) if lane is not None and overlap == "coalesce" else 0)
+        is_replacing = overlap == "coalesce" and lane is not None and lane.coalescing > 0
+        return len(self._waiting) - is_replacing
 
     def put(self, call: JobCall) -> bool:
         """Queue a new call; False when the queue is full."""
@@ -208,10 +210,10 @@ class Desk:
         self._waiting[call.id] = call
         insort(lane.waiting, call.id)
         if call.overlap == "coalesce":
-            lane.newest = max(lane.newest, call.id)
-        for older in lane.waiting[: bisect_left(lane.waiting, lane.newest)]:
-            self._superseded.append(Superseded(self._waiting[older], lane.newest))
-            self._remove(self._waiting[older])
+            older, lane.coalescing = sorted((lane.coalescing, call.id))
+            if older:
+                self._superseded.append(Superseded(self._waiting[older], lane.coalescing))
+                self._remove(self._waiting[older])
         if call.id in self._waiting and self._may_start(call):
             heappush(self._heap(call.job), call.id)
 
@@ -221,8 +223,8 @@ class Desk:
         del self._waiting[call.id]
         lane = self._lanes[key]
         del lane.waiting[bisect_left(lane.waiting, call.id)]
-        if call.id == lane.newest:
-            lane.newest = 0
+        if call.id == lane.coalescing:
+            lane.coalescing = 0
         self._settle(key)
 
     def _settle(self, key: _Key) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from protocol.messages import Hello
 from protocol.triggers import Metric
+from runnerd.config.extensions import custom_problem
 from runnerd.config.plugins import PluginConfig
 from runnerd.supervisor.context import Snapshots
 from runnerd.supervisor.machine import WorkerState
@@ -20,11 +21,12 @@ def hello_problem(
     state: WorkerState,
     snapshots: Snapshots,
     chains: Collection[str] | None = None,
+    producers: Collection[str] | None = None,
 ) -> str | None:
     """Why plugin `name` may not run as it says Hello, and what to do about it; None if it may.
 
     `digest`: of its code, as its worker reported it before the code ran. What is recorded is the Hello's, so it has
-    to be the same. `chains`: the configured ones, None where that is not known.
+    to be the same. `chains`, `producers` of third parties: the configured ones, None where that is not known.
     """
     if hello.generation != state.generation:
         return f"bad protocol: Hello of generation {hello.generation}, this is {state.generation}"
@@ -50,6 +52,9 @@ def hello_problem(
         problem = chain_problem(trigger, chains)
         if problem is not None:
             return f"the trigger {source_of(trigger)}: {problem[0]}: {problem[1]}"
+        unserved = custom_problem(trigger, producers) if producers is not None else None
+        if unserved is not None:
+            return f"the trigger {source_of(trigger)}: producer: {unserved}"
     triggers = hello.triggers if config.triggers is None else config.triggers
     metrics = [trigger.read for trigger in triggers if isinstance(trigger, Metric)]
     return snapshots.check(config.place, [*hello.reads, *metrics])

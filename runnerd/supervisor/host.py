@@ -216,7 +216,7 @@ class PluginHost:
     def _on_hello(self, hello: Hello) -> None:
         problem = hello_problem(
             hello, "" if self.worker is None else self.worker.digest, self.name, self.config, self.state,
-            self._services.snapshots, self._services.chains,
+            self._services.snapshots, self._services.chains, self._services.producers,
         )  # fmt: skip
         if problem is not None:
             self.dispatch(machine.Refused(problem[:MAX_REASON]))

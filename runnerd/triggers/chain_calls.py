@@ -47,9 +47,16 @@ class Moment:
 
 
 def build_call(
-    task: Task, kind: TriggerKind, block: Block, finding: Finding, times_undone: int, moment: Moment
+    task: Task,
+    kind: TriggerKind,
+    block: Block,
+    finding: Finding,
+    times_undone: int,
+    moment: Moment,
+    *,
+    is_fresh: bool = True,
 ) -> NewCall:
-    """The call for what was found in `block`."""
+    """The call for what was found in `block`. `is_fresh`: none of this block was made before."""
     again = f" again {times_undone}" if times_undone else ""
     return NewCall(
         plugin=task.plugin,
@@ -66,12 +73,15 @@ def build_call(
         block=BlockRef(number=block.number, hash=block.hash, timestamp=block.timestamp),
         event=f"{finding.label}{again}",
         is_owed=True,  # its position is moved with it; and several triggers of a plugin may have found the same room
-        is_fresh=True,  # the same position says that nobody has made it before
+        is_fresh=is_fresh,
     )
 
 
 def build_retraction(task: Task, call: JobCall, moment: Moment) -> NewCall:
-    """The call that takes `call` back: the same data, and `retracted`."""
+    """The call that takes `call` back: the same data, and `retracted`.
+
+    Its position moves on whatever becomes of it, so none is skipped or superseded: it waits for its turn.
+    """
     return NewCall(
         plugin=call.plugin,
         trigger=call.trigger,
@@ -83,7 +93,7 @@ def build_retraction(task: Task, call: JobCall, moment: Moment) -> NewCall:
         payload=msgspec.json.encode({**msgspec.json.decode(call.payload), "retracted": True}).decode(),
         source=call.source,
         job=task.trigger.job,
-        overlap=task.trigger.overlap,
+        overlap="parallel" if task.trigger.overlap == "parallel" else "queue",
         block=call.block,
         event=RETRACTED + call.identity.removesuffix(task.source).rstrip(),
         is_owed=True,

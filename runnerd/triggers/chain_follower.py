@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
+from protocol.triggers import Trigger
 from runnerd.chain.errors import RpcMalformed
 from runnerd.chain.jsonrpc import Request
 from runnerd.chain.past import given
@@ -64,6 +65,11 @@ class ChainFollower(Follower):
     def key(self) -> str:
         """See Follower."""
         return self.task.key
+
+    @property
+    def trigger(self) -> Trigger:
+        """See Follower."""
+        return self.task.trigger
 
     @property
     def _about(self) -> str:
@@ -192,10 +198,15 @@ class ChainFollower(Follower):
                 return
             packed = chain_cursor.pack(self._cursor, found, min(room, MAX_GROUP))
             kind, terms = self._source.kind, self._terms
+            # The position says that nobody has made them before; of a block that is half done it does not say which.
+            half_done = self._cursor.tip.hash if self._cursor.is_open else None
             new_calls = [
-                build_call(self.task, kind, block, finding, packed.cursor.times_undone(block.hash), terms)
+                build_call(
+                    self.task, kind, block, finding, packed.cursor.times_undone(block.hash), terms,
+                    is_fresh=block.hash != half_done,
+                )
                 for block, finding in packed.taken
-            ]
+            ]  # fmt: skip
             if new_calls or packed.cursor.tip.number - self._stored >= UNSTORED_BLOCKS:
                 await self._commit(new_calls, packed.cursor)
             self._cursor, found = packed.cursor, packed.left

@@ -55,9 +55,9 @@ class ChainProducer(ABC):
         """
         before = self._followers.get(plugin, {})
         made = [self._make(plugin, trigger, terms) for trigger in triggers if self.serves(trigger)]
-        wanted = {follower.key: before.get(follower.key, follower) for follower in made}
+        wanted = {new.key: _kept(before.get(new.key), new) for new in made}
         for key, follower in before.items():
-            follower.is_wanted = key in wanted
+            follower.is_wanted = wanted.get(key) is follower
         self._followers[plugin] = wanted
         for follower in wanted.values():
             follower.call_deadline = terms.call_deadline
@@ -130,3 +130,9 @@ class ChainProducer(ABC):
             "following %s", follower.key, extra=fields("chain_trigger_follows", producer=self.name, key=follower.key)
         )  # fmt: skip
         await follower.run()
+
+
+def _kept(former: Follower | None, new: Follower) -> Follower:
+    """The former one of this position goes on if nothing of its trigger has changed, also what is not in its name, as
+    `overlap` is not; else `new` goes on where it was."""
+    return former if former is not None and former.trigger == new.trigger else new

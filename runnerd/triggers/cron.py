@@ -8,15 +8,15 @@ was quarantined, the trigger's policy says: `misfire` is the pure core of that, 
 import asyncio
 import heapq
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from protocol.triggers import Cron, Trigger
 from runnerd.clock import Clock
 from runnerd.log import fields
 from runnerd.services.metrics import Metrics
-from runnerd.store import calls
+from runnerd.store import cursors
 from runnerd.store.errors import StoreError
 from runnerd.store.ledger import Ledger
 from runnerd.triggers.alarm import Alarm
@@ -25,7 +25,7 @@ from runnerd.triggers.due import Due, Entry, call_of, in_groups
 from runnerd.triggers.errors import ProducerBroken
 from runnerd.triggers.misfire import settle
 from runnerd.triggers.producer import Submit, Terms
-from runnerd.triggers.schedule import ScheduleError, times_of
+from runnerd.triggers.schedule import ScheduleError, Times, times_of
 from runnerd.triggers.source import source_of
 
 logger = logging.getLogger("runnerd.cron")
@@ -68,7 +68,8 @@ class CronProducer:
     async def declare(self, plugin: str, triggers: Sequence[Trigger], terms: Terms) -> None:
         """Schedule exactly these triggers for `plugin`. Raises ProducerBroken for the first that names no time.
 
-        `terms.spread_s`: each slot comes later by a part of this that is the plugin's own (`schedule.phase_of`).
+        `terms.spread_s`: each slot is fired later by a part of this that is the plugin's own (`schedule.phase_of`).
+        Slots of a trigger that is not among them any more are nothing to make up for, should it come back.
         """
         crons = {source_of(trigger): trigger for trigger in triggers if isinstance(trigger, Cron)}
         spread_s = terms.spread_s
@@ -83,31 +84,54 @@ class CronProducer:
             times = {key: times_of(plugin, key, trigger, spread_s) for key, trigger in crons.items()}
         except ScheduleError as error:
             raise ProducerBroken(str(error)) from error
-        self.forget(plugin)
         self._declared[plugin] = declared
         now = self._clock.now()
-        entries = [
-            await self._open(Entry(now, now, plugin, key, times[key], trigger, terms.call_deadline), declared)
-            for key, trigger in crons.items()
-        ]
+        new = self._carry_on(before, declared, times, terms.call_deadline)
+        entries = [Entry(now, now, plugin, key, times[key], crons[key], terms.call_deadline) for key in new]
+        if before is not None and before.triggers.keys() - crons.keys():
+            self._cursors.drop(plugin, crons.keys())
+        last = await self._fetch_cursors(plugin, declared)
         if self._declared.get(plugin) is not declared:  # declared anew, or forgotten, while the ledger was asked
+            return
+        if last is None or last.keys() - crons.keys():
+            self._cursors.drop(plugin, crons.keys())
+        for entry in entries:
+            await self._open(entry, last.get(entry.key) if last is not None else None)
+        if self._declared.get(plugin) is not declared:
             return
         for entry in entries:
             declared.entries.append(entry)
             heapq.heappush(self._heap, entry)
         self._alarm.ring()
 
-    async def _open(self, entry: Entry, declared: _Declared) -> Entry:
-        """With its next slot, seen from the moment it was declared at; and what it has to make up for."""
+    def _carry_on(
+        self, before: _Declared | None, declared: _Declared, times: Mapping[str, Times], call_deadline: timedelta
+    ) -> list[str]:
+        """Let the entries go on whose triggers stay, and forget the others. Returns the keys of triggers without one.
+
+        From the ledger alone nobody could tell a slot that was passed over from one whose moment the change has moved.
+        """
+        former = {entry.key: entry for entry in before.entries} if before is not None else {}
+        for key, trigger in declared.triggers.items():
+            if key in former and former[key].trigger.misfire == trigger.misfire:
+                entry = former.pop(key)
+                entry.go_on(times[key], trigger, call_deadline, self._clock.now())
+                declared.entries.append(entry)
+        self._discard(list(former.values()))
+        if declared.entries:
+            heapq.heapify(self._heap)
+            self._alarm.ring()
+        kept = {entry.key for entry in declared.entries}
+        return [key for key in declared.triggers if key not in kept]
+
+    async def _open(self, entry: Entry, last: datetime | None) -> None:
+        """With its next slot, seen from the moment it was declared at; and what it has to make up for since `last`."""
         now = entry.fire_at
-        last = await self._fetch_cursor(entry, declared)
-        if self._declared.get(entry.plugin) is not declared:
-            return entry
         if last is None:
-            entry.move_to(entry.times.after(now))
+            entry.move_to(entry.times.coming(now))
             if entry.has_gaps:  # a downtime before its first slot is one as well
-                await self._router.submit([], calls.move_cursor(entry.plugin, entry.key, now))
-            return entry
+                await self._router.submit([], cursors.move(entry.plugin, entry.key, now - entry.times.phase))
+            return
         first = entry.times.after(min(last, now))  # later than now, if the clock was set back meanwhile
         settled = settle(entry.trigger.misfire, entry.times, first, now, is_gap=True)
         entry.move_to(settled.following)
@@ -115,7 +139,6 @@ class CronProducer:
             entry.unfired, entry.fire_at = first, now
         elif settled.missed:
             self._missed(entry, settled.missed)
-        return entry
 
     def _make_up(self, entries: Sequence[Entry]) -> None:
         """At once, and not at their next slot: that may be a day away."""
@@ -127,9 +150,17 @@ class CronProducer:
             self._alarm.ring()
 
     def forget(self, plugin: str) -> None:
-        """Fire nothing for `plugin` any more."""
+        """Fire nothing for `plugin` any more. What it misses until it is back is a gap, as in a downtime."""
         declared = self._declared.pop(plugin, None)
-        for entry in declared.entries if declared is not None else ():
+        self._discard(declared.entries if declared is not None else ())
+
+    def retire(self, plugin: str) -> None:
+        """See Retiring: what it misses until it is back is no gap."""
+        self.forget(plugin)
+        self._cursors.drop(plugin)
+
+    def _discard(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
             entry.is_forgotten = True
             self._forgotten += 1
         if self._forgotten > len(self._heap) // 2:
@@ -182,7 +213,7 @@ class CronProducer:
             extra=fields("clock_set_back", seconds=round((self._latest - now).total_seconds())),
         )  # fmt: skip
         for entry in self._heap:
-            entry.move_to(min(entry.slot, entry.times.after(now)))
+            entry.move_to(min(entry.slot, entry.times.coming(now)))
             if entry.unfired is not None and entry.unfired > now:
                 entry.unfired = None
         heapq.heapify(self._heap)
@@ -228,11 +259,15 @@ class CronProducer:
         entry.move_to(settled.following)
 
     async def _fire(self, group: Sequence[Due]) -> None:
+        # Its cursor may have been dropped since they were taken from the heap.
+        group = [due for due in group if self._is_declared(due.entry)]
+        if not group:
+            return
         now = self._clock.now()
         new_calls = [call_of(due, slot, now) for due in group for slot in due.slots]
-        cursors = [calls.move_cursor(due.entry.plugin, due.entry.key, due.slots[-1]) for due in group]
+        moves = [cursors.move(due.entry.plugin, due.entry.key, due.slots[-1]) for due in group]
         try:
-            await self._router.submit(new_calls, *cursors)
+            await self._router.submit(new_calls, *moves)
         except StoreError as error:
             lost = sum(len(due.slots) for due in group if not due.entry.has_gaps)
             logger.error("%d slots are lost: %s", lost, error, extra=fields("cron_slots_lost", slots=lost))
@@ -240,16 +275,20 @@ class CronProducer:
             for due in group:
                 due.entry.unfired = None
 
-    async def _fetch_cursor(self, entry: Entry, declared: _Declared) -> datetime | None:
+    def _is_declared(self, entry: Entry) -> bool:
+        declared = self._declared.get(entry.plugin)
+        return declared is not None and entry.key in declared.triggers
+
+    async def _fetch_cursors(self, plugin: str, declared: _Declared) -> Mapping[str, datetime] | None:
+        """Of all triggers that the ledger has of `plugin`; None if they are not known."""
         while True:
             try:
-                return await self._cursors.fetch(entry.plugin, entry.key)
+                return await self._cursors.fetch(plugin)
             except StoreError as error:
-                logger.warning(
-                    "missed slots are not known: %s", error, extra=fields("cron_gap_unknown", plugin=entry.plugin)
-                )
+                logger.warning("missed slots are not known: %s", error, extra=fields("cron_gap_unknown", plugin=plugin))
             # Who makes up for them has to know; to who only counts them, the next slot is worth more.
-            if not entry.has_gaps or self._declared.get(entry.plugin) is not declared:
+            has_gaps = any(trigger.misfire != "skip" for trigger in declared.triggers.values())
+            if not has_gaps or self._declared.get(plugin) is not declared:
                 return None
             await asyncio.sleep(AFTER_FAILURE_S)
 

@@ -38,6 +38,13 @@ class Entry:
         """Whether slots that pass are made up for."""
         return self.trigger.misfire != "skip"
 
+    def go_on(self, times: Times, trigger: Cron, call_deadline: timedelta, now: datetime) -> None:
+        """The same trigger was declared in another way: its next slot stays its next, and what is due is due still."""
+        self.times, self.trigger, self.call_deadline = times, trigger, call_deadline
+        self.move_to(self.slot)
+        if self.unfired is not None:
+            self.fire_at = now
+
     def move_to(self, slot: datetime) -> None:
         """`slot` is its next."""
         self.slot, self.fire_at = slot, self.times.fire_at(slot)

@@ -8,6 +8,7 @@ import logging
 from abc import ABC, abstractmethod
 from datetime import timedelta
 
+from protocol.triggers import Trigger
 from runnerd.chain.errors import ChainError
 from runnerd.chain.types import Block
 from runnerd.clock import Clock
@@ -43,6 +44,11 @@ class Follower(ABC):
     @abstractmethod
     def key(self) -> str:
         """Of its position in the ledger, beside the producer's name."""
+
+    @property
+    @abstractmethod
+    def trigger(self) -> Trigger:
+        """What it follows the chain for."""
 
     @property
     def trouble(self) -> str | None:

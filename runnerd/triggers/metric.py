@@ -66,6 +66,11 @@ class MetricWatch(Follower):
         return f"{self._plugin} on {self._vault}: {self._source}"
 
     @property
+    def trigger(self) -> Trigger:
+        """See Follower."""
+        return self._trigger
+
+    @property
     def _about(self) -> str:
         return f"read {self._trigger.read.key} for {self._plugin}"
 

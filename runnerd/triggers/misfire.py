@@ -57,7 +57,7 @@ def _newest(times: Times, first: datetime, now: datetime, count: int) -> list[da
     most = 2 * count
     few, much, span = timedelta(0), None, _FIRST_SPAN
     while True:
-        begin = max(first, times.after(now - span))
+        begin = max(first, times.coming(now - span))
         found, _ = _passed(times, begin, now, most + 1)
         if len(found) > most:
             much = span

@@ -8,7 +8,7 @@ identity of a call makes a second one of the same stimulus impossible.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from protocol.triggers import Trigger
 from runnerd.store.calls import NewCall
@@ -39,6 +39,14 @@ class Submit(Protocol):
 
     def is_quarantined(self, plugin: str) -> bool:
         """Whether a call of `plugin` would end at once, because nothing runs it until it is mended."""
+
+
+@runtime_checkable
+class Retiring(Protocol):
+    """A Producer that makes up for what a plugin has missed, and so has to know when that is nothing missed."""
+
+    def retire(self, plugin: str) -> None:
+        """`forget`, and more: the operator took the plugin away or switched it off."""
 
 
 class Producer(Protocol):

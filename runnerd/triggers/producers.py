@@ -7,7 +7,7 @@ one that has no more to come has ended. All of that is in `status`.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -18,7 +18,7 @@ from runnerd.log import fields
 from runnerd.store.errors import StoreError
 from runnerd.tasks import Tasks
 from runnerd.triggers.errors import ProducerBroken, ProducerError
-from runnerd.triggers.producer import Producer, Terms
+from runnerd.triggers.producer import Producer, Retiring, Terms
 from runnerd.triggers.source import source_of
 
 logger = logging.getLogger("runnerd.producers")
@@ -41,6 +41,14 @@ class _Kept:
     producer: Producer
     state: ProducerState = ProducerState.STOPPED
     reason: str = ""
+    refused: dict[str, str] = field(default_factory=dict)
+    """The plugins that it cannot fire for, and why: it failed when they were declared to it."""
+
+    @property
+    def all_reasons(self) -> str:
+        """What is wrong with it now, in words; empty if nothing is."""
+        refused = [f"cannot fire for {plugin}: {why}" for plugin, why in sorted(self.refused.items())]
+        return "; ".join(filter(None, [self.reason or self.producer.trouble, *refused]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,17 +101,30 @@ class Producers:
             its = [trigger for trigger in triggers if kept.producer.serves(trigger)]
             try:
                 await kept.producer.declare(plugin, its, terms)
-            except (ProducerError, StoreError) as error:
+            except Exception as error:  # also a defect of ours, or of a third party: the others are declared to
+                is_expected = isinstance(error, ProducerError | StoreError)
+                kept.refused[plugin] = explain(error)
                 logger.error(
-                    "%s cannot fire for %s: %s", kept.producer.name, plugin, error,
+                    "%s cannot fire for %s: %s", kept.producer.name, plugin, kept.refused[plugin],
+                    exc_info=None if is_expected else error,
                     extra=fields("trigger_refused", plugin=plugin, producer=kept.producer.name),
                 )  # fmt: skip
+            else:
+                kept.refused.pop(plugin, None)
 
     def forget(self, plugin: str) -> None:
         """Fire nothing for `plugin` any more."""
         self._declared.pop(plugin, None)
         for kept in self._kept.values():
+            kept.refused.pop(plugin, None)
             kept.producer.forget(plugin)
+
+    def retire(self, plugin: str) -> None:
+        """The operator took `plugin` away or switched it off: as `forget`, and what it misses is no gap."""
+        self.forget(plugin)
+        for kept in self._kept.values():
+            if isinstance(kept.producer, Retiring):
+                kept.producer.retire(plugin)
 
     def next_due(self, plugin: str) -> datetime | None:
         """When `plugin` is called next, as far as that is known."""
@@ -116,7 +137,7 @@ class Producers:
             ProducerView(
                 name=kept.producer.name,
                 state=kept.state,
-                reason=kept.reason or kept.producer.trouble or "",
+                reason=kept.all_reasons,
                 progress=kept.producer.progress(),
             )
             for kept in self._kept.values()

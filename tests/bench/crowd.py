@@ -17,6 +17,7 @@ import psycopg
 
 from deploy.demo.world import Daemon
 from runnerd.control.messages import Restart
+from runnerd.triggers.schedule import phase_of
 from tests.bench.spans import cpu_seconds
 from tests.bench.world import Follower, bench_world, is_state, noop, time_of
 from tests.support.leaks import find_descendants
@@ -103,7 +104,8 @@ def measure_start(size: int) -> Start:
 def measure_hold(size: int, seconds: int, spread_s: float = 0.0) -> Hold:
     """A 1 Hz cron on each plugin; the slots of `seconds` whole seconds, once all are ready.
 
-    They are all due at once, or spread through `spread_s`, as `cron_spread_s` does it.
+    They are all due at once, or spread through `spread_s`, as `cron_spread_s` does it: then late is who is fired later
+    than its part of that.
     """
     one = noop(triggers=[{"kind": "cron", "every_seconds": 1}], cron_spread_s=spread_s)
     with bench_world({f"crowd-{number}": one for number in range(size)}) as (daemon, _, dsn):
@@ -124,13 +126,13 @@ def measure_hold(size: int, seconds: int, spread_s: float = 0.0) -> Hold:
             seconds=seconds,
             wanted=size * seconds,
             decided=len(rows),
-            late_s=[row[0] for row in rows],
+            late_s=[late - phase_of(name, "every 1 s", spread_s).total_seconds() for name, late in rows],
             cpu_share=cpu_share,
         )
 
 
 _LATENESS = """
-    select extract(epoch from (d.context::jsonb ->> 'now')::timestamptz - c.due_at)::float8
+    select c.plugin, extract(epoch from (d.context::jsonb ->> 'now')::timestamptz - c.due_at)::float8
     from job_calls c join decisions d on d.call_id = c.id
     where c.trigger = 'cron' and c.due_at >= %(first)s and c.due_at < %(until)s
 """

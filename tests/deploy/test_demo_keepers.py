@@ -1,15 +1,19 @@
 """The two keepers of the demo, as pure functions: when they act, and that they ask once."""
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from importlib import util
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from deploy.demo.world import PLUGINS
 from protocol.messages import BlockRef
-from workers.testing import Decided, run
+from workers.sdk import Noop
+from workers.sdk.state import State
+from workers.testing import Decided, MemoryState, run
 
 
 def plugin(name: str, class_name: str) -> Any:
@@ -63,3 +67,30 @@ def test_the_nav_is_published_when_it_moved_or_is_old(current: int, number: int,
     if is_due:
         again = refresh(current, number + 2, state=decided.state)
         assert again.noop == f"asked for at block {number}"
+
+
+@pytest.mark.parametrize("name, class_name", [("settlement", "Settlement"), ("nav_refresh", "NavRefresh")])
+def test_of_many_calls_at_once_one_asks(name: str, class_name: str) -> None:
+    """A backlog of blocks or logs: all read the state before the first has decided. The next crowd is patient."""
+    reads = {"round": 4, "closes_at": 100, "published_nav": 1, "current_nav": 10**18, "refreshed_at": 50}
+    params = {"patience_blocks": 6, "min_move_wei": 1_000, "max_age_blocks": 20}
+    state = SlowState({})
+
+    async def crowd(number: int) -> list[object]:
+        contexts = [
+            SimpleNamespace(reads=reads, params=params, block=block(number), state=State(state)) for _ in range(5)
+        ]
+        return list(await asyncio.gather(*(plugin(name, class_name)().decide(context) for context in contexts)))
+
+    for number, asking in ((100, 1), (105, 0), (106, 1)):
+        outcomes = asyncio.run(crowd(number))
+        assert sum(not isinstance(outcome, Noop) for outcome in outcomes) == asking, outcomes
+
+
+class SlowState(MemoryState):
+    """Others have their turn before anything is read: so all have read before any has written."""
+
+    async def fetch(self, key: str) -> str | None:
+        value = await super().fetch(key)
+        await asyncio.sleep(0)
+        return value

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 from web3.contract import Contract
+from web3.types import RPCEndpoint
 
-from deploy.demo.keepers import Upkeep, build_upkeep
+from deploy.demo.keepers import Upkeep, build_upkeep, keeper_plugins, keeper_tables
 from deploy.demo.world import SPOT, make_keystore, render_config, render_tables
 from runnerd.control.messages import Fired, Pause, Resume
 from tests.support.contracts import deploy, load_artifact
@@ -228,3 +229,20 @@ def test_one_key_under_two_names_starts_nothing(stage: Stage) -> None:
         (record,) = scene.log("start_refused")
         assert "keepers.nav.wallet: wallets.copy has the address of wallets.operator" in record["message"]
         assert scene.log("ready") == []
+
+
+def test_a_backlog_of_blocks_is_one_settlement(stage: Stage) -> None:
+    """The demo's keeper meets forty blocks at once, all after the end of the round: nothing reverts on chain."""
+    with stage.scene({}, start=False) as scene:
+        upkeep = build_upkeep(scene.venue, make_keystore(scene.directory, "keeper"))
+        plugins = {"settlement": keeper_plugins(upkeep)["settlement"]}
+        scene.config.write_text(
+            render_config(scene.venue, plugins, dsn=scene.dsn) + render_tables(keeper_tables(upkeep))
+        )
+        scene.start("settlement")
+        wait_for(lambda: scene.log("chain_trigger_follows"), "the trigger has begun")
+        scene.venue.w3.provider.make_request(RPCEndpoint("anvil_mine"), [hex(40)])
+        settled = "select 1 from intents where state = 'included' or state = 'final'"
+        wait_for(lambda: scene.rows(settled), "the settlement")
+        wait_for(lambda: all(run.outcome for run in scene.runs("settlement")), "all calls have ended")
+        assert [row["is_success"] for row in scene.rows("select is_success from attempts")] == [True]

@@ -1,10 +1,12 @@
 """A daemon that is killed and started again makes up for what passed; and calls of one trigger overlap as it says."""
 
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
+from deploy.demo.world import render_config
 from tests.support.scene import Scene, Stage, puppet, wait_for
 
 pytestmark = pytest.mark.integration
@@ -25,6 +27,29 @@ def test_slots_of_a_downtime_are_made_up_for_once_each(stage: Stage) -> None:
         wait_for(lambda: len(_slots(scene)) >= killed + 9, "slots of the downtime, and some more")
         slots = _slots(scene)
         assert {after - before for before, after in pairwise(slots)} == {timedelta(seconds=EVERY_S)}
+
+
+def test_slots_of_a_plugin_that_was_switched_off_are_not_made_up_for(stage: Stage) -> None:
+    """In the file, while runnerd was down: switched off for one run, and on again for the next."""
+    plugin = puppet(triggers=[{"kind": "cron", "every_seconds": EVERY_S, "misfire": "all"}])
+    with stage.scene({"steady": plugin, "other": puppet()}) as scene:
+        wait_for(lambda: _slots(scene), "a slot")
+        scene.kill()
+        _write_config(scene, {"steady": {**plugin, "enabled": False}, "other": puppet()})
+        scene.start("other")
+        scene.kill()
+        _write_config(scene, {"steady": plugin, "other": puppet()})
+        slots = _slots(scene)
+        passed = slots[-1] + timedelta(seconds=2 * EVERY_S)
+        wait_for(lambda: datetime.now(UTC) > passed, "some slots have passed")
+        back = datetime.now(UTC)
+        scene.start("other")
+        wait_for(lambda: len(_slots(scene)) > len(slots), "a slot of the last run")
+        assert _slots(scene)[len(slots)] > back
+
+
+def _write_config(scene: Scene, plugins: Mapping[str, Mapping[str, object]]) -> None:
+    scene.config.write_text(render_config(scene.venue, plugins, dsn=scene.dsn))
 
 
 def test_calls_of_one_trigger_coalesce_while_one_is_decided(stage: Stage) -> None:

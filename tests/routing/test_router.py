@@ -18,7 +18,7 @@ from runnerd.routing.results import Results
 from runnerd.routing.router import Router
 from runnerd.routing.routes import Routes
 from runnerd.services.metrics import Metrics
-from runnerd.store import calls
+from runnerd.store import calls, cursors
 from runnerd.store.calls import JobCall, NewCall
 from runnerd.store.errors import StoreUnavailable
 from runnerd.store.ledger import Rows
@@ -203,7 +203,7 @@ def test_call_that_is_to_be_skipped_is_not_made_while_an_older_one_of_its_trigge
             new_call(plugin, number, overlap="skip") for number, plugin in enumerate(("alpha", "alpha", "beta"), 1)
         ]
         wanted.append(new_call("alpha", 4, overlap="skip", source="other"))
-        cursor = calls.move_cursor("alpha", "event flow", EPOCH)
+        cursor = cursors.move("alpha", "event flow", EPOCH)
         assert [call.identity for call in await router.submit(wanted, cursor)] == ["n 1", "n 3", "n 4"]
         assert await router.submit([new_call("alpha", 5, overlap="skip")], cursor) == []
         assert (skipped(router), len(ledger.written("trigger_cursors"))) == (2, 2)
@@ -286,7 +286,7 @@ def test_copies_are_committed_with_their_originals_and_the_cursor_and_are_not_th
 
     async def scenario() -> None:
         router, ledger, hosts = make_router(AUDIT)
-        cursor = calls.move_cursor("alpha", "event flow", EPOCH)
+        cursor = cursors.move("alpha", "event flow", EPOCH)
         accepted = await router.submit([new_call("alpha", 1), new_call("alpha", 2)], cursor)
         assert [(call.plugin, call.identity) for call in accepted] == [("alpha", "n 1"), ("alpha", "n 2")]
         (commit,) = ledger.commits

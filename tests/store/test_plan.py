@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from protocol.messages import TriggerKind
-from runnerd.store import audit, calls, decisions, positions
+from runnerd.store import audit, calls, cursors, decisions, positions
 from runnerd.store.calls import JobOutcome, NewCall
 from runnerd.store.decisions import DecisionRecord, StateLimits
 from runnerd.store.errors import CommitRefused, StateOverLimit
@@ -135,7 +135,7 @@ def test_each_call_of_a_group_gets_its_own_row(ledger_dsn: str) -> None:
             await store.commit(Statement("update job_calls set state = 'decided'"))
             names = ["b", "old", "a", "c"]
             submitted = await asyncio.gather(
-                *(store.commit(calls.insert(new_call(name)), calls.move_cursor("alpha", name, AT)) for name in names),
+                *(store.commit(calls.insert(new_call(name)), cursors.move("alpha", name, AT)) for name in names),
                 store.commit(calls.insert(new_call("d")), calls.insert(new_call("e"))),
             )
             found = {row["identity"]: row["id"] for row in await store.fetch(Statement("select * from job_calls"))}
@@ -143,8 +143,8 @@ def test_each_call_of_a_group_gets_its_own_row(ledger_dsn: str) -> None:
                 [found["b"]], [], [found["a"]], [found["c"]],
             ]  # fmt: skip
             assert [[row["id"] for row in rows] for rows in submitted[4]] == [[found["d"]], [found["e"]]]
-            (cursors,) = await store.fetch(Statement("select count(*) from trigger_cursors"))
-            assert cursors["count"] == 4
+            (stored,) = await store.fetch(Statement("select count(*) from trigger_cursors"))
+            assert stored["count"] == 4
 
     run_async(scenario())
 

@@ -14,7 +14,7 @@ from runnerd.chain.fees import Fees
 from runnerd.chain.search import FoundTransaction
 from runnerd.executor.observation import Mined
 from runnerd.executor.wanted import Attempt, AttemptKind, Cancellation, Intent, IntentState, Route
-from runnerd.store import calls, decisions, foreign, intents, knobs, workers
+from runnerd.store import calls, cursors, decisions, foreign, intents, knobs, workers
 from runnerd.store.calls import JobCall, JobOutcome, NewCall
 from runnerd.store.decisions import DecisionRecord
 from runnerd.store.errors import CommitRefused
@@ -195,12 +195,32 @@ def test_cursor_never_goes_back(run: Callable[[Scenario], None]) -> None:
 
     async def scenario(ledger: Ledger) -> None:
         for due_at in (AT, LATER, AT):
-            await ledger.run(calls.move_cursor("alpha", "every 1 s", due_at))
-        await ledger.run(calls.move_cursor("beta", "x", AT))
-        asked = [("alpha", "every 1 s"), ("beta", "every 1 s"), ("beta", "x")]
-        rows = await ledger.store.fetch(calls.cursors_of(asked))
-        found = {(row["plugin"], row["trigger_key"]): row["due_at"] for row in rows}
-        assert found == {("alpha", "every 1 s"): LATER, ("beta", "x"): AT}
+            await ledger.run(cursors.move("alpha", "every 1 s", due_at))
+        await ledger.run(cursors.move("beta", "x", AT))
+        assert await stored_cursors(ledger) == {("alpha", "every 1 s"): LATER, ("beta", "x"): AT}
+
+    run(scenario)
+
+
+async def stored_cursors(ledger: Ledger) -> dict[tuple[str, str], datetime]:
+    rows = await ledger.store.fetch(cursors.of_plugins(["alpha", "beta", "gamma"]))
+    return {(row["plugin"], row["trigger_key"]): row["due_at"] for row in rows}
+
+
+def test_cursors_of_what_nobody_wants_are_dropped_and_no_others(run: Callable[[Scenario], None]) -> None:
+    """Of one plugin's triggers, of all of them, and of plugins that are not there."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for plugin in ("alpha", "beta", "gamma"):
+            await ledger.run(cursors.move(plugin, "x", AT), cursors.move(plugin, "y", AT))
+        await ledger.run(cursors.drop("alpha", ["x", "z"]))
+        assert {key for plugin, key in await stored_cursors(ledger) if plugin == "alpha"} == {"x"}
+        await ledger.run(cursors.drop("beta"))
+        assert {plugin for plugin, _ in await stored_cursors(ledger)} == {"alpha", "gamma"}
+        await ledger.run(cursors.drop_of_others(["alpha", "beta"]))
+        assert await stored_cursors(ledger) == {("alpha", "x"): AT}
+        await ledger.run(cursors.drop_of_others([]))
+        assert await stored_cursors(ledger) == {}
 
     run(scenario)
 

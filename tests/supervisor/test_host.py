@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from protocol.actions import Noop
 from protocol.messages import Decision, LogLevel, LogRecord, Pong, Refused
-from protocol.triggers import Event, Trigger
+from protocol.triggers import Custom, Event, Trigger
 from runnerd.config.plugins import PluginConfig, RestartPolicy, SandboxConfig
 from runnerd.store.calls import JobResult
 from runnerd.supervisor.birth import BirthFailed, BirthRefused, ZygoteGone
@@ -46,6 +46,7 @@ class HostBench:
             self.clock, self.ledger, birthplace=self.nursery, runtime_dir=str(runtime_dir)
         )
         self.declared: list[tuple[str, tuple[Trigger, ...]]] = []
+        object.__setattr__(self.services, "producers", {"mailbox"})
         object.__setattr__(self.services, "on_declared", lambda *declared: self.declared.append(declared))
         self.host = PluginHost("alpha", PluginConfig(vault="main", **config), self.services)  # type: ignore[arg-type]
         self.results: dict[int, JobResult] = {}
@@ -131,10 +132,14 @@ def test_hello_makes_it_ready_and_a_crash_starts_the_next_at_once(run: Callable[
             {"triggers": (Event(topic="t"), Event(topic="t", overlap="queue"))},
             "the trigger event t stands twice: leave one out, or let them differ by job or filter",
         ),
+        (
+            {"triggers": (Custom(producer="nope"),)},
+            "the trigger custom nope: producer: there is no [producers.nope]; there are: mailbox",
+        ),
         ({"plugin": "beta"}, "the class calls itself 'beta': set class_name = 'beta' under [plugins.alpha]"),
         ({"vault": "other"}, "the class is written for vault 'other', the configuration gives it 'main'"),
     ],
-    ids=["generation", "trigger twice", "name", "vault"],
+    ids=["generation", "trigger twice", "producer", "name", "vault"],
 )
 def test_wrong_hello_is_quarantined(run: Callable[..., None], wrong: dict[str, Any], reason: str) -> None:
     """With what is wrong, and what to do about it."""

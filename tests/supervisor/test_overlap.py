@@ -39,8 +39,12 @@ class Model:
     def older(self, call: JobCall, among: dict[int, JobCall]) -> list[int]:
         return [other.id for other in among.values() if other.source == call.source and other.id < call.id]
 
+    def superseded_by(self, call: JobCall) -> list[int]:
+        coalescing = {other.id: other for other in self.waiting.values() if other.overlap == "coalesce"}
+        return self.older(call, coalescing)
+
     def put(self, call: JobCall) -> bool:
-        freed = self.older(call, self.waiting) if call.overlap == "coalesce" else []
+        freed = self.superseded_by(call) if call.overlap == "coalesce" else []
         if len(self.waiting) - len(freed) >= QUEUE:
             return False
         self.put_back(call)
@@ -50,7 +54,7 @@ class Model:
         self.waiting[call.id] = call
         for newest in sorted(self.waiting):
             if self.waiting[newest].overlap == "coalesce":
-                for older in self.older(self.waiting[newest], self.waiting):
+                for older in self.superseded_by(self.waiting[newest]):
                     self.superseded[older] = newest
         for older in self.superseded:
             self.waiting.pop(older, None)

@@ -48,6 +48,7 @@ class MemoryLedger:
             raise CrashError
         self.largest = max(self.largest, len(new_calls))
         for call in new_calls:
+            assert not (call.is_fresh and call.identity in self.calls), "it said that this is fresh"
             self.calls.setdefault(call.identity, call)
         await self.commit(*cursors)
         if crash == "after":

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replace_struct
 
 from protocol.triggers import Block, Log
 from runnerd.clock import SystemClock
@@ -335,6 +336,33 @@ def test_a_trigger_that_is_declared_again_goes_on(node: Anvil, ledger_dsn: str) 
             await call(node.rpc, "anvil_mine", hex(2))
             await until(lambda: len(bench.router.accepted) == 5)
             assert [payload["number"] for payload in bench.payloads] == [1, 2, 3, 4, 8]
+
+    run_async(scenario())
+
+
+@pytest.mark.parametrize("trigger", [Block(), Log(addresses=("0x" + "11" * 20,), event=EVENT)], ids=["block", "log"])
+def test_a_changed_overlap_holds_from_the_next_call_on(node: Anvil, ledger_dsn: str, trigger: Block | Log) -> None:
+    """The trigger is the same one: it goes on where it was, and makes its calls in the new way."""
+
+    async def scenario() -> None:
+        async with bench_of(ledger_dsn, node.url) as bench:
+            wanted = trigger
+            if isinstance(trigger, Log):
+                wanted = replace_struct(trigger, addresses=(await call(deploy_trades, node),))
+
+            async def stimulate() -> None:
+                if isinstance(wanted, Block):
+                    await call(node.rpc, "anvil_mine", hex(2))
+                else:
+                    for size in (1, 2):
+                        await call(trade, node, wanted.addresses[0], size)
+
+            producer = await bench.start(wanted)
+            for overlap, count in (("parallel", 2), ("queue", 4), ("skip", 6)):
+                await producer.declare("alpha", [replace_struct(wanted, overlap=overlap)], TERMS)
+                await stimulate()
+                await until(lambda count=count: len(bench.view()) == count)  # type: ignore[misc]  # awaited here
+            assert [one.overlap for one in bench.router.accepted] == ["parallel"] * 2 + ["queue"] * 2 + ["skip"] * 2
 
     run_async(scenario())
 

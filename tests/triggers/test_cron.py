@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,7 +14,7 @@ from runnerd.clock import SystemClock
 from runnerd.routing.results import Results
 from runnerd.routing.router import Router
 from runnerd.services.metrics import Metrics
-from runnerd.store import calls
+from runnerd.store import cursors
 from runnerd.store.errors import StoreUnavailable
 from runnerd.store.ledger import Rows
 from runnerd.store.statement import Statement
@@ -24,6 +24,7 @@ from runnerd.triggers.alarm import TimerAlarm
 from runnerd.triggers.cron import CronProducer
 from runnerd.triggers.due import MAX_GROUP
 from runnerd.triggers.misfire import MAX_COUNTED
+from runnerd.triggers.schedule import key_of, phase_of
 from tests.support.aio import run_async
 from tests.support.caller_parts import FakeLedger
 from tests.support.calls import terms
@@ -35,12 +36,19 @@ SECONDLY = Cron(every_seconds=1)
 TEN = Cron(every_seconds=10)
 
 
-class CursorLedger(FakeLedger):
-    """Knows one cursor, of every trigger."""
+def ten(misfire: Misfire, **keys: object) -> Cron:
+    return Cron(every_seconds=10, misfire=misfire, **keys)  # type: ignore[arg-type]  # by name
 
-    def __init__(self) -> None:
+
+class CursorLedger(FakeLedger):
+    """Keeps the cursors that a router committed; or `cursor`, if it is set, for every trigger."""
+
+    def __init__(self, router: FakeRouter) -> None:
         super().__init__()
         self.cursor: datetime | None = None
+        self._router = router
+        self._read = 0
+        self._cursors: dict[tuple[str, str], datetime] = {}
         self.queries = 0
         self.failure: StoreUnavailable | None = None
         self.gate = asyncio.Event()
@@ -51,15 +59,30 @@ class CursorLedger(FakeLedger):
         if self.failure is not None:
             raise self.failure
         self.queries += 1
-        if self.cursor is None:
-            return []
-        plugins, keys = statement.parameters["plugin"], statement.parameters["key"]
-        assert isinstance(plugins, list)
-        assert isinstance(keys, list)
-        return [
-            {"plugin": plugin, "trigger_key": key, "due_at": self.cursor}
-            for plugin, key in zip(plugins, keys, strict=True)
-        ]
+        plugins = cast("list[str]", statement.parameters["plugins"])
+        if self.cursor is not None:
+            found = {(plugin, key_of(trigger)): self.cursor for plugin in plugins for trigger in (TEN, SECONDLY)}
+        else:
+            self._look()
+            found = {key: due_at for key, due_at in self._cursors.items() if key[0] in plugins}
+        return [{"plugin": plugin, "trigger_key": key, "due_at": due_at} for (plugin, key), due_at in found.items()]
+
+    async def commit(self, *statements: Statement, is_idempotent: bool = True) -> list[Rows]:
+        rows = await super().commit(*statements, is_idempotent=is_idempotent)
+        self._look()
+        for statement in statements:
+            plugin, kept = statement.parameters["plugin"], cast("list[str]", statement.parameters["kept"])
+            for key in [key for key in self._cursors if key[0] == plugin and key[1] not in kept]:
+                del self._cursors[key]
+        return rows
+
+    def _look(self) -> None:
+        """At what the router has committed meanwhile."""
+        for _, moved in self._router.commits[self._read :]:
+            for cursor in moved:
+                key = str(cursor.parameters["plugin"]), str(cursor.parameters["key"])
+                self._cursors[key] = cast("datetime", cursor.parameters["due_at"])
+        self._read = len(self._router.commits)
 
 
 class CronBench:
@@ -68,14 +91,24 @@ class CronBench:
     def __init__(self) -> None:
         self.clock = VirtualClock()
         self.router = FakeRouter()
-        self.ledger = CursorLedger()
+        self.ledger = CursorLedger(self.router)
         self.metrics = Metrics(phase.value for phase in Phase)
+        self.cron = CronProducer(self.router, self.ledger, self.metrics, self.clock, VirtualAlarm(self.clock))
+        self._running = asyncio.get_running_loop().create_task(self.cron.run())
+
+    async def restart(self) -> None:
+        """The next process, with the same ledger."""
+        await self.close()
         self.cron = CronProducer(self.router, self.ledger, self.metrics, self.clock, VirtualAlarm(self.clock))
         self._running = asyncio.get_running_loop().create_task(self.cron.run())
 
     def fired(self, plugin: str = "alpha") -> list[float]:
         """Seconds since noon at which its slots were due."""
         return [(call.due_at - EPOCH).total_seconds() for call in self.router.calls if call.plugin == plugin]
+
+    def fired_at(self, plugin: str = "alpha") -> list[float]:
+        """Seconds since noon at which they were fired."""
+        return [(call.fired_at - EPOCH).total_seconds() for call in self.router.calls if call.plugin == plugin]
 
     def missed(self, registry: CollectorRegistry | None = None) -> float:
         registry = registry or self.metrics.registry
@@ -137,12 +170,13 @@ def test_spread_moves_each_plugin_by_a_part_of_its_own_and_always_by_the_same() 
         names = [f"p{number}" for number in range(1_000)]
         await asyncio.gather(*(bench.cron.declare(name, [SECONDLY], terms(spread_s=1)) for name in names))
         await asyncio.sleep(3)
-        dues: dict[str, list[float]] = {name: bench.fired(name) for name in names}
-        for name, (first, *others) in dues.items():
-            assert [round(due - first, 6) for due in others][:2] == [1, 2], name
-        hundredths = Counter(int(due[0] % 1 * 10) for due in dues.values())
-        assert sorted(hundredths) == list(range(10)), "every tenth of the second has some"
-        assert max(hundredths.values()) < 150
+        moments: dict[str, list[float]] = {name: bench.fired_at(name) for name in names}
+        for name, (first, *others) in moments.items():
+            assert [round(moment - first, 2) for moment in others][:2] == [1, 2], name
+            assert bench.fired(name)[:3] in ([0, 1, 2], [1, 2, 3]), "its slots are those of all others"
+        tenths = Counter(int(moment[0] % 1 * 10) for moment in moments.values())
+        assert sorted(tenths) == list(range(10)), "every tenth of the second has some"
+        assert max(tenths.values()) < 150
         again = CronBench()
         await asyncio.gather(*(again.cron.declare(name, [SECONDLY], terms(spread_s=1)) for name in names))
         assert all(again.cron.next_due(name) == bench.cron.next_due(name) for name in names), (
@@ -153,15 +187,159 @@ def test_spread_moves_each_plugin_by_a_part_of_its_own_and_always_by_the_same() 
     run(scenario)
 
 
-def test_spread_that_is_changed_takes_the_place_of_the_former() -> None:
-    """As after a reload of the configuration."""
+HOURLY = Cron(every_seconds=3_600)
+
+
+@pytest.mark.parametrize("misfire", ["skip", "once", "all"])
+@pytest.mark.parametrize("keys", [{}, {"jitter_s": 900}], ids=["spread", "spread and jitter"])
+@pytest.mark.parametrize("after_s", [1.0, 1_800.0, 3_599.0])
+def test_changes_of_the_spread_fire_each_slot_once(misfire: Misfire, keys: dict[str, Any], after_s: float) -> None:
+    """Reloads at any time of an hour: none comes twice, and none is left out because its moment has passed by them."""
+    trigger = Cron(every_seconds=3_600, misfire=misfire, **keys)
 
     async def scenario(bench: CronBench) -> None:
-        await bench.cron.declare("alpha", [TEN], terms())
-        await bench.cron.declare("alpha", [TEN], terms(spread_s=8))
-        await asyncio.sleep(19)
-        first, second = bench.fired()
-        assert (0 < first < 8, second - first) == (True, 10)
+        spreads = (0, 3_500, 0, 600, 1_800, 86_400, 600, 0, 7_200, 0)
+        await bench.cron.declare("alpha", [trigger], terms())
+        await asyncio.sleep(after_s)
+        for spread_s in spreads:
+            await bench.cron.declare("alpha", [trigger], terms(spread_s=spread_s))
+            await asyncio.sleep(3_600)
+        await asyncio.sleep(86_400)
+        fired = bench.fired()
+        assert fired == [3_600 * n for n in range(1, len(fired) + 1)]
+        assert len(fired) >= 24 + len(spreads) - 1  # the last may be to come
+        assert bench.missed() == 0
+
+    run(scenario)
+
+
+def test_spread_moves_the_moment_and_not_the_slot() -> None:
+    """Name, due time and cursor are the slot's. When it is fired is what `status` shows, also after a restart."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [HOURLY], terms(spread_s=3_000))
+        moment = bench.cron.next_due("alpha")
+        assert moment is not None
+        phase = phase_of("alpha", "every 3600 s", 3_000)
+        assert moment == EPOCH + phase, "the slot of noon: it was to be fired after it was declared"
+        await bench.restart()
+        await bench.cron.declare("alpha", [HOURLY], terms(spread_s=3_000))
+        assert bench.cron.next_due("alpha") == moment
+        await asyncio.sleep(2 * 3_600)
+        assert bench.fired() == [0, 3_600]
+        late = [(call.fired_at - call.due_at).total_seconds() for call in bench.router.calls]
+        assert late == pytest.approx([phase.total_seconds()] * 2, abs=0.01)
+        assert bench.router.calls[0].identity == f"every 3600 s @ {EPOCH.isoformat()}"
+
+    run(scenario)
+
+
+def test_restart_with_another_spread_neither_loses_nor_doubles_a_slot() -> None:
+    """The cursor is a slot, whenever that was fired."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [HOURLY], terms())
+        await asyncio.sleep(3_601)
+        await bench.restart()
+        await bench.cron.declare("alpha", [HOURLY], terms(spread_s=3_000))
+        await asyncio.sleep(3_590)
+        assert bench.fired() == [3_600]
+        await asyncio.sleep(3_000)
+        assert bench.fired() == [3_600, 7_200]
+
+    run(scenario)
+
+
+# --- what nobody wants any more --------------------------------------------------------------------------------------
+
+
+def takes_away(how: str) -> Callable[[CronBench, Cron], Coroutine[Any, Any, None]]:
+    """Three hours without the trigger, in one way."""
+    other = Cron(every_seconds=1_800)
+
+    async def changed(bench: CronBench, trigger: Cron) -> None:
+        await bench.cron.declare("alpha", [other], terms())
+        await asyncio.sleep(3 * 3_600)
+
+    async def changed_to_none(bench: CronBench, trigger: Cron) -> None:
+        await bench.cron.declare("alpha", [], terms())
+        await asyncio.sleep(3 * 3_600)
+
+    async def retired(bench: CronBench, trigger: Cron) -> None:
+        bench.cron.retire("alpha")
+        await asyncio.sleep(3 * 3_600)
+
+    async def changed_over_a_restart(bench: CronBench, trigger: Cron) -> None:
+        await bench.restart()
+        await bench.cron.declare("alpha", [other], terms())
+        await asyncio.sleep(3 * 3_600)
+
+    async def changed_after_a_quarantine(bench: CronBench, trigger: Cron) -> None:
+        bench.cron.forget("alpha")
+        await asyncio.sleep(3_600)
+        await bench.cron.declare("alpha", [other], terms())
+        await asyncio.sleep(2 * 3_600)
+
+    ways = (changed, changed_to_none, retired, changed_over_a_restart, changed_after_a_quarantine)
+    return next(way for way in ways if way.__name__ == how)
+
+
+@pytest.mark.parametrize("misfire", ["skip", "once", "all"])
+@pytest.mark.parametrize(
+    "how", ["changed", "changed_to_none", "retired", "changed_over_a_restart", "changed_after_a_quarantine"]
+)
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["", "restarted"])
+def test_time_in_which_a_trigger_was_not_wanted_is_no_gap(how: str, misfire: Misfire, *, is_restarted: bool) -> None:
+    """The operator takes it away for hours, and gives it back: it begins as if it were new."""
+    trigger = ten(misfire)
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [trigger], terms())
+        await asyncio.sleep(25)
+        await takes_away(how)(bench, trigger)
+        if is_restarted:
+            await bench.restart()
+        before = len(bench.router.calls)
+        await bench.cron.declare("alpha", [trigger], terms())
+        await asyncio.sleep(10)
+        assert len(bench.router.calls) == before + 1
+        assert bench.missed() == 0
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["quarantine", "downtime"])
+def test_time_in_which_a_trigger_could_not_be_fired_is_a_gap(*, is_restarted: bool) -> None:
+    """Though it is forgotten meanwhile, and declared with others."""
+
+    async def scenario(bench: CronBench) -> None:
+        await bench.cron.declare("alpha", [ten("all"), HOURLY], terms())
+        await asyncio.sleep(15)
+        bench.cron.forget("alpha")
+        if is_restarted:
+            await bench.restart()
+        await asyncio.sleep(40)
+        await bench.cron.declare("alpha", [ten("all"), SECONDLY], terms())
+        await asyncio.sleep(0.1)
+        assert bench.fired() == [10, 20, 30, 40, 50]
+
+    run(scenario)
+
+
+def test_trigger_that_is_taken_away_while_it_is_fired_leaves_no_cursor() -> None:
+    """Slots that were taken from the heap and not yet submitted are not fired any more."""
+
+    async def scenario(bench: CronBench) -> None:
+        names = [f"p{number}" for number in range(MAX_GROUP + 1)]
+        for name in names:
+            await bench.cron.declare(name, [ten("all")], terms())
+        bench.router.gate.clear()
+        await asyncio.sleep(10.5)
+        for name in names:
+            bench.cron.retire(name)
+        bench.router.gate.set()
+        await asyncio.sleep(1)
+        assert len(bench.router.calls) == MAX_GROUP, "the first group was being stored"
 
     run(scenario)
 
@@ -390,7 +568,7 @@ def test_two_producers_on_one_ledger_fire_each_slot_once(ledger_dsn: str) -> Non
         await look()
         dues = [row["due_at"] for row in rows]
         assert len(set(dues)) == len(dues)
-        cursor = await store.fetch(calls.cursors_of([("alpha", "every 0.05 s")]))
+        cursor = await store.fetch(cursors.of_plugins(["alpha"]))
         assert cursor[0]["due_at"] == dues[-1].astimezone(UTC), "cursor and call stand together"
         await store.close()
 
@@ -463,10 +641,6 @@ def test_slots_of_a_quarantined_plugin_are_counted_and_leave_no_call(caplog: pyt
 
 
 # --- what is made up for ---------------------------------------------------------------------------------------------
-
-
-def ten(misfire: Misfire, **keys: object) -> Cron:
-    return Cron(every_seconds=10, misfire=misfire, **keys)  # type: ignore[arg-type]  # by name
 
 
 @pytest.mark.parametrize(

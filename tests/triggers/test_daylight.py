@@ -7,6 +7,7 @@ falls into a repeated time is due in its first run. One that says every hour is 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -77,9 +78,16 @@ def judged(wanted: Callable[[datetime], bool], zone: ZoneInfo, change: datetime)
 
 
 def passing(wanted: Callable[[datetime], bool], zone: ZoneInfo, change: datetime) -> list[datetime]:
-    """The minutes that pass at which the clock on the wall shows a time that is wanted."""
-    minutes = (change - AROUND + n * MINUTE for n in range(1, 2 * (AROUND // MINUTE) + 1))
-    return [moment for moment in minutes if wanted(moment.astimezone(zone))]
+    """The minutes that pass at which the clock on the wall shows a time that is wanted; and the end of a skipped time,
+    if one is in it, of an hour that is not skipped as a whole.
+    """
+    minutes = [change - AROUND + n * MINUTE for n in range(1, 2 * (AROUND // MINUTE) + 1)]
+    found = [moment for moment in minutes if wanted(moment.astimezone(zone))]
+    last, first = ((change - step).astimezone(zone).replace(tzinfo=None) for step in (MINUTE, 0 * MINUTE))
+    skipped = [last + n * MINUTE for n in range(1, (first - last) // MINUTE)]
+    if any(wanted(wall) and wall.hour in (last.hour, first.hour) for wall in skipped):
+        found.append(change)
+    return sorted(set(found))
 
 
 @pytest.mark.parametrize("key", ZONES)
@@ -110,7 +118,9 @@ def test_times_of_the_wall_clock_at_every_change(key: str) -> None:
 
 @pytest.mark.parametrize("key", ZONES)
 def test_every_hour_at_every_change(key: str) -> None:
-    """Each time that the wall clock shows it: in both runs of what is repeated, and nothing for what is skipped."""
+    """Each time that the wall clock shows it: in both runs of what is repeated. An hour that is skipped in part is one
+    that passes: what falls into that part is due once, at its end. It is the same however every hour is written.
+    """
     zone = ZoneInfo(key)
     for change in changes(zone):
         for minutes, wanted in (("0", {0}), ("45", {45}), ("*/10", set(range(0, 60, 10))), ("*", set(range(60)))):
@@ -118,7 +128,20 @@ def test_every_hour_at_every_change(key: str) -> None:
             def is_wanted(wall: datetime, wanted: set[int] = wanted) -> bool:
                 return wall.minute in wanted
 
-            expression = f"{minutes} * * * *"
-            assert slots(expression, zone, change - AROUND, change + AROUND) == passing(is_wanted, zone, change), (
-                f"{expression} around {change}"
-            )
+            expected = passing(is_wanted, zone, change)
+            for hours in ("*", "*/1", "0-23") if minutes == "0" else ("*",):
+                expression = f"{minutes} {hours} * * *"
+                assert slots(expression, zone, change - AROUND, change + AROUND) == expected, (
+                    f"{expression} around {change}"
+                )
+
+
+def test_no_hour_of_lord_howe_is_left_out() -> None:
+    """Half an hour is skipped there, and with it the beginning of an hour: it is made up for at once."""
+    zone = ZoneInfo("Australia/Lord_Howe")
+    for change in changes(zone):
+        if change.astimezone(zone).dst() == timedelta(0):
+            continue  # it is autumn
+        found = slots("0 * * * *", zone, change - AROUND, change + AROUND)
+        assert change in found
+        assert max(after - before for before, after in pairwise(found)) == HOUR

@@ -165,18 +165,31 @@ def test_each_trigger_goes_to_who_serves_it(caplog: pytest.LogCaptureFixture) ->
     run(scenario)
 
 
-@pytest.mark.parametrize("refusal", [ProducerError("no such time"), StoreUnavailable("no such time")], ids=repr)
+@pytest.mark.parametrize(
+    "refusal", [ProducerError("no such time"), StoreUnavailable("no such time"), KeyError("no such time")], ids=repr
+)
 def test_producer_that_refuses_a_plugin_keeps_no_other_from_it(
     refusal: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A schedule that names no time is no reason not to hear notifications."""
+    """A schedule that names no time, or a defect, is no reason not to hear notifications; and `status` says it."""
 
     async def scenario() -> None:
         cron, event = FakeProducer("cron", Cron), FakeProducer("event", Event)
         cron.refusal = refusal
-        await Producers([cron, event]).declare("alpha", [TICK, FLOW], terms())
+        producers = Producers([cron, event])
+        producers.start()
+        await producers.declare("alpha", [TICK, FLOW], terms())
+        await asyncio.sleep(1)
         assert event.declared == {"alpha": [FLOW]}
         assert "cron cannot fire for alpha: " in caplog.text
+        assert ("Traceback" in caplog.text) is isinstance(refusal, KeyError)
+        (problem,) = producers.problems()
+        assert problem.startswith("producer cron: cannot fire for alpha: ")
+        assert "no such time" in problem
+        cron.refusal = None
+        await producers.declare("alpha", [TICK, FLOW], terms())
+        assert producers.problems() == []
+        await producers.close()
 
     run(scenario)
 

@@ -18,9 +18,11 @@ class NavRefresh(Plugin):
         age = ctx.block.number - int(ctx.reads["refreshed_at"])
         if moved_wei < ctx.params["min_move_wei"] and age < ctx.params["max_age_blocks"]:
             return Noop(f"the NAV moved {moved_wei} wei, and was told {age} blocks ago")
-        # What was asked for may not be on chain yet: the next call must not ask for it again.
-        asked_at = await ctx.state.get("asked_at", 0)
-        if ctx.block.number - asked_at < ctx.params["patience_blocks"]:
+        # What was asked for may not be on chain yet: the next call must not ask for it again. And calls for a log and
+        # for a slot may be here at the same time: only one of them gets the claim.
+        asked_at = await ctx.state.get("asked_at")
+        if asked_at is not None and ctx.block.number - asked_at < ctx.params["patience_blocks"]:
             return Noop(f"asked for at block {asked_at}")
-        ctx.state.put("asked_at", ctx.block.number)
+        if not await ctx.state.compare_and_set("asked_at", asked_at, ctx.block.number):
+            return Noop("another call asks for it")
         return [Action("refresh", {})]

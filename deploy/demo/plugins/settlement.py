@@ -5,10 +5,10 @@ from workers.sdk.triggers import Block
 
 
 class Settlement(Plugin):
-    """Called by blocks: a round ends with one, and no log tells of it."""
+    """Called by blocks: a round ends with one, and no log tells of it. After a downtime the newest is enough."""
 
     name = "settlement"
-    triggers = [Block(every=2)]
+    triggers = [Block(every=2, overlap="coalesce")]
     reads = ["round", "closes_at"]
 
     async def decide(self, ctx: Context) -> list[Action] | Noop:
@@ -16,8 +16,10 @@ class Settlement(Plugin):
         current, closes_at = int(ctx.reads["round"]), int(ctx.reads["closes_at"])
         if ctx.block.number < closes_at:
             return Noop(f"round {current} is open for {closes_at - ctx.block.number} blocks more")
-        asked, asked_at = await ctx.state.get("asked", [0, 0])
-        if asked == current and ctx.block.number - asked_at < ctx.params["patience_blocks"]:
-            return Noop(f"round {current} was asked for at block {asked_at}")
-        ctx.state.put("asked", [current, ctx.block.number])
+        asked = await ctx.state.get("asked")
+        if asked is not None and asked[0] == current and ctx.block.number - asked[1] < ctx.params["patience_blocks"]:
+            return Noop(f"round {current} was asked for at block {asked[1]}")
+        # Another call may be here at the same time: only one of them gets the claim. A `put` would be too late.
+        if not await ctx.state.compare_and_set("asked", asked, [current, ctx.block.number]):
+            return Noop(f"another call asks for round {current}")
         return [Action("settle", {"round": current})]
