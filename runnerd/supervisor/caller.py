@@ -142,7 +142,7 @@ class Caller:
             return f"an answer to call {answer.call_id}, which is not with it"
         del self._open[answer.call_id]
         opened.overdue.cancel()
-        self.desk.end(answer.call_id)
+        self.desk.end(answer.call_id, is_stored=isinstance(answer, DecideFailed))
         decide_ms = (self._services.clock.monotonic() - opened.deciding.since) * 1000
         self._services.metrics.decided(self._seat.name, decide_ms / 1000)
         call = opened.deciding.call
@@ -156,7 +156,7 @@ class Caller:
             )  # fmt: skip
             self._end(call, JobOutcome.FAILED, f"decide raised {answer.error}", opened)
         else:
-            accept = opened.once_stored(self._accept(opened, answer, decide_ms))
+            accept = opened.decide(self._accept(opened, answer, decide_ms), self.desk.stored)
             self._tasks.spawn(accept, f"accept:{self._seat.name}:{call.id}")
         self.pump()
         return None

@@ -44,7 +44,7 @@ class Superseded:
 
 @dataclass(slots=True)
 class _Lane:
-    """The open calls of one trigger: ids of those that wait, ascending, and of those that run."""
+    """The open calls of one trigger: ids of those that wait, ascending, and of those that run or are being stored."""
 
     waiting: list[int] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
@@ -54,7 +54,7 @@ class _Lane:
 
 class Desk:
     """Bounded by `parallel` running and `queue` waiting calls; both are the operator's. Of single jobs, `of_jobs` may
-    run; and of all plugins together, as many as there are `places`: `on_place` is called when there may be one again.
+    run; and of all plugins together, as many as there are `places`. `on_room` is called when there may be room again.
 
     The oldest call comes first. Beside that, of one trigger (`Overlap`): a call that is not `parallel` waits until no
     older one is open; and one that is `coalesce` takes the place of an older one that waits and is so too. Nothing
@@ -67,17 +67,19 @@ class Desk:
         queue: int,
         of_jobs: Mapping[str, int] | None = None,
         places: Places | None = None,
-        on_place: Callable[[], None] = lambda: None,
+        on_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._parallel = parallel
         self._of_jobs = dict(of_jobs or {})
         self._busy: Counter[str] = Counter()
         """Calls that run, of jobs that have a limit of their own."""
         self._places = places or Places()
-        self._on_place = on_place
+        self._on_room = on_room
         self._limit = queue
         self._waiting: dict[int, JobCall] = {}
         self._running: dict[int, Deciding] = {}
+        self._unstored: dict[int, str] = {}
+        """Calls that were decided, and whose Decisions are being stored, with their jobs."""
         self.is_idle = asyncio.Event()
         """Set while no call is running."""
         self.is_idle.set()
@@ -127,10 +129,11 @@ class Desk:
         Beside others it would pay for them, and be counted to death for a fresh call that is the real culprit.
         """
         has_suspect = any(deciding.call.attempts for deciding in self._running.values())
-        if has_suspect or len(self._running) >= self._parallel:
+        is_alone = self._parallel == 1 and self._unstored
+        if has_suspect or is_alone or len(self._running) >= self._parallel:
             return None
         call = self._first()
-        if call is None or (call.attempts and self._running) or not self._places.take(self._on_place):
+        if call is None or (call.attempts and self._running) or not self._places.take(self._on_room):
             return None
         heappop(self._heap(call.job))
         if call.job in self._of_jobs:
@@ -141,22 +144,29 @@ class Desk:
         self.is_idle.clear()
         return call
 
-    def end(self, call_id: int) -> Deciding | None:
-        """The call is no longer with the worker."""
+    def end(self, call_id: int, *, is_stored: bool = True) -> Deciding | None:
+        """The call is no longer with the worker. Without `is_stored` its Decision has yet to be: until `stored` says so
+        it keeps back what must not be decided beside it, which would not see what it wrote."""
         deciding = self._running.pop(call_id, None)
         if deciding is not None:
             self._places.give_back()
             if deciding.call.job in self._of_jobs:
                 self._busy[deciding.call.job] -= 1
-            self._lanes[_key(deciding.call)].running.discard(call_id)
-            self._settle(_key(deciding.call))
+            self._unstored[call_id] = deciding.call.job
+            if is_stored:
+                self._release(deciding.call)
         if not self._running:
             self.is_idle.set()
         return deciding
 
+    def stored(self, call: JobCall) -> None:
+        """What was decided of a call that has ended stands, or never will."""
+        self._release(call)
+        self._on_room()
+
     def decline(self) -> None:
         """Nothing is to be started now: a place that was kept for this plugin is for the next one."""
-        self._places.pass_on(self._on_place)
+        self._places.pass_on(self._on_room)
 
     def take_superseded(self) -> list[Superseded]:
         """The calls that a newer one has taken the place of since this was last asked: they end undecided."""
@@ -183,7 +193,8 @@ class Desk:
         """The oldest that may start, at the top of its job's heap."""
         first = self._top(self._common)
         for job, heap in self._next.items():
-            if self._busy[job] < self._of_jobs[job]:
+            is_alone = self._of_jobs[job] == 1 and job in self._unstored.values()
+            if not is_alone and self._busy[job] < self._of_jobs[job]:
                 call = self._top(heap)
                 first = call if first is None or (call is not None and call.id < first.id) else first
         return first
@@ -226,6 +237,12 @@ class Desk:
         if call.id == lane.coalescing:
             lane.coalescing = 0
         self._settle(key)
+
+    def _release(self, call: JobCall) -> None:
+        """Nothing needs to be kept back for it any more."""
+        self._unstored.pop(call.id, None)
+        self._lanes[_key(call)].running.discard(call.id)
+        self._settle(_key(call))
 
     def _settle(self, key: _Key) -> None:
         """A call of this trigger has left: the oldest that waits may be the next, or nothing of it is open."""

@@ -1,6 +1,6 @@
 """A call that is with a worker, and what becomes of it when the worker has decided. Used by `caller`."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,13 @@ class Opened:
     def once_stored(self, work: Coroutine[Any, Any, object]) -> Coroutine[Any, Any, object]:
         """What comes of the call, if it is stored, and when it is."""
         return work if self.ahead is None else self.ahead.then(work)
+
+    async def decide(self, work: Coroutine[Any, Any, object], stored: Callable[[JobCall], None]) -> None:
+        """The same for a Decision; `stored` hears of it when it stands, or never will."""
+        try:
+            await self.once_stored(work)
+        finally:
+            stored(self.call)
 
     def decided(
         self, answer: Decision, config: PluginConfig, declared: Hello | None, now: datetime, decide_ms: float

@@ -478,6 +478,29 @@ def test_after_a_common_end_the_suspects_run_one_at_a_time() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("failure", [None, ValueError("a defect")])
+def test_the_next_of_a_queue_is_asked_when_the_decision_before_it_is_stored(failure: Exception | None) -> None:
+    """Or never will be. It reads what that one wrote."""
+
+    async def scenario() -> None:
+        bench = CallerBench()
+        bench.executor.failure = failure
+        bench.executor.gate.clear()
+        bench.worker_ready()
+        for call_id in (1, 2):
+            bench.caller.offer(job_call(call_id, overlap="queue"))
+        await bench.settle()
+        assert bench.answer(1) is None
+        await bench.settle()
+        assert [asked.call.id for asked in bench.seat.asked] == [1]
+        bench.executor.gate.set()
+        await bench.settle()
+        assert [asked.call.id for asked in bench.seat.asked] == [1, 2]
+        await bench.close()
+
+    run(scenario)
+
+
 def test_overdue_call_ends_its_worker_and_only_it_is_counted() -> None:
     """The decide deadline; calls beside it are innocent, also those that become overdue while the worker dies."""
 

@@ -125,7 +125,7 @@ def test_it_is_given_only_where_it_would_be_given_at_once() -> None:
         assert bench.caller.offer_ahead(job_call(3)) is None, "one waits"
         for call_id in (1, 2):
             bench.answer(call_id)
-        await bench.settle()
+            await bench.settle()
         assert (bench.caller.deciding, bench.caller.waiting) == (0, 0)
         assert sorted(bench.results) == [1, 2]
         await bench.close()

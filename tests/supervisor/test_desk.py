@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.trigger import Overlap
 from runnerd.supervisor.desk import Deciding, Desk, blame
 from tests.support.calls import job_call
 from tests.support.virtual_time import EPOCH
@@ -97,6 +98,29 @@ def test_limits_of_jobs_hold_and_nothing_waits_without_reason(wanted: list[tuple
         if running:
             desk.end(sorted(desk.running)[end % len(running)])
     assert (desk.waiting, desk.running) == (0, {})
+
+
+@pytest.mark.parametrize(
+    "parallel, of_jobs, overlap, is_kept_back",
+    [(9, {}, "queue", True), (1, {}, "parallel", True), (9, {"decide": 1}, "parallel", True),
+     (2, {}, "parallel", False), (9, {"decide": 2}, "parallel", False)],
+    ids=["queue", "one of the plugin", "one of the job", "two of the plugin", "two of the job"],
+)  # fmt: skip
+def test_what_is_decided_one_by_one_waits_until_the_decision_before_it_is_stored(
+    parallel: int, of_jobs: dict[str, int], overlap: Overlap, is_kept_back: bool
+) -> None:
+    """Else it would not see what that one wrote. Other calls need not wait: nothing was promised of them."""
+    rung: list[bool] = []
+    desk = Desk(parallel=parallel, queue=10, of_jobs=of_jobs, on_room=lambda: rung.append(True))
+    calls = [job_call(call_id, overlap=overlap) for call_id in (1, 2, 3, 4)]
+    for call in calls:
+        desk.put(call)
+    first = taken(desk)
+    desk.end(1, is_stored=False)
+    assert taken(desk) == ([] if is_kept_back else [len(first) + 1])
+    desk.stored(calls[0])
+    assert rung == [True]
+    assert taken(desk) == ([2] if is_kept_back else [])
 
 
 def test_a_suspect_runs_alone() -> None:

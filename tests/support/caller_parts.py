@@ -84,15 +84,18 @@ class FakeSnapshots:
 
 
 class FakeExecutor:
-    """Records each Decision and ends its call as a noop; `failure` is raised instead while there is one."""
+    """Records each Decision and, once the gate is open, ends its call as a noop; or raises `failure` if it is set."""
 
     def __init__(self, results: Results) -> None:
         self._results = results
         self.accepted: list[Decided] = []
         self.failure: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def accept(self, decided: Decided) -> None:
         self.accepted.append(decided)
+        await self.gate.wait()
         if self.failure is not None:
             raise self.failure
         await self._results.finish(decided.call, JobOutcome.NOOP, "accepted")
