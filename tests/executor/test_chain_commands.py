@@ -256,7 +256,7 @@ def test_turned_knobs_change_the_next_fees_and_outlast_a_restart(ground: Ground)
 @pytest.mark.parametrize(
     "values, problem",
     [
-        ({"max_fee_per_gas_wei": 0}, "max_fee_per_gas_wei = 0 is not allowed: 1 to 9223372036854775808"),
+        ({"max_fee_per_gas_wei": 0}, "max_fee_per_gas_wei = 0 is not allowed: 1 to 9223372036854775807"),
         ({"replace_after_blocks": 1_001}, "replace_after_blocks = 1001 is not allowed: 1 to 1000"),
         ({"min_priority_fee_wei": 501 * GWEI}, "min_priority_fee_wei = 501000000000 is above max_fee_per_gas_wei"),
         ({}, "either turn at least one of max_fee_per_gas_wei, min_priority_fee_wei, replace_after_blocks, or reset"),

