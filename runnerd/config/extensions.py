@@ -79,14 +79,13 @@ def check_custom(plugins: Mapping[str, Sequence[Trigger]], producers: Collection
     """Whether somebody fires each custom trigger of the plugins."""
     for name, triggers in plugins.items():
         for i, trigger in enumerate(triggers):
-            problem = custom_problem(trigger, producers)
-            if problem is not None and isinstance(trigger, Custom):
-                key, missing = f"plugins.{name}.triggers[{i}].producer", f"producers.{trigger.producer}"
-                yield Problem(key, problem, missing=missing)
+            if isinstance(trigger, Custom) and (problem := custom_problem(trigger, producers)) is not None:
+                missing = f"producers.{trigger.producer}"
+                yield Problem(f"plugins.{name}.triggers[{i}].producer", problem, missing=missing)
 
 
-def custom_problem(trigger: Trigger, producers: Collection[str]) -> str | None:
-    """That nobody fires it, if it is a custom trigger whose producer is not there."""
-    if not isinstance(trigger, Custom) or trigger.producer in producers:
+def custom_problem(trigger: Custom, producers: Collection[str]) -> str | None:
+    """That nobody fires it, if its producer is not there."""
+    if trigger.producer in producers:
         return None
     return f"there is no [producers.{trigger.producer}]; there are: {', '.join(sorted(producers)) or 'none'}"

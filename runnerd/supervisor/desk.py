@@ -152,9 +152,10 @@ class Desk:
             self._places.give_back()
             if deciding.call.job in self._of_jobs:
                 self._busy[deciding.call.job] -= 1
-            self._unstored[call_id] = deciding.call.job
             if is_stored:
                 self._release(deciding.call)
+            else:
+                self._unstored[call_id] = deciding.call.job
         if not self._running:
             self.is_idle.set()
         return deciding

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from protocol.messages import Hello
-from protocol.triggers import Metric
+from protocol.triggers import Custom, Metric
 from runnerd.config.extensions import custom_problem
 from runnerd.config.plugins import PluginConfig
 from runnerd.supervisor.context import Snapshots
@@ -52,9 +52,10 @@ def hello_problem(
         problem = chain_problem(trigger, chains)
         if problem is not None:
             return f"the trigger {source_of(trigger)}: {problem[0]}: {problem[1]}"
-        unserved = custom_problem(trigger, producers) if producers is not None else None
-        if unserved is not None:
-            return f"the trigger {source_of(trigger)}: producer: {unserved}"
+        if isinstance(trigger, Custom) and producers is not None:
+            unserved = custom_problem(trigger, producers)
+            if unserved is not None:
+                return f"the trigger {source_of(trigger)}: producer: {unserved}"
     triggers = hello.triggers if config.triggers is None else config.triggers
     metrics = [trigger.read for trigger in triggers if isinstance(trigger, Metric)]
     return snapshots.check(config.place, [*hello.reads, *metrics])
